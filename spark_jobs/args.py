@@ -1,0 +1,176 @@
+"""The jobs' arguments, and the few constants that the jobs share with the DAG. Standard library only.
+
+This module is the only door between the Airflow side and the jobs: the DAG builds an object and calls ``to_argv()``, the
+job calls ``from_argv()``, so that the flags that one writes and the other reads cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any, ClassVar, Self, TypeVar
+
+T = TypeVar("T")
+
+FEATURE_DIMENSIONS = 1280
+"""Length of a feature vector: the channels of MobileNetV2 1.0's last layer (Sandler et al. 2018, table 2)."""
+
+DEFAULT_PATTERN = "*.jpg,*.jpeg"
+"""File names taken by default, in any case: a superset of the notebook's ``*.jpg``."""
+
+MODEL_FILE = "model.tflite"
+MODEL_RECORD_FILE = "model.json"
+LISTING_FILE = "listing.parquet"
+FEATURES_FOLDER = "features"
+REJECTS_FOLDER = "rejects"
+FEATURIZE_SUMMARY_FILE = "featurize.json"
+PCA_SUMMARY_FILE = "pca.json"
+SCORES_FOLDER = "pca/scores"
+PCA_MODEL_FILE = "pca/model.npz"
+CSV_FILE = "pca/pca_features.csv"
+
+
+def _argument(help_text: str, *, default: Any = MISSING, check: Callable[[Any], str | None] | None = None) -> Any:
+    """Declare a job argument: its help text, its default, and a check that returns what is wrong, or None."""
+    metadata = {"help": help_text, "check": check}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+def _at_least(minimum: int) -> Callable[[int], str | None]:
+    return lambda value: None if value >= minimum else f"must be {minimum} or more"
+
+
+def _not_empty(value: str) -> str | None:
+    return None if value.strip() else "must not be empty"
+
+
+def _ratio(value: float) -> str | None:
+    return None if math.isfinite(value) and 0 <= value <= 1 else "must be between 0 and 1"
+
+
+def _fraction(value: float) -> str | None:
+    return None if 0 < value < 1 else "must be greater than 0 and less than 1"
+
+
+class JobArgs:
+    """Conversion between a frozen dataclass and a command line.
+
+    Every field is a flag of the same name, with dashes for underscores. Types are those of the annotations (str, int or
+    float); ranges are checked by :meth:`from_argv`, since on the Airflow side a value may still be a template.
+    """
+
+    program: ClassVar[str]
+
+    def to_argv(self) -> list[str]:
+        """Return the command line of these arguments, every flag spelled out, in the order of the fields.
+
+        Returns
+        -------
+        list of str
+            ``["--flag=value", …]``: one element an argument, so that a value may begin with a dash.
+        """
+        values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return [f"{_flag(name)}={value}" for name, value in values.items()]
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str] | None = None) -> Self:
+        """Parse and check a command line.
+
+        Parameters
+        ----------
+        argv : sequence of str, optional
+            The arguments without the program's name; those of this process by default.
+
+        Raises
+        ------
+        SystemExit
+            With code 2 and a message on standard error that names the flag, the value and what was expected; with code
+            0 after ``--help``.
+        """
+        parser = argparse.ArgumentParser(
+            prog=cls.program,
+            description=(cls.__doc__ or "").partition("\n\n")[0],
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+        for item in fields(cls):  # type: ignore[arg-type]
+            _add_flag(parser, item)
+        return cls(**vars(parser.parse_args(argv)))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _add_flag(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
+    convert = {"str": str, "int": int, "float": float}[str(item.type)]
+    options: dict[str, Any] = {"help": item.metadata["help"].replace("%", "%%")}
+    if item.default is MISSING:
+        options["required"] = True
+    else:
+        options["default"] = item.default
+    parser.add_argument(
+        _flag(item.name),
+        dest=item.name,
+        type=_checked(convert, item.metadata["check"]),
+        metavar=convert.__name__.upper(),
+        **options,
+    )
+
+
+def _checked(convert: Callable[[str], T], check: Callable[[Any], str | None] | None) -> Callable[[str], T]:
+    def parse(text: str) -> T:
+        try:
+            value = convert(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not of type {convert.__name__}") from None
+        problem = check(value) if check else None
+        if problem:
+            raise argparse.ArgumentTypeError(f"{text!r} {problem}")
+        return value
+
+    return parse
+
+
+@dataclass(frozen=True)
+class FeaturizeArgs(JobArgs):
+    """Turn every image under a folder into 1280 MobileNetV2 features, or into a reject with its reason."""
+
+    program: ClassVar[str] = "featurize"
+
+    images: str = _argument("URI of the folder to list recursively (s3://… or file:///…)", check=_not_empty)
+    run: str = _argument("URI of the run's folder, runs/<slug>: everything is written under it", check=_not_empty)
+    model: str = _argument("URI of the model's folder, models/<digest>", check=_not_empty)
+    pattern: str = _argument(
+        "glob patterns of file names, separated by commas, matched in any case",
+        default=DEFAULT_PATTERN,
+        check=_not_empty,
+    )
+    max_reject_ratio: float = _argument(
+        "fail when more than this share of the listed files are rejects", default=0.05, check=_ratio
+    )
+    images_per_task: int = _argument("images a Spark task works on", default=64, check=_at_least(1))
+    max_pixels: int = _argument(
+        "an image with more pixels (width x height) is a reject, never decoded",
+        default=64_000_000,
+        check=_at_least(1),
+    )
+    max_file_bytes: int = _argument(
+        "a file with more bytes is a reject, never read", default=64 * 1024 * 1024, check=_at_least(1)
+    )
+
+
+@dataclass(frozen=True)
+class PcaArgs(JobArgs):
+    """Fit a PCA on a run's features and keep the components that explain enough of the variance."""
+
+    program: ClassVar[str] = "pca"
+
+    run: str = _argument("URI of the run's folder, runs/<slug>, where featurize has written", check=_not_empty)
+    variance_target: float = _argument(
+        "keep the fewest components whose cumulative explained variance reaches this",
+        default=0.80,
+        check=_fraction,
+    )

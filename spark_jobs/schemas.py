@@ -1,0 +1,41 @@
+"""Columns of every dataset of the lake, once.
+
+Parquet written by Spark, by pyarrow and read by pandas has the same types; the Spark schemas are DDL strings so that this
+module needs no Spark.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+LISTING = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("modification_time", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""One row a file that the pattern takes: ``path`` is the full URI as it is on the store (never URL-encoded), ``label``
+the name of the folder that the file is in, ``size`` in bytes."""
+
+FEATURES = pa.schema([*LISTING, pa.field("features", pa.list_(pa.float32()), nullable=False)])
+"""One row an image; ``features`` has ``args.FEATURE_DIMENSIONS`` values."""
+
+REJECTS = pa.schema(
+    [
+        *LISTING,
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""One row a file that could not become features: ``reason`` from ``images.REASONS``, ``detail`` for a person."""
+
+SCORES = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("components", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+"""One row an image, in the order of the features; ``components`` has k values, not centred (as Spark ML's transform)."""
