@@ -1,7 +1,7 @@
 """The jobs' arguments, and the few constants that the jobs share with the DAG. Standard library only.
 
-This module is the only door between the Airflow side and the jobs: the DAG builds an object and calls ``to_argv()``, the
-job calls ``from_argv()``, so that the flags that one writes and the other reads cannot drift apart.
+This module is the only door between the Airflow side and the jobs: the DAG builds an object and calls ``to_argv()``,
+the job calls ``from_argv()``, so that the flags that one writes and the other reads cannot drift apart.
 """
 
 from __future__ import annotations

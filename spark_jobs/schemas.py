@@ -1,7 +1,6 @@
 """Columns of every dataset of the lake, once.
 
-Parquet written by Spark, by pyarrow and read by pandas has the same types; the Spark schemas are DDL strings so that this
-module needs no Spark.
+They are pyarrow schemas, so that what Spark writes, what pyarrow writes and what pandas reads have the same types.
 """
 
 from __future__ import annotations
@@ -38,4 +37,4 @@ SCORES = pa.schema(
         pa.field("components", pa.list_(pa.float64()), nullable=False),
     ]
 )
-"""One row an image, in the order of the features; ``components`` has k values, not centred (as Spark ML's transform)."""
+"""One row an image, in the order of the features; ``components`` has k values, not centred, as in Spark ML."""
