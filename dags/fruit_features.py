@@ -1,0 +1,117 @@
+"""
+### Fruit photos to features and principal components
+
+Every day, the photos under the lake's `data/` become MobileNetV2 features (1280 numbers an image) and as many
+principal components as explain 80 % of their variance, on an EMR cluster that exists only while it works.
+
+| task | what it does |
+| --- | --- |
+| `open_run` | names the run; checks settings, addresses, images and model before anything is paid for |
+| `plan_cluster` | builds the requests: the cluster's and the steps' |
+| `publish_code` | puts the job package into the lake, by its digest |
+| `create_cluster` | makes the cluster, or attaches to the one of an earlier try |
+| `add_featurize`, `wait_featurize` | images → `runs/<slug>/features` and `rejects` |
+| `add_pca`, `wait_pca` | features → `runs/<slug>/pca`: scores, model, CSV |
+| `terminate_cluster` | always ends the cluster, also after a failure |
+| `verify_results` | rows, dimensions, NaN, k and variance against the job's own listing |
+| `publish_results` | brings `results/`, `results_csv/` and `current.json` up to date; writes report and manifest |
+
+**Settings.** `FRUITS_LAKE` (or the Variable `fruits_lake`), the lake's root such as `s3://bucket`, is the only one
+without a default. All of them are listed in `docs/dags.md`; those of one run are in the trigger form.
+
+**Before the first run**, publish the model once: `make publish ROOT=s3://bucket`.
+
+**Idempotence.** A run writes under `runs/<slug>/` only, and replaces what its failed try has left there. What people
+read changes in `publish_results` alone, after verification: a failed run leaves it untouched. Clearing
+`verify_results` or `publish_results` makes no cluster; to repeat the work, clear `open_run` with all that follows.
+
+**When it fails.** The log of the task that failed says why; a `wait_` task quotes the end of the step's log. The
+cluster is gone by then. Correct the cause, then trigger a new run, or clear `open_run` and downstream. When
+`terminate_cluster` itself fails, end the cluster `fruit-features <slug>` by hand; its idle time-out ends it otherwise.
+
+**Other DAGs** follow the published results by scheduling on `Asset("fruit_features_results")`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import DAG, Asset, task
+
+from include import tasks
+from include.notifiers import failure_notifier
+from include.operators import AddSteps, CreateCluster, StepSensor, TerminateCluster
+from include.params import MAX_STEP_MINUTES, run_params
+from include.settings import read_settings
+
+settings = read_settings()
+zone = ZoneInfo(settings.timezone)
+notifier = failure_notifier(settings)
+RESULTS = Asset("fruit_features_results")
+CLUSTER_START = timedelta(hours=1)
+
+with DAG(
+    dag_id="fruit_features",
+    doc_md=__doc__,
+    description="Fruit photos to MobileNetV2 features and principal components, on a transient EMR cluster",
+    schedule=settings.schedule,
+    start_date=datetime.combine(settings.start_date, datetime.min.time(), tzinfo=zone),
+    catchup=False,
+    max_active_runs=1,
+    params=run_params(),
+    tags=["fruits", "emr", "spark"],
+    default_args={
+        "owner": settings.owner,
+        "retries": settings.retries,
+        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+    },
+    on_failure_callback=notifier,
+) as dag:
+    aws = {"aws_conn_id": settings.aws_conn_id, "region_name": settings.region}
+    waiting = {
+        "mode": "reschedule",
+        "poke_interval": settings.poke_interval_seconds,
+        "timeout": (timedelta(minutes=MAX_STEP_MINUTES) + CLUSTER_START).total_seconds(),
+    }
+
+    open_run = task(tasks.open_run)()
+    plan_cluster = task(multiple_outputs=True)(tasks.plan_cluster)(open_run)
+    publish_code = task(tasks.publish_code)(open_run, plan_cluster["code"])
+
+    create_cluster = CreateCluster(
+        task_id="create_cluster", job_flow_overrides=plan_cluster["job_flow_overrides"], **aws
+    )
+    add_featurize = AddSteps(
+        task_id="add_featurize", job_flow_id=create_cluster.output, steps=plan_cluster["featurize_steps"], **aws
+    )
+    wait_featurize = StepSensor(
+        task_id="wait_featurize",
+        job_flow_id="{{ ti.xcom_pull('add_featurize', key='job_flow_id') }}",
+        step_id="{{ ti.xcom_pull('add_featurize')[0] }}",
+        **waiting,
+        **aws,
+    )
+    add_pca = AddSteps(task_id="add_pca", job_flow_id=create_cluster.output, steps=plan_cluster["pca_steps"], **aws)
+    wait_pca = StepSensor(
+        task_id="wait_pca",
+        job_flow_id="{{ ti.xcom_pull('add_pca', key='job_flow_id') }}",
+        step_id="{{ ti.xcom_pull('add_pca')[0] }}",
+        **waiting,
+        **aws,
+    )
+    terminate_cluster = TerminateCluster(
+        task_id="terminate_cluster",
+        cluster_name="{{ ti.xcom_pull('open_run')['cluster_name'] }}",
+        job_flow_id="{{ ti.xcom_pull('create_cluster') or '' }}",
+        **aws,
+    )
+    verify_results = task(tasks.verify_results)(open_run)
+    publish_results = task(outlets=[RESULTS])(tasks.publish_results)(
+        open_run, verify_results, plan_cluster["code"], create_cluster.output
+    )
+
+    open_run >> plan_cluster >> publish_code >> create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
+    # The teardown's setup is open_run, not create_cluster: a create that fails after RunJobFlow has made a cluster.
+    wait_pca >> terminate_cluster.as_teardown(setups=open_run, on_failure_fail_dagrun=True)
+    wait_pca >> verify_results >> publish_results

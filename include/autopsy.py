@@ -1,0 +1,50 @@
+"""Why a step failed: what EMR says of it and of its cluster, and the end of its log."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+from include.objects import at
+
+TAIL_LINES = 40
+
+
+def describe_failure(step: dict[str, Any], cluster: dict[str, Any] | None) -> str:
+    """Return in one paragraph what EMR says of a step that did not complete.
+
+    Parameters
+    ----------
+    step : dict
+        ``Step`` of EMR's DescribeStep.
+    cluster : dict or None
+        ``Cluster`` of EMR's DescribeCluster, when it answered.
+    """
+    status = step["Status"]
+    parts = [f"step {step.get('Name', '')!r} ({step.get('Id', '')}) ended {status['State']}"]
+    details = status.get("FailureDetails") or {}
+    parts += [f"{name}: {details[name]}" for name in ("Reason", "Message", "LogFile") if details.get(name)]
+    reason = (status.get("StateChangeReason") or {}).get("Message")
+    if reason:
+        parts.append(f"step: {reason}")
+    if cluster is not None:
+        state = cluster["Status"]
+        change = state.get("StateChangeReason") or {}
+        told = " ".join(text for text in (change.get("Code"), change.get("Message")) if text)
+        parts.append(f"cluster {cluster.get('Id', '')} is {state['State']}" + (f" ({told})" if told else ""))
+    return "; ".join(parts)
+
+
+def step_log_uri(log_uri: str, cluster_id: str, step_id: str, stream: str = "stderr") -> str:
+    """Return where EMR puts a step's log."""
+    return f"{log_uri.rstrip('/')}/{cluster_id}/steps/{step_id}/{stream}.gz"
+
+
+def read_log_tail(uri: str, aws_conn_id: str | None) -> str | None:
+    """Return the last lines of a gzipped log; None when EMR has not written it yet."""
+    path = at(uri, aws_conn_id)
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    return "\n".join(text.splitlines()[-TAIL_LINES:])

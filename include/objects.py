@@ -1,0 +1,107 @@
+"""Reading and writing the lake from Airflow, the same on a folder and on S3."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from airflow.sdk import ObjectStoragePath
+
+
+def at(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
+    """Return the path object of a URI; ``aws_conn_id`` is used for ``s3://`` only."""
+    return ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
+
+
+@contextmanager
+def writing(path: ObjectStoragePath) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears whole, or not at all.
+
+    A store shows an object when its upload is complete. A folder gets a hidden temporary file beside the target, which
+    takes its name at the end, or goes when the writing fails.
+    """
+    if path.protocol != "file":
+        with path.open("wb") as stream:  # type: ignore[no-untyped-call]
+            yield stream
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with temporary.open("wb") as stream:  # type: ignore[no-untyped-call]
+            yield stream
+        os.replace(temporary.path, path.path)  # noqa: PTH105 - both are paths of fsspec, not of pathlib
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put_bytes(path: ObjectStoragePath, data: bytes) -> None:
+    """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
+    with writing(path) as stream:
+        stream.write(data)
+
+
+def put_json(path: ObjectStoragePath, record: dict[str, Any]) -> None:
+    """Put a JSON file there in one step."""
+    put_bytes(path, (json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: ObjectStoragePath, what: str) -> dict[str, Any]:
+    """Return the object of a JSON file.
+
+    Parameters
+    ----------
+    path : ObjectStoragePath
+        The file.
+    what : str
+        What the file is and who writes it, for the error.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is not there.
+    ValueError
+        When it is not a JSON object.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: {what}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): {what}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} holds a JSON {type(record).__name__}, expected an object: {what}")
+    return record
+
+
+def data_files(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
+    """Return the Parquet files of a dataset's folder by name: neither hidden ones nor markers such as ``_SUCCESS``."""
+    if not folder.exists():
+        return []
+    return sorted((item for item in folder.iterdir() if _is_data(item.name)), key=lambda item: item.name)
+
+
+def _is_data(name: str) -> bool:
+    return name.endswith(".parquet") and not name.startswith(("_", "."))
+
+
+def first_match(folder: ObjectStoragePath, pattern: str) -> str | None:
+    """Return one file under a folder, at any depth, whose name matches a pattern; None when there is none.
+
+    Parameters
+    ----------
+    folder : ObjectStoragePath
+        Where to look.
+    pattern : str
+        Globs separated by commas, matched in any case, as the featurize job takes them.
+    """
+    globs = [glob.strip().lower() for glob in pattern.split(",")]
+    for parent, _, names in folder.fs.walk(folder.path):
+        for name in names:
+            if any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs):
+                return f"{parent}/{name}"
+    return None

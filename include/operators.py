@@ -1,0 +1,201 @@
+"""The provider's EMR operators, with what this DAG needs of them beyond that.
+
+All of them check before the first call that the client has resolved to an address that the profile allows, and make
+each API call once only: botocore by itself repeats RunJobFlow and AddJobFlowSteps when the answer is late, and neither
+has an idempotency token. A repeated *task* attaches to what its first try has made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from airflow.providers.amazon.aws.hooks.emr import EmrHook
+from airflow.providers.amazon.aws.operators.emr import (
+    EmrAddStepsOperator,
+    EmrCreateJobFlowOperator,
+    EmrTerminateJobFlowOperator,
+)
+from airflow.providers.amazon.aws.sensors.emr import EmrStepSensor
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include import autopsy
+from include.endpoints import check_endpoint
+from include.settings import read_airflow_settings
+
+SINGLE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
+LIVE_CLUSTER_STATES = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
+ATTACHABLE_STEP_STATES = ["PENDING", "RUNNING", "COMPLETED"]
+
+
+def check_hook(hook: EmrHook) -> None:
+    """Refuse to work when the hook's client would call an address that the profile does not allow.
+
+    Raises
+    ------
+    EndpointRefusedError
+        As :func:`include.endpoints.check_endpoint`.
+    """
+    check_endpoint("emr", str(hook.conn.meta.endpoint_url), read_airflow_settings())
+
+
+def find_live_clusters(hook: EmrHook, name: str) -> list[str]:
+    """Return the ids of the clusters of this name that have not ended, the newest first."""
+    pages = hook.conn.get_paginator("list_clusters").paginate(ClusterStates=LIVE_CLUSTER_STATES)
+    return [cluster["Id"] for page in pages for cluster in page["Clusters"] if cluster["Name"] == name]
+
+
+class CreateCluster(EmrCreateJobFlowOperator):
+    """Create the run's cluster, or attach to the live one that an earlier try has made.
+
+    The cluster is found by its name, which carries the run's slug.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # emr_conn_id: the stock connection would be merged into the request, with its old release and roles.
+        super().__init__(emr_conn_id=None, botocore_config=SINGLE_ATTEMPT, wait_for_completion=False, **kwargs)
+
+    def execute(self, context: Context) -> str | None:
+        """Return the cluster's id.
+
+        Raises
+        ------
+        EndpointRefusedError
+            When the client resolves to an address that the profile does not allow.
+        """
+        check_hook(self.hook)
+        name = cast("dict[str, Any]", self.job_flow_overrides)["Name"]
+        live = find_live_clusters(self.hook, name)
+        if live:
+            self.log.info("Attaching to the live cluster %s of this run (%s)", live[0], name)
+            return live[0]
+        return super().execute(context)
+
+
+class AddSteps(EmrAddStepsOperator):
+    """Add the steps, or attach to those of the same names that an earlier try has added."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(botocore_config=SINGLE_ATTEMPT, **kwargs)
+
+    def execute(self, context: Context) -> list[str]:
+        """Return the steps' ids, in the order of ``steps``.
+
+        Raises
+        ------
+        EndpointRefusedError
+            When the client resolves to an address that the profile does not allow.
+        """
+        check_hook(self.hook)
+        names = [step["Name"] for step in cast("list[dict[str, Any]]", self.steps)]
+        known = self._steps_by_name()
+        if all(name in known for name in names):
+            self.log.info("Attaching to the steps %s of an earlier try", [known[name] for name in names])
+            context["ti"].xcom_push(key="job_flow_id", value=self.job_flow_id)
+            return [known[name] for name in names]
+        return super().execute(context)
+
+    def _steps_by_name(self) -> dict[str, str]:
+        pages = self.hook.conn.get_paginator("list_steps").paginate(
+            ClusterId=self.job_flow_id, StepStates=ATTACHABLE_STEP_STATES
+        )
+        return {step["Name"]: step["Id"] for page in pages for step in page["Steps"]}
+
+
+class StepSensor(EmrStepSensor):
+    """Wait for a step; when it fails, tell why, and do not try again: a failed step stays failed.
+
+    Errors of the API itself are ordinary failures, which Airflow's retries repeat.
+    """
+
+    def execute(self, context: Context) -> None:
+        """Wait for the step.
+
+        Raises
+        ------
+        EndpointRefusedError
+            When the client resolves to an address that the profile does not allow.
+        AirflowFailException
+            When the step failed or was cancelled; the message says why.
+        """
+        check_hook(self.hook)
+        super().execute(context)
+
+    def poke(self, context: Context) -> bool:
+        """Look at the step once."""
+        try:
+            return bool(super().poke(context))
+        except AirflowException as error:
+            raise AirflowFailException(self._explain()) from error
+
+    def _explain(self) -> str:
+        step = self.hook.conn.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
+        try:
+            cluster = self.hook.conn.describe_cluster(ClusterId=self.job_flow_id)["Cluster"]
+        except (BotoCoreError, ClientError) as error:
+            self.log.warning("The cluster cannot be described: %s", error)
+            cluster = None
+        explanation = autopsy.describe_failure(step, cluster)
+        if cluster and cluster.get("LogUri"):
+            self._log_tail(cluster["LogUri"])
+        return explanation
+
+    def _log_tail(self, log_uri: str) -> None:
+        uri = autopsy.step_log_uri(log_uri, self.job_flow_id, self.step_id)
+        try:
+            tail = autopsy.read_log_tail(uri, self.aws_conn_id)
+        except OSError as error:
+            self.log.warning("The step's log %s cannot be read: %s", uri, error)
+            return
+        if tail is None:
+            self.log.info("The step's log is not at %s yet; EMR writes it some minutes after the step", uri)
+        else:
+            self.log.error("The end of %s:\n%s", uri, tail)
+
+
+class TerminateCluster(EmrTerminateJobFlowOperator):
+    """End every live cluster of the run, found by id and by name.
+
+    By name too, since a create that failed after RunJobFlow has returned no id. TerminateJobFlows is the first call
+    that can matter: the provider's operator describes the cluster before, and ends nothing when that fails.
+    """
+
+    template_fields = (*EmrTerminateJobFlowOperator.template_fields, "cluster_name")
+
+    def __init__(self, *, cluster_name: str, job_flow_id: str, **kwargs: Any) -> None:
+        super().__init__(job_flow_id=job_flow_id, **kwargs)
+        self.cluster_name = cluster_name
+
+    def execute(self, context: Context) -> None:
+        """End the run's clusters, and see that none is left.
+
+        Raises
+        ------
+        EndpointRefusedError
+            When the client resolves to an address that the profile does not allow.
+        AirflowException
+            When a cluster is still live afterwards.
+        """
+        check_hook(self.hook)
+        live = self._find_clusters()
+        if not live:
+            self.log.info("No live cluster named %s: nothing to end", self.cluster_name)
+            return
+        self.log.info("Ending %s (%s)", ", ".join(live), self.cluster_name)
+        self.hook.conn.terminate_job_flows(JobFlowIds=live)
+        left = find_live_clusters(self.hook, self.cluster_name)
+        if left:
+            raise AirflowException(
+                f"{', '.join(left)} ({self.cluster_name}) still live after TerminateJobFlows; "
+                "look whether termination protection is on"
+            )
+
+    def _find_clusters(self) -> list[str]:
+        try:
+            return find_live_clusters(self.hook, self.cluster_name)
+        except (BotoCoreError, ClientError) as error:
+            if not self.job_flow_id:
+                raise
+            self.log.warning("ListClusters failed (%s); ending %s by its id", error, self.job_flow_id)
+            return [self.job_flow_id]

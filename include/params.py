@@ -1,0 +1,114 @@
+"""The Params of the DAG: what the trigger form asks, with types, bounds, defaults and help."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from airflow.sdk import Param
+
+from include.settings import RunParams
+
+MAX_STEP_MINUTES = 720
+
+_INSTANCE_TYPE = r"^[a-z0-9]+(-[a-z0-9]+)?\.[0-9]*[a-z]+$"
+_RELEASE_LABEL = r"^emr-(spark-)?[0-9]+\.[0-9]+\.[0-9]+$"
+_FOLDER = r"^(?!.*(^|/)\.{1,2}(/|$))[^/:][^:]*$"
+
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "data_prefix": {
+        "type": "string",
+        "title": "Folder of images",
+        "description": "Folder of the lake to list, at any depth. An image's label is the name of the folder it is in.",
+        "pattern": _FOLDER,
+        "section": "Images",
+    },
+    "image_pattern": {
+        "type": "string",
+        "title": "File names",
+        "description": "Patterns of file names, separated by commas; capitals do not matter.",
+        "minLength": 1,
+        "section": "Images",
+    },
+    "max_reject_ratio": {
+        "type": "number",
+        "title": "Largest share of rejects",
+        "description": "The run fails when more than this share of the files cannot be read as images (0.05 is 5 %).",
+        "minimum": 0,
+        "maximum": 1,
+        "section": "Images",
+    },
+    "images_per_task": {
+        "type": "integer",
+        "title": "Images per Spark task",
+        "description": "Smaller tasks spread better and lose less when a node goes; each costs some overhead.",
+        "minimum": 1,
+        "maximum": 100_000,
+        "section": "Images",
+    },
+    "variance_target": {
+        "type": "number",
+        "title": "Share of the variance to explain",
+        "description": "The fewest principal components that reach this are kept (0.80 is 80 %).",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "section": "Principal components",
+    },
+    "release_label": {
+        "type": "string",
+        "title": "EMR release",
+        "description": "Release label of the cluster, such as emr-spark-8.1.0 or emr-7.14.0.",
+        "pattern": _RELEASE_LABEL,
+        "section": "Cluster",
+    },
+    "master_instance_type": {
+        "type": "string",
+        "title": "Primary node",
+        "description": "EC2 type of the primary node; Spark's driver runs on it.",
+        "pattern": _INSTANCE_TYPE,
+        "section": "Cluster",
+    },
+    "core_instance_types": {
+        "type": "array",
+        "items": {"type": "string", "pattern": _INSTANCE_TYPE},
+        "title": "Core nodes: types",
+        "description": "EC2 types of the core nodes, one a line: EMR takes the cheapest that it can get.",
+        "minItems": 1,
+        "maxItems": 30,
+        "uniqueItems": True,
+        "section": "Cluster",
+    },
+    "core_instance_count": {
+        "type": "integer",
+        "title": "Core nodes: count",
+        "description": "How many core nodes do the work.",
+        "minimum": 1,
+        "maximum": 50,
+        "section": "Cluster",
+    },
+    "step_time_limit_minutes": {
+        "type": "integer",
+        "title": "Time limit of a step (minutes)",
+        "description": "A step that takes longer is ended, and the run fails.",
+        "minimum": 1,
+        "maximum": MAX_STEP_MINUTES,
+        "section": "Limits",
+    },
+    "idle_timeout_minutes": {
+        "type": "integer",
+        "title": "Idle time-out of the cluster (minutes)",
+        "description": "EMR ends a cluster that has had nothing to do for so long, should Airflow not do so.",
+        "minimum": 1,
+        "maximum": 1440,
+        "section": "Limits",
+    },
+}
+
+
+def run_params() -> dict[str, Param]:
+    """Return the DAG's Params, in the order of the form; the defaults are those of :class:`RunParams`."""
+    defaults = asdict(RunParams())
+    return {
+        name: Param(list(default) if isinstance(default, tuple) else default, **_SCHEMAS[name])
+        for name, default in sorted(defaults.items(), key=lambda item: list(_SCHEMAS).index(item[0]))
+    }

@@ -1,0 +1,175 @@
+"""The bodies of the DAG's Python tasks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.sdk import get_current_context
+
+from include.bundle import build_bundle
+from include.cluster import cluster_name, run_job_flow_request
+from include.endpoints import check_clients
+from include.locations import Lake, run_slug
+from include.manifest import build_manifest
+from include.models import find_model
+from include.objects import at, first_match, put_bytes, put_json, read_json
+from include.publication import publish_run, put_bundle
+from include.report import build_report, render_report
+from include.settings import RunParams, read_airflow_settings
+from include.steps import spark_step
+from include.verification import verify_run
+from spark_jobs.args import FeaturizeArgs, PcaArgs
+
+log = logging.getLogger(__name__)
+
+
+class NoImagesError(RuntimeError):
+    """The folder of images is missing, or holds no file that the pattern takes."""
+
+
+def open_run() -> dict[str, Any]:
+    """Give the run its identity, and check all that can be wrong before anything is paid for.
+
+    Returns
+    -------
+    dict
+        What the run is and uses; every later task takes it.
+
+    Raises
+    ------
+    SettingsError
+        When settings or parameters are missing or wrong.
+    EndpointRefusedError
+        When a client resolves to an address that the profile does not allow.
+    ModelError
+        When no model is published.
+    NoImagesError
+        When there is no image.
+    """
+    context = get_current_context()
+    settings = read_airflow_settings()
+    params = RunParams.from_params(dict(context["params"]))
+    endpoints = check_clients(settings)
+    lake = Lake(settings.lake_root)
+    dag_run = context["dag_run"]
+    slug = run_slug(dag_run.run_id, dag_run.run_after)
+    images = lake.data(params.data_prefix)
+    _check_images(images, params.image_pattern, settings.aws_conn_id)
+    model = find_model(lake, settings)
+    if model["weights"]["source"] == "random":
+        log.warning("RANDOM WEIGHTS: the model %s is for demonstrations, its features mean nothing", model["uri"])
+    log.info("Run %s: images %s, model %s (%s)", slug, images, model["uri"], model["weights"]["source"])
+    return {
+        "slug": slug,
+        "run_id": dag_run.run_id,
+        "run_after": dag_run.run_after.isoformat(),
+        "cluster_name": cluster_name(slug),
+        "lake": lake.root,
+        "images": images,
+        "model": model,
+        "params": asdict(params),
+        "profile": settings.profile,
+        "region": settings.region,
+        "endpoints": endpoints,
+    }
+
+
+def _check_images(images: str, pattern: str, aws_conn_id: str | None) -> None:
+    folder = at(images, aws_conn_id)
+    if not folder.exists():
+        raise NoImagesError(f"the folder of images {images} does not exist; put images at {images}/<label>/<name>.jpg")
+    if first_match(folder, pattern) is None:
+        raise NoImagesError(f"no file under {images} matches {pattern!r}; put images at {images}/<label>/<name>.jpg")
+
+
+def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the requests of this run as data: the cluster's, and the steps' of each job."""
+    settings = read_airflow_settings()
+    params = RunParams.from_params(run["params"])
+    lake = Lake(run["lake"])
+    slug, digest = run["slug"], build_bundle().digest
+    code, run_root = lake.code(digest), lake.run(slug).root
+    featurize = FeaturizeArgs(
+        images=run["images"],
+        run=run_root,
+        model=run["model"]["uri"],
+        pattern=params.image_pattern,
+        max_reject_ratio=params.max_reject_ratio,
+        images_per_task=params.images_per_task,
+    )
+    pca = PcaArgs(run=run_root, variance_target=params.variance_target)
+    limit = params.step_time_limit_minutes
+    return {
+        "code": digest,
+        "job_flow_overrides": run_job_flow_request(
+            slug=slug, settings=settings, params=params, code=code, log_uri=lake.logs
+        ),
+        "featurize_steps": [spark_step(featurize, slug=slug, code=code, time_limit_minutes=limit)],
+        "pca_steps": [spark_step(pca, slug=slug, code=code, time_limit_minutes=limit)],
+    }
+
+
+def publish_code(run: dict[str, Any], code: str) -> str:
+    """Put the code bundle in the lake, under its digest; return its folder.
+
+    Raises
+    ------
+    RuntimeError
+        When the sources have changed since the run was planned.
+    """
+    settings = read_airflow_settings()
+    bundle = build_bundle()
+    if bundle.digest != code:
+        raise RuntimeError(
+            f"the sources are now {bundle.digest}, the run was planned with {code}; "
+            "clear plan_cluster to take the new ones"
+        )
+    folder = put_bundle(Lake(run["lake"]), bundle, settings.aws_conn_id)
+    log.info("Code %s is at %s", bundle.digest, folder)
+    return folder
+
+
+def verify_results(run: dict[str, Any]) -> dict[str, Any]:
+    """Check the run's outputs; nothing is published when something is wrong.
+
+    Raises
+    ------
+    VerificationError
+        With every check that failed.
+    """
+    settings = read_airflow_settings()
+    locations = Lake(run["lake"]).run(run["slug"])
+    checked = verify_run(locations, RunParams.from_params(run["params"]), settings.aws_conn_id)
+    log.info("Verified %s: %s", locations.root, checked)
+    return checked
+
+
+def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, cluster_id: str) -> dict[str, Any]:
+    """Publish the run, and write its report and, last, its manifest."""
+    settings = read_airflow_settings()
+    conn, lake = settings.aws_conn_id, Lake(run["lake"])
+    locations = lake.run(run["slug"])
+    finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"run_id": run["run_id"], "published_at": finished_at, **checked}
+    published = publish_run(lake, run["slug"], record, conn)
+    manifest = build_manifest(
+        run=run,
+        code=code,
+        cluster_id=cluster_id,
+        featurize=read_json(at(locations.featurize_summary, conn), "featurize writes it"),
+        pca=read_json(at(locations.pca_summary, conn), "pca writes it"),
+        checked=checked,
+        published=published,
+        finished_at=finished_at,
+    )
+    report = build_report(manifest)
+    put_json(at(locations.report_json, conn), report)
+    put_bytes(at(locations.report_html, conn), render_report(report).encode())
+    put_json(at(locations.manifest, conn), manifest)
+    for warning in manifest["warnings"]:
+        log.warning(warning)
+    log.info("Published %s: %s images, k = %s", run["slug"], checked["images"], checked["k"])
+    return published
