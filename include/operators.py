@@ -2,14 +2,17 @@
 
 All of them check before the first call that the client has resolved to an address that the profile allows, and make
 each API call once only: botocore by itself repeats RunJobFlow and AddJobFlowSteps when the answer is late, and neither
-has an idempotency token. A repeated *task* attaches to what its first try has made.
+has an idempotency token. A repeated *task* attaches to what its first try has made. Links to the console are ornaments:
+a task never fails for one.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+from airflow.providers.amazon.aws.exceptions import S3HookUriParseFailure
 from airflow.providers.amazon.aws.hooks.emr import EmrHook
+from airflow.providers.amazon.aws.links.emr import EmrClusterLink, EmrLogsLink, get_log_uri
 from airflow.providers.amazon.aws.operators.emr import (
     EmrAddStepsOperator,
     EmrCreateJobFlowOperator,
@@ -46,6 +49,24 @@ def find_live_clusters(hook: EmrHook, name: str) -> list[str]:
     return [cluster["Id"] for page in pages for cluster in page["Clusters"] if cluster["Name"] == name]
 
 
+def persist_links(operator: Any, context: Context, cluster_id: str) -> None:
+    """Keep what the links to the cluster and to its logs need; what cannot be had is left out."""
+    common = {
+        "context": context,
+        "operator": operator,
+        "region_name": operator.hook.conn_region_name,
+        "aws_partition": operator.hook.conn_partition,
+        "job_flow_id": cluster_id,
+    }
+    EmrClusterLink.persist(**common)
+    try:
+        log_uri = get_log_uri(emr_client=operator.hook.conn, job_flow_id=cluster_id)
+    except (BotoCoreError, ClientError, S3HookUriParseFailure) as error:
+        operator.log.debug("No link to the logs: %s", error)
+    else:
+        EmrLogsLink.persist(**common, log_uri=log_uri)
+
+
 class CreateCluster(EmrCreateJobFlowOperator):
     """Create the run's cluster, or attach to the live one that an earlier try has made.
 
@@ -56,7 +77,7 @@ class CreateCluster(EmrCreateJobFlowOperator):
         # emr_conn_id: the stock connection would be merged into the request, with its old release and roles.
         super().__init__(emr_conn_id=None, botocore_config=SINGLE_ATTEMPT, wait_for_completion=False, **kwargs)
 
-    def execute(self, context: Context) -> str | None:
+    def execute(self, context: Context) -> str:
         """Return the cluster's id.
 
         Raises
@@ -65,12 +86,17 @@ class CreateCluster(EmrCreateJobFlowOperator):
             When the client resolves to an address that the profile does not allow.
         """
         check_hook(self.hook)
-        name = cast("dict[str, Any]", self.job_flow_overrides)["Name"]
-        live = find_live_clusters(self.hook, name)
+        request = cast("dict[str, Any]", self.job_flow_overrides)
+        live = find_live_clusters(self.hook, request["Name"])
         if live:
-            self.log.info("Attaching to the live cluster %s of this run (%s)", live[0], name)
-            return live[0]
-        return super().execute(context)
+            self._job_flow_id = live[0]
+            self.log.info("Attaching to the live cluster %s of this run (%s)", live[0], request["Name"])
+        else:
+            # Kept at once: the provider's on_kill ends the cluster that it names.
+            self._job_flow_id = self.hook.create_job_flow(request)["JobFlowId"]
+            self.log.info("Created the cluster %s (%s)", self._job_flow_id, request["Name"])
+        persist_links(self, context, self._job_flow_id)
+        return self._job_flow_id
 
 
 class AddSteps(EmrAddStepsOperator):
@@ -88,17 +114,20 @@ class AddSteps(EmrAddStepsOperator):
             When the client resolves to an address that the profile does not allow.
         """
         check_hook(self.hook)
-        names = [step["Name"] for step in cast("list[dict[str, Any]]", self.steps)]
-        known = self._steps_by_name()
-        if all(name in known for name in names):
-            self.log.info("Attaching to the steps %s of an earlier try", [known[name] for name in names])
-            context["ti"].xcom_push(key="job_flow_id", value=self.job_flow_id)
-            return [known[name] for name in names]
-        return super().execute(context)
+        cluster_id, steps = str(self.job_flow_id), cast("list[dict[str, Any]]", self.steps)
+        context["ti"].xcom_push(key="job_flow_id", value=cluster_id)
+        known = self._steps_by_name(cluster_id)
+        if all(step["Name"] in known for step in steps):
+            ids = [known[step["Name"]] for step in steps]
+            self.log.info("Attaching to the steps %s of an earlier try", ids)
+        else:
+            ids = self.hook.add_job_flow_steps(job_flow_id=cluster_id, steps=steps)
+        persist_links(self, context, cluster_id)
+        return ids
 
-    def _steps_by_name(self) -> dict[str, str]:
+    def _steps_by_name(self, cluster_id: str) -> dict[str, str]:
         pages = self.hook.conn.get_paginator("list_steps").paginate(
-            ClusterId=self.job_flow_id, StepStates=ATTACHABLE_STEP_STATES
+            ClusterId=cluster_id, StepStates=ATTACHABLE_STEP_STATES
         )
         return {step["Name"]: step["Id"] for page in pages for step in page["Steps"]}
 
@@ -128,6 +157,12 @@ class StepSensor(EmrStepSensor):
             return bool(super().poke(context))
         except AirflowException as error:
             raise AirflowFailException(self._explain()) from error
+
+    def get_emr_response(self, context: Context) -> dict[str, Any]:
+        """Return EMR's description of the step."""
+        response: dict[str, Any] = self.hook.conn.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)
+        persist_links(self, context, self.job_flow_id)
+        return response
 
     def _explain(self) -> str:
         step = self.hook.conn.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
@@ -184,6 +219,7 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
             return
         self.log.info("Ending %s (%s)", ", ".join(live), self.cluster_name)
         self.hook.conn.terminate_job_flows(JobFlowIds=live)
+        persist_links(self, context, live[0])
         left = find_live_clusters(self.hook, self.cluster_name)
         if left:
             raise AirflowException(

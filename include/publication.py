@@ -11,9 +11,8 @@ from typing import Any, BinaryIO
 
 from airflow.sdk import ObjectStoragePath
 
-from include.bundle import Bundle
 from include.locations import Lake
-from include.objects import at, data_files, put_bytes, put_json, writing
+from include.objects import at, data_files, put_json, writing
 
 PUBLISHED_COLUMNS = ["path", "label", "features"]
 """The notebook's columns."""
@@ -59,14 +58,6 @@ def publish_run(lake: Lake, slug: str, record: dict[str, Any], aws_conn_id: str 
     current = record | {"run": slug, "results": new}
     put_json(at(lake.current, aws_conn_id), current)
     return current
-
-
-def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
-    """Put a code bundle into the lake, under its digest; return its folder."""
-    folder = lake.code(bundle.digest)
-    for name, data in bundle.files.items():
-        put_bytes(at(f"{folder}/{name}", aws_conn_id), data)
-    return folder
 
 
 def _publish_part(source: ObjectStoragePath, target: ObjectStoragePath) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
+from include.artifacts import put_bundle
 from include.bundle import build_bundle
 from include.cluster import cluster_name, run_job_flow_request
 from include.endpoints import check_clients
@@ -16,7 +17,7 @@ from include.locations import Lake, run_slug
 from include.manifest import build_manifest
 from include.models import find_model
 from include.objects import at, first_match, put_bytes, put_json, read_json
-from include.publication import publish_run, put_bundle
+from include.publication import publish_run
 from include.report import build_report, render_report
 from include.settings import RunParams, read_airflow_settings
 from include.steps import spark_step

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow.sdk import ObjectStoragePath
@@ -30,8 +30,14 @@ class Footer:
     columns: tuple[str, ...]
     values: dict[str, int]
     """Number of values by column; for a list column, of its elements."""
-    nulls: int | None
-    """Number of nulls in all columns; None when a file has no statistics."""
+    nulls: int
+    """Number of nulls in all columns."""
+    bounds: dict[str, list[float]]
+    """Least and largest numbers by column, of every row group. Spark takes NaN for the largest of all."""
+
+    def is_finite(self, column: str) -> bool:
+        """Tell whether a column of numbers has neither NaN nor infinity."""
+        return all(math.isfinite(bound) for bound in self.bounds.get(column, []))
 
 
 def read_footers(files: list[ObjectStoragePath]) -> Footer:
@@ -44,24 +50,31 @@ def read_footers(files: list[ObjectStoragePath]) -> Footer:
     """
     import pyarrow.parquet as pq
 
-    rows, values, columns = 0, dict[str, int](), tuple[str, ...]()
-    nulls: int | None = 0
+    footer = Footer(0, (), {}, 0, {})
     for file in files:
         with file.open("rb") as stream:  # type: ignore[no-untyped-call]
             metadata = pq.read_metadata(stream)
-        names = tuple(metadata.schema.to_arrow_schema().names)
-        if columns and names != columns:
-            raise VerificationError(f"{file} has the columns {names}, other files of its folder {columns}")
-        columns, rows = names, rows + metadata.num_rows
+        columns = tuple(metadata.schema.to_arrow_schema().names)
+        if footer.columns and columns != footer.columns:
+            raise VerificationError(f"{file} has the columns {columns}, other files of its folder {footer.columns}")
+        footer = replace(footer, rows=footer.rows + metadata.num_rows, columns=columns)
         for group in range(metadata.num_row_groups):
             for index in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(index)
-                name = chunk.path_in_schema.split(".")[0]
-                values[name] = values.get(name, 0) + chunk.num_values
-                statistics = chunk.statistics
-                has_nulls = statistics is not None and statistics.has_null_count
-                nulls = nulls + statistics.null_count if has_nulls and nulls is not None else None
-    return Footer(rows, columns, values, nulls)
+                footer = _with_chunk(footer, metadata.row_group(group).column(index), f"{file}")
+    return footer
+
+
+def _with_chunk(footer: Footer, chunk: Any, file: str) -> Footer:
+    name, statistics = chunk.path_in_schema.split(".")[0], chunk.statistics
+    if statistics is None or not statistics.has_null_count:
+        raise VerificationError(f"{file} has no statistics of {name!r}: expected a file that Spark wrote")
+    values = footer.values | {name: footer.values.get(name, 0) + chunk.num_values}
+    bounds = footer.bounds
+    if chunk.physical_type in {"FLOAT", "DOUBLE"}:
+        if not statistics.has_min_max:
+            raise VerificationError(f"{file} has no least and largest {name!r}: expected a file that Spark wrote")
+        bounds = bounds | {name: [*bounds.get(name, []), statistics.min, statistics.max]}
+    return replace(footer, values=values, nulls=footer.nulls + statistics.null_count, bounds=bounds)
 
 
 def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) -> dict[str, Any]:
@@ -118,8 +131,8 @@ def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id
         *_expect("rows of features", footer.rows, featurize["features"]),
         *_expect("dimensions of features", featurize["dimensions"], FEATURE_DIMENSIONS),
         *_expect("values of features", footer.values.get("features", 0), footer.rows * FEATURE_DIMENSIONS),
-        *_expect("nulls in features", footer.nulls or 0, 0),
-        *_expect("vectors of features with NaN or infinity", featurize["non_finite"], 0),
+        *_expect("nulls in features", footer.nulls, 0),
+        *_expect("features are finite", footer.is_finite("features"), True),
     ]
 
 
@@ -155,7 +168,8 @@ def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | 
     return [
         *_expect("rows of scores", footer.rows, pca["images"]),
         *_expect("values of scores", footer.values.get("components", 0), footer.rows * pca["k"]),
-        *_expect("nulls in scores", footer.nulls or 0, 0),
+        *_expect("nulls in scores", footer.nulls, 0),
+        *_expect("scores are finite", footer.is_finite("components"), True),
     ]
 
 

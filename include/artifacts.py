@@ -1,0 +1,109 @@
+"""Artifacts of a lake, immutable and named by content: models and code. Also ``make publish ROOT=s3://bucket``.
+
+The model is exported from Keras's ImageNet weights (in a process of its own: nothing on the Airflow side imports
+TensorFlow), checked against Keras, and named in ``models/current.json``. The code bundle goes along, so that a bucket
+can be inspected before the first run; every run puts its own there again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from include.bundle import Bundle, build_bundle
+from include.locations import Lake
+from include.models import SHORT_DIGEST, name_published_model
+from include.objects import at, put_bytes
+from include.settings import SettingsError, read_settings
+from include.weights import DOWNLOAD, WeightsError, find_weights
+from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE
+
+log = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def export_model(weights: str, cache: Path) -> dict[str, Any]:
+    """Export a model into a folder on this machine, unless it is there; return its record.
+
+    Raises
+    ------
+    WeightsError
+        When the export fails; the message is its last line.
+    """
+    command = [sys.executable, "-m", "spark_jobs.export", "--weights", weights, "--output", f"file://{cache}"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise WeightsError(f"the model could not be exported from {weights}: {last}")
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+def publish_model(lake: Lake, weights: str, cache: Path, aws_conn_id: str | None) -> dict[str, Any]:
+    """Export a model, put it into the lake by its digest, and make it the one that runs use.
+
+    Returns
+    -------
+    dict
+        The model's record.
+
+    Raises
+    ------
+    WeightsError
+        When the export fails.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    record = export_model(weights, cache)
+    folder = record["digest"][:SHORT_DIGEST]
+    for name in (MODEL_FILE, MODEL_RECORD_FILE):
+        target = at(f"{lake.model(folder)}/{name}", aws_conn_id)
+        if not target.exists():
+            put_bytes(target, (cache / folder / name).read_bytes())
+    name_published_model(lake, record["digest"], aws_conn_id)
+    return record
+
+
+def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
+    """Put a code bundle into the lake, under its digest; return its folder."""
+    folder = lake.code(bundle.digest)
+    for name, data in bundle.files.items():
+        put_bytes(at(f"{folder}/{name}", aws_conn_id), data)
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="make publish",
+        description="Publish the model and the code bundle into a lake.",
+        epilog="AWS credentials are boto3's own: a profile, variables or a role. Weights: FRUITS_WEIGHTS, "
+        "Keras's cache, ../shared/weights, or Keras's download, in this order; never random ones.",
+    )
+    parser.add_argument("--root", required=True, help="the lake's root, s3://bucket[/folder] or file:///path")
+    parser.add_argument("--cache", type=Path, default=PROJECT / ".local" / "models", help="folder for exported models")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        root = read_settings({"FRUITS_PROFILE": "local", "FRUITS_LAKE": options.root}).lake_root
+        weights = find_weights(shared=PROJECT.parent / "shared") or DOWNLOAD
+        log.info("Weights: %s", weights)
+        record = publish_model(Lake(root), weights, options.cache.resolve(), None)
+        log.info(
+            "Model: %s (%s weights)", Lake(root).model(record["digest"][:SHORT_DIGEST]), record["weights"]["source"]
+        )
+        log.info("Code: %s", put_bundle(Lake(root), build_bundle(), None))
+    except (SettingsError, WeightsError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,216 @@
+"""``make run``: the main job end to end on this machine, through Airflow, the local EMR endpoint and Spark."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from include.local_emr.process import EndpointProcess
+from include.local_run import watch
+from include.local_run.children import running
+from include.local_run.display import Display
+from include.local_run.environment import PROJECT, local_environment
+from include.local_run.images import ImagesError, holds_other_files, load_images
+from include.local_run.model import choose_model
+from include.local_run.sample import make_sample
+from include.local_run.summary import failure_text, success_text
+from include.settings import RunParams
+from include.weights import WeightsError
+
+DAG_ID = "fruit_features"
+LOCAL = PROJECT / ".local"
+SHARED = PROJECT.parent / "shared"
+LOOK_SECONDS = 0.5
+
+
+class RunError(RuntimeError):
+    """The run cannot start; the message says what to do."""
+
+
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="make run",
+        description="Run the main job once on this machine: photos to features and principal components.",
+        epilog="As make variables: make run IMAGES=folder LAKE=folder PARAMS='variance_target=0.9 images_per_task=32'",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="folder of photos, <label>/<name>.jpg at any depth; by default ../shared/fruits/Training when it is "
+        "there, else a generated sample",
+    )
+    parser.add_argument("--lake", type=Path, default=LOCAL / "lake", help="folder of the lake (default: .local/lake)")
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"a parameter of the run, as in the trigger form; any of: {', '.join(RunParams.__dataclass_fields__)}",
+    )
+    return parser.parse_args(argv)
+
+
+def read_params(texts: Sequence[str]) -> dict[str, Any]:
+    """Turn ``NAME=VALUE`` into the run's configuration; a value is JSON where it can be, a text otherwise.
+
+    Raises
+    ------
+    RunError
+        When one is not a parameter; the DAG itself checks types and bounds.
+    """
+    params: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or name not in RunParams.__dataclass_fields__:
+            known = ", ".join(RunParams.__dataclass_fields__)
+            raise RunError(f"--param {text!r}: expected NAME=VALUE with a NAME of {known}")
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+        params[name] = value
+    return params
+
+
+def bring_images(images: Path | None, lake: Path, pattern: str, display: Display) -> None:
+    """Bring the images into the lake: those that were asked for, else the shared photos, else a sample.
+
+    Raises
+    ------
+    ImagesError
+        When they cannot be brought.
+    """
+    if images is None and holds_other_files(lake):
+        display.line(f"images: as they are in {lake / 'data'}")
+        return
+    if images is None:
+        images = SHARED / "fruits" / "Training"
+        if not images.is_dir():
+            images = LOCAL / "sample"
+            make_sample(images)
+            display.line("images: no IMAGES given and no ../shared/fruits/Training: a GENERATED SAMPLE is used")
+    loaded = load_images(images, lake, pattern)
+    display.line(
+        f"images: {loaded.images} from {images} ({loaded.added} new, {loaded.removed} removed"
+        + (f", {loaded.kept} changed since and left alone" if loaded.kept else "")
+        + ")"
+    )
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold the lock of the local Airflow.
+
+    Raises
+    ------
+    RunError
+        When another run holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"another `make run` is working in {lock.parent}; wait for it, or stop it with Ctrl-C"
+            ) from None
+        yield
+
+
+def migrate_database(environ: dict[str, str], log: Path, display: Display) -> Path:
+    """Make Airflow's database, or bring it to this version; return its file.
+
+    Raises
+    ------
+    RunError
+        When Airflow fails; the message names its log.
+    """
+    home = Path(environ["AIRFLOW_HOME"])
+    mark, database = home / "migrated", home / "airflow.db"
+    version = subprocess.run(
+        [sys.executable, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    if database.exists() and mark.exists() and mark.read_text() == version:
+        return database
+    display.line("making Airflow's database (the first time only)")
+    home.mkdir(parents=True, exist_ok=True)
+    with running([sys.executable, "-m", "airflow", "db", "migrate"], environ=environ, log=log, cwd=home) as process:
+        code = process.wait()
+    if code != 0:
+        raise RunError(f"`airflow db migrate` failed; see {log}")
+    mark.write_text(version)
+    return database
+
+
+def run_dag(
+    environ: dict[str, str], conf: dict[str, Any], database: Path, state_dir: Path, log: Path, display: Display
+) -> watch.RunState | None:
+    """Run the DAG once through Airflow, and show what it does; return the state it ended in."""
+    known = watch.known_runs(database, DAG_ID)
+    command = [sys.executable, "-m", "airflow", "dags", "test", DAG_ID, "--conf", json.dumps(conf)]
+    with running(command, environ=environ, log=log, cwd=Path(environ["AIRFLOW_HOME"])) as process:
+        while process.poll() is None:
+            display.show(watch.read_state(database, DAG_ID, known), watch.read_progress(state_dir))
+            time.sleep(LOOK_SECONDS)
+    state = watch.read_state(database, DAG_ID, known)
+    display.show(state, None)
+    return state
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Run the main job; return the exit code."""
+    conf = read_params(options.param)
+    lake = options.lake.expanduser().absolute()
+    home = LOCAL / "airflow"
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    log, state_dir = LOCAL / "logs" / f"{stamp}.log", LOCAL / "emr" / stamp
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with alone(LOCAL / "run.lock"), Display(console) as display:
+        bring_images(options.images, lake, conf.get("image_pattern", RunParams.image_pattern), display)
+        model = choose_model(lake, LOCAL / "models", SHARED, display.line)
+        environ = local_environment(airflow_home=home, endpoint_url="http://127.0.0.1:1", lake=f"file://{lake}")
+        database = migrate_database(environ, log, display)
+        with EndpointProcess(state_dir, environment=environ) as endpoint:
+            display.line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
+            environ = local_environment(airflow_home=home, endpoint_url=endpoint.url, lake=f"file://{lake}")
+            state = run_dag(environ, conf, database, state_dir, log, display)
+    if state is None or state.state != "success":
+        console.print(failure_text(state, log), markup=False, highlight=False, soft_wrap=True)
+        return 1
+    console.print(success_text(lake, model), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; Ctrl-C and SIGTERM end everything that it has started."""
+    options = read_options(argv)
+    logging.basicConfig(level=logging.WARNING)
+    console = Console()
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return run(options, console)
+    except (RunError, ImagesError, WeightsError) as error:
+        console.print(f"make run: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("make run: stopped; everything that it started has ended", markup=False, highlight=False)
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,50 @@
+"""Child processes that end with this one, whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+GRACE_SECONDS = 15
+_PR_SET_PDEATHSIG = 1
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], *, environ: dict[str, str], log: Path, cwd: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a session of its own, its output in a file; end it and all of its session at the block's end."""
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            env=environ,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process, which ends the others in order
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+            return

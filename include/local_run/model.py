@@ -1,0 +1,51 @@
+"""The model of a local run: real weights where there are any, else seeded random ones, said loudly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from include.artifacts import publish_model
+from include.locations import Lake
+from include.weights import DOWNLOAD, RANDOM, WeightsError, find_weights
+
+DOWNLOAD_FAILED = "download_failed"
+"""Mark beside the exported models: Keras's download failed once; later runs start without trying again."""
+
+
+def choose_model(lake: Path, cache: Path, shared: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Put a model into the lake and return its record.
+
+    Parameters
+    ----------
+    lake : Path
+        The lake's root.
+    cache : Path
+        Folder of exported models on this machine.
+    shared : Path
+        Folder of shared files beside the project, which need not exist.
+    say : callable
+        Tells a person one line.
+
+    Raises
+    ------
+    WeightsError
+        When weights that are there cannot be exported.
+    """
+    target = Lake(f"file://{lake}")
+    weights = find_weights(shared=shared)
+    if weights is not None:
+        say(f"model: weights {weights}")
+        return publish_model(target, weights, cache, None)
+    mark = cache / DOWNLOAD_FAILED
+    if not mark.exists():
+        say("model: no weights on this machine; Keras downloads them")
+        try:
+            return publish_model(target, DOWNLOAD, cache, None)
+        except WeightsError as error:
+            say(f"model: {error}")
+            mark.touch()
+    say("model: WITH RANDOM WEIGHTS: the features will mean nothing. For real ones set FRUITS_WEIGHTS=file.h5,")
+    say(f"       or delete {mark} to try the download again")
+    return publish_model(target, RANDOM, cache, None)
