@@ -80,29 +80,46 @@ def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="make publish",
-        description="Publish the model and the code bundle into a lake.",
-        epilog="AWS credentials are boto3's own: a profile, variables or a role. Weights: FRUITS_WEIGHTS, "
-        "Keras's cache, ../shared/weights, or Keras's download, in this order; never random ones.",
-    )
-    parser.add_argument("--root", required=True, help="the lake's root, s3://bucket[/folder] or file:///path")
-    parser.add_argument("--cache", type=Path, default=PROJECT / ".local" / "models", help="folder for exported models")
-    options = parser.parse_args(argv)
+    options = read_options(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cache = options.cache.absolute()
     try:
-        root = read_settings({"FRUITS_PROFILE": "local", "FRUITS_LAKE": options.root}).lake_root
         weights = find_weights(shared=PROJECT.parent / "shared") or DOWNLOAD
         log.info("Weights: %s", weights)
-        record = publish_model(Lake(root), weights, options.cache.resolve(), None)
-        log.info(
-            "Model: %s (%s weights)", Lake(root).model(record["digest"][:SHORT_DIGEST]), record["weights"]["source"]
-        )
-        log.info("Code: %s", put_bundle(Lake(root), build_bundle(), None))
+        if options.command == "model":
+            cache.mkdir(parents=True, exist_ok=True)
+            log.info("Model: %s", cache / export_model(weights, cache)["digest"][:SHORT_DIGEST])
+        else:
+            publish(options.root, weights, cache)
     except (SettingsError, WeightsError, OSError) as error:
         log.error("%s", error)
         return 1
     return 0
+
+
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m include.artifacts",
+        description="Make the artifacts that runs use, and publish them into a lake.",
+        epilog="Weights: FRUITS_WEIGHTS, Keras's cache, ../shared/weights, or Keras's download, in this order; never "
+        "random ones. AWS credentials are boto3's own: a profile, variables or a role.",
+    )
+    cache = argparse.ArgumentParser(add_help=False)
+    cache.add_argument("--cache", type=Path, default=PROJECT / ".local" / "models", help="folder for exported models")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("model", parents=[cache], help="export the model on this machine (make model)")
+    command = commands.add_parser("publish", parents=[cache], help="put model and code into a lake (make publish)")
+    command.add_argument("--root", required=True, help="the lake's root, s3://bucket[/folder] or file:///path")
+    return parser.parse_args(argv)
+
+
+def publish(root: str, weights: str, cache: Path) -> None:
+    """Put the model and the code bundle into a lake."""
+    lake = Lake(read_settings({"FRUITS_PROFILE": "local", "FRUITS_LAKE": root}).lake_root)
+    record = publish_model(lake, weights, cache, None)
+    log.info("Model: %s (%s weights)", lake.model(record["digest"][:SHORT_DIGEST]), record["weights"]["source"])
+    log.info("Code: %s", put_bundle(lake, build_bundle(), None))
 
 
 if __name__ == "__main__":

@@ -89,14 +89,14 @@ class CreateCluster(EmrCreateJobFlowOperator):
         request = cast("dict[str, Any]", self.job_flow_overrides)
         live = find_live_clusters(self.hook, request["Name"])
         if live:
-            self._job_flow_id = live[0]
-            self.log.info("Attaching to the live cluster %s of this run (%s)", live[0], request["Name"])
+            cluster_id = live[0]
+            self.log.info("Attaching to the live cluster %s of this run (%s)", cluster_id, request["Name"])
         else:
-            # Kept at once: the provider's on_kill ends the cluster that it names.
-            self._job_flow_id = self.hook.create_job_flow(request)["JobFlowId"]
-            self.log.info("Created the cluster %s (%s)", self._job_flow_id, request["Name"])
-        persist_links(self, context, self._job_flow_id)
-        return self._job_flow_id
+            cluster_id = str(self.hook.create_job_flow(request)["JobFlowId"])
+            self.log.info("Created the cluster %s (%s)", cluster_id, request["Name"])
+        self._job_flow_id = cluster_id  # the provider's on_kill ends it
+        persist_links(self, context, cluster_id)
+        return cluster_id
 
 
 class AddSteps(EmrAddStepsOperator):

@@ -40,12 +40,21 @@ def build_report(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def render_report(report: dict[str, Any]) -> str:
     """Return the report as an HTML page of its own: no script, no file beside it; every text is escaped."""
+    chart = _chart(report["explained_variance_ratio"], report["variance_target"])
+    return _render("report.html.jinja", chart=chart, **report)
+
+
+def render_index(slugs: list[str]) -> str:
+    """Return a page that links to the reports of these runs."""
+    return _render("reports.html.jinja", slugs=slugs)
+
+
+def _render(template: str, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
-    chart = _chart(report["explained_variance_ratio"], report["variance_target"])
-    return template.render(chart=chart, **report)
+    source = Path(__file__).with_name(template).read_text(encoding="utf-8")
+    return environment.from_string(source).render(**values)
 
 
 def _chart(ratios: list[float], target: float) -> dict[str, Any]:

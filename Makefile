@@ -1,0 +1,56 @@
+# `make` alone lists the commands. Each sets up what it needs in .venv by itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run test soak bench model publish docs lint format lock clean
+
+PYTHON := .venv/bin/python
+IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## make .venv, and find or install Python 3.11 and Java 17; the other commands do it by themselves
+	@scripts/setup.sh
+
+run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [PARAMS='name=value …']
+	@$(IN_VENV) -m include.local_run $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
+		$(foreach param,$(PARAMS),--param '$(param)')
+
+test: setup ## the whole test suite [TESTS='paths and pytest options']
+	@$(IN_VENV) -m pytest -m "not soak" $(TESTS)
+
+soak: setup ## the long form of the tests: many trials, whole matrices [TESTS=…]
+	@$(IN_VENV) -m pytest -m soak $(TESTS)
+
+bench: setup ## the notebook's way and ours on the same photos, stage by stage [IMAGES=folder] [LAPS=n]
+	@$(IN_VENV) -m benchmarks $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
+
+model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
+	@$(IN_VENV) -m include.artifacts model
+
+publish: setup ## put model and code into a lake, before its first run: ROOT=s3://bucket
+	@$(IN_VENV) -m include.artifacts publish --root "$(ROOT)"
+
+docs: setup ## write the generated documents again
+	@$(IN_VENV) scripts/write_dag_docs.py
+
+lint: setup ## ruff, import rules, types, generated documents, shell scripts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports
+	@.venv/bin/mypy
+	@$(IN_VENV) scripts/write_dag_docs.py --check
+	@bash -n scripts/*.sh include/*.sh .ci/run
+
+format: setup ## format the code
+	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
+
+lock: setup ## compile the requirements again from the *.in files
+	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--custom-compile-command "make lock" requirements.in --output-file requirements.txt
+	@for name in airflow cluster; do .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--custom-compile-command "make lock" --constraint requirements.txt \
+		requirements-$$name.in --output-file requirements-$$name.txt; done
+
+clean: ## delete what local runs have made (.local), not the environment
+	@rm -rf .local

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Sets up everything that the Makefile's commands need, and returns at once when it is there already:
+#   .venv            Python 3.11 with the packages of requirements.txt, hash-checked
+#   .venv/java_home  where a Java that Spark can use (17 or newer) is
+# What is missing is looked for on this machine first, then installed where that is possible without a question
+# (as root on Debian and Ubuntu); else the message says exactly how to get it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
+apt_works() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+apt_install() {
+  say "installing $* with apt-get"
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >&2
+}
+
+is_python_311() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }
+has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+find_python() {
+  local candidate
+  for candidate in python3.11 python3 python "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.11*/bin/python3.11 \
+    "${UV_PYTHON_INSTALL_DIR:-$HOME/.local/share/uv/python}"/cpython-3.11*/bin/python3.11; do
+    if command -v "$candidate" >/dev/null && is_python_311 "$candidate" && has_venv "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+get_python() {
+  find_python && return
+  if apt_works; then apt_install python3.11 python3.11-venv || true; find_python && return; fi
+  if command -v uv >/dev/null; then uv python install 3.11 >&2 || true; find_python && return; fi
+  fail "Python 3.11 with venv was not found." \
+    "  Debian 12:      sudo apt-get install python3.11 python3.11-venv" \
+    "  Ubuntu:         sudo add-apt-repository ppa:deadsnakes/ppa && sudo apt-get install python3.11-venv" \
+    "  macOS:          brew install python@3.11" \
+    "  anywhere:       pip install uv && uv python install 3.11" \
+    "then run the same make command again."
+}
+
+java_major() { "$1" -version 2>&1 | sed -nE '1s/.*version "?([0-9]+).*/\1/p'; }
+home_of() { "$1" -XshowSettings:properties -version 2>&1 | sed -nE 's/^ *java\.home = (.*)$/\1/p'; }
+find_java() {
+  local candidate major
+  for candidate in ${JAVA_HOME:+"$JAVA_HOME/bin/java"} java /usr/lib/jvm/*/bin/java \
+    /Library/Java/JavaVirtualMachines/*/Contents/Home/bin/java /opt/homebrew/opt/openjdk@*/bin/java; do
+    command -v "$candidate" >/dev/null || continue
+    major=$(java_major "$candidate" || true)
+    if [ -n "$major" ] && [ "$major" -ge 17 ]; then home_of "$candidate"; return; fi
+  done
+  return 1
+}
+get_java() {
+  find_java && return
+  if apt_works; then
+    apt_install openjdk-17-jre-headless || apt_install openjdk-21-jre-headless || true
+    find_java && return
+  fi
+  fail "Java 17 or newer was not found; Spark needs it." \
+    "  Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless" \
+    "  Fedora:         sudo dnf install java-17-openjdk-headless" \
+    "  macOS:          brew install openjdk@17" \
+    "then run the same make command again."
+}
+
+wanted="$(cat requirements.txt scripts/setup.sh | sha256sum | cut -d' ' -f1) $PWD"
+if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv/bin/python; then
+  python=$(get_python)
+  say "making .venv with $python (3 GB with TensorFlow, Spark and Airflow; some minutes the first time)"
+  rm -f .venv/complete
+  "$python" -m venv --clear .venv
+  # uv resolves nothing here: it installs the lock, some ten times faster than pip.
+  lock=$(mktemp)
+  trap 'rm -f "$lock"' EXIT
+  awk '/^uv==/ {on=1} on {print} on && !/\\$/ {exit}' requirements.txt >"$lock"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
+  .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt
+  printf '%s' "$wanted" >.venv/complete
+  say "done"
+fi
+if ! [ -x "$(cat .venv/java_home 2>/dev/null)/bin/java" ]; then
+  get_java >.venv/java_home
+fi
