@@ -19,8 +19,10 @@ run: setup ## the main job, end to end: photos to features and components [IMAGE
 test: setup ## the whole test suite [TESTS='paths and pytest options']
 	@$(IN_VENV) -m pytest -m "not soak" $(TESTS)
 
-soak: setup ## the long form of the tests: many trials, whole matrices [TESTS=…]
-	@$(IN_VENV) -m pytest -m soak $(TESTS)
+soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
+	@mkdir -p .local
+	@$(IN_VENV) -m pytest -m soak --junitxml=.local/soak.xml $(TESTS); code=$$?; \
+		$(IN_VENV) scripts/write_soak_report.py .local/soak.xml && exit $$code
 
 bench: setup ## the notebook's way and ours on the same photos, stage by stage [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))

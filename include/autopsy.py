@@ -36,7 +36,9 @@ def describe_failure(step: dict[str, Any], cluster: dict[str, Any] | None) -> st
 
 
 def step_log_uri(log_uri: str, cluster_id: str, step_id: str, stream: str = "stderr") -> str:
-    """Return where EMR puts a step's log."""
+    """Return where EMR puts a step's log; EMR itself writes ``s3n://`` for the ``s3://`` that it was given."""
+    scheme, separator, rest = log_uri.partition("://")
+    log_uri = f"s3{separator}{rest}" if scheme in {"s3n", "s3a"} else log_uri
     return f"{log_uri.rstrip('/')}/{cluster_id}/steps/{step_id}/{stream}.gz"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from include.settings import Settings
@@ -37,14 +38,15 @@ def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
     parts = urlsplit(endpoint_url)
     host = (parts.hostname or "").lower()
     if settings.profile == "local":
-        if not _is_loopback(host) and host not in settings.local_hosts:
+        if not _is_loopback(host) and host not in {name.lower() for name in settings.local_hosts}:
             raise EndpointRefusedError(
                 f"{service} resolves to {endpoint_url}, and FRUITS_PROFILE=local talks to loopback"
                 f"{_also(settings.local_hosts)} only. Set AWS_ENDPOINT_URL_{service.upper()} to the local endpoint, "
                 "and unset AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
             )
         return
-    if parts.scheme != "https" or not host.endswith(_AWS_DOMAINS) or settings.region not in host.split("."):
+    regions = {label for label in host.split(".") if _REGION.fullmatch(label)}
+    if parts.scheme != "https" or not host.endswith(_AWS_DOMAINS) or regions != {settings.region}:
         raise EndpointRefusedError(
             f"{service} resolves to {endpoint_url}; with FRUITS_PROFILE=aws expected an HTTPS address of AWS in "
             f"{settings.region}. Remove the endpoint_url of the connection {settings.aws_conn_id!r} or of the AWS "
@@ -52,6 +54,7 @@ def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
         )
 
 
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.eu", ".api.aws")
 
 

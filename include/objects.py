@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from airflow.sdk import ObjectStoragePath
@@ -15,7 +16,10 @@ from airflow.sdk import ObjectStoragePath
 
 def at(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
     """Return the path object of a URI; ``aws_conn_id`` is used for ``s3://`` only."""
-    return ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
+    path = ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
+    # Airflow keeps one client for S3 in a process, and that remembers listings for ever: others write there too.
+    path.fs.invalidate_cache()
+    return path
 
 
 @contextmanager
@@ -26,7 +30,8 @@ def writing(path: ObjectStoragePath) -> Iterator[BinaryIO]:
     takes its name at the end, or goes when the writing fails.
     """
     if path.protocol != "file":
-        with path.open("wb") as stream:  # type: ignore[no-untyped-call]
+        # Leaving a file's own block completes the upload even after an error; a transaction then discards it.
+        with path.fs.transaction, path.open("wb") as stream:  # type: ignore[no-untyped-call]
             yield stream
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,9 +104,23 @@ def first_match(folder: ObjectStoragePath, pattern: str) -> str | None:
     pattern : str
         Globs separated by commas, matched in any case, as the featurize job takes them.
     """
-    globs = [glob.strip().lower() for glob in pattern.split(",")]
-    for parent, _, names in folder.fs.walk(folder.path):
+    globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
+    for parent, names in _walk(folder):
         for name in names:
             if any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs):
                 return f"{parent}/{name}"
     return None
+
+
+def _walk(folder: ObjectStoragePath) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder under a folder with the names of its files; links to folders are followed, as the job does."""
+    if folder.protocol != "file":
+        for parent, _, names in folder.fs.walk(folder.path):
+            # The marker that consoles put for an empty folder is listed as a file without a name.
+            yield parent, [name for name in names if name]
+        return
+    walked = set()
+    for parent, folders, names in os.walk(folder.path, followlinks=True):
+        walked.add(Path(parent).resolve())
+        folders[:] = [name for name in folders if Path(parent, name).resolve() not in walked]
+        yield parent, names

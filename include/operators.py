@@ -8,6 +8,7 @@ a task never fails for one.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, cast
 
 from airflow.providers.amazon.aws.exceptions import S3HookUriParseFailure
@@ -116,12 +117,15 @@ class AddSteps(EmrAddStepsOperator):
         check_hook(self.hook)
         cluster_id, steps = str(self.job_flow_id), cast("list[dict[str, Any]]", self.steps)
         context["ti"].xcom_push(key="job_flow_id", value=cluster_id)
-        known = self._steps_by_name(cluster_id)
-        if all(step["Name"] in known for step in steps):
-            ids = [known[step["Name"]] for step in steps]
-            self.log.info("Attaching to the steps %s of an earlier try", ids)
-        else:
-            ids = self.hook.add_job_flow_steps(job_flow_id=cluster_id, steps=steps)
+        earlier = self._steps_by_name(cluster_id)
+        known = {step["Name"]: earlier[step["Name"]] for step in steps if step["Name"] in earlier}
+        if known:
+            self.log.info("Attaching to the steps %s of an earlier try", known)
+        missing = [step for step in steps if step["Name"] not in known]
+        if missing:
+            added = self.hook.add_job_flow_steps(job_flow_id=cluster_id, steps=missing)
+            known |= dict(zip([step["Name"] for step in missing], added, strict=True))
+        ids = [known[step["Name"]] for step in steps]
         persist_links(self, context, cluster_id)
         return ids
 
@@ -137,6 +141,10 @@ class StepSensor(EmrStepSensor):
 
     Errors of the API itself are ordinary failures, which Airflow's retries repeat.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # A deployment's default_deferrable would replace poke, and give up after 60 looks.
+        super().__init__(deferrable=False, **kwargs)
 
     def execute(self, context: Context) -> None:
         """Wait for the step.
@@ -180,7 +188,8 @@ class StepSensor(EmrStepSensor):
         uri = autopsy.step_log_uri(log_uri, self.job_flow_id, self.step_id)
         try:
             tail = autopsy.read_log_tail(uri, self.aws_conn_id)
-        except OSError as error:
+        except (OSError, EOFError, ValueError, zlib.error, BotoCoreError) as error:
+            # Whatever is wrong with a log, its step's failure has still to be told.
             self.log.warning("The step's log %s cannot be read: %s", uri, error)
             return
         if tail is None:

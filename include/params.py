@@ -13,7 +13,7 @@ MAX_STEP_MINUTES = 720
 
 _INSTANCE_TYPE = r"^[a-z0-9]+(-[a-z0-9]+)?\.[0-9]*[a-z]+$"
 _RELEASE_LABEL = r"^emr-(spark-)?[0-9]+\.[0-9]+\.[0-9]+$"
-_FOLDER = r"^(?!.*(^|/)\.{1,2}(/|$))[^/:][^:]*$"
+_FOLDER = r"^(?!.*(^|/)\.{1,2}(/|$))[^/:\x00-\x1f][^:\x00-\x1f]*$"
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "data_prefix": {

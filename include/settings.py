@@ -60,7 +60,7 @@ def _profile(value: str) -> str:
 
 def _location(value: str) -> str:
     scheme, separator, rest = value.partition("://")
-    if not separator or scheme not in {"s3", "file"} or not rest.strip("/") or (scheme == "file" and rest[0] != "/"):
+    if not separator or not rest.strip("/") or scheme != ("file" if rest[0] == "/" else "s3"):
         raise ValueError("s3://bucket[/folder] or file:///absolute/path")
     return value.rstrip("/")
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.artifacts import put_bundle
 from include.bundle import build_bundle
 from include.cluster import cluster_name, run_job_flow_request
-from include.endpoints import check_clients
+from include.endpoints import EndpointRefusedError, check_clients
 from include.locations import Lake, run_slug
 from include.manifest import build_manifest
-from include.models import find_model
+from include.models import ModelError, find_model
 from include.objects import at, first_match, put_bytes, put_json, read_json
 from include.publication import publish_run
 from include.report import build_report, render_report
-from include.settings import RunParams, read_airflow_settings
+from include.settings import RunParams, SettingsError, read_airflow_settings
 from include.steps import spark_step
-from include.verification import verify_run
+from include.verification import VerificationError, verify_run
 from spark_jobs.args import FeaturizeArgs, PcaArgs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,24 @@ class NoImagesError(RuntimeError):
     """The folder of images is missing, or holds no file that the pattern takes."""
 
 
+HOPELESS = (SettingsError, EndpointRefusedError, ModelError, NoImagesError, VerificationError)
+"""Errors that a retry cannot mend."""
+
+
+def without_retry(body: Callable[P, T]) -> Callable[P, T]:
+    """Make a task fail at once, without Airflow's retries, on an error that a retry cannot mend."""
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return body(*args, **kwargs)
+        except HOPELESS as error:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+    return run
+
+
+@without_retry
 def open_run() -> dict[str, Any]:
     """Give the run its identity, and check all that can be wrong before anything is paid for.
 
@@ -41,14 +65,9 @@ def open_run() -> dict[str, Any]:
 
     Raises
     ------
-    SettingsError
-        When settings or parameters are missing or wrong.
-    EndpointRefusedError
-        When a client resolves to an address that the profile does not allow.
-    ModelError
-        When no model is published.
-    NoImagesError
-        When there is no image.
+    AirflowFailException
+        When settings or parameters are missing or wrong, a client resolves to an address that the profile does not
+        allow, no model is published, or there is no image.
     """
     context = get_current_context()
     settings = read_airflow_settings()
@@ -133,12 +152,13 @@ def publish_code(run: dict[str, Any], code: str) -> str:
     return folder
 
 
+@without_retry
 def verify_results(run: dict[str, Any]) -> dict[str, Any]:
     """Check the run's outputs; nothing is published when something is wrong.
 
     Raises
     ------
-    VerificationError
+    AirflowFailException
         With every check that failed.
     """
     settings = read_airflow_settings()

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from airflow.sdk import ObjectStoragePath
@@ -16,6 +19,9 @@ from include.locations import RunLocations
 from include.objects import at, data_files, read_json
 from include.settings import RunParams
 from spark_jobs.args import FEATURE_DIMENSIONS
+
+_NOT_FINITE = frozenset({"", "nan", "inf", "-inf"})
+"""What Python writes into a CSV for a number that is none."""
 
 
 class VerificationError(RuntimeError):
@@ -33,7 +39,8 @@ class Footer:
     nulls: int
     """Number of nulls in all columns."""
     bounds: dict[str, list[float]]
-    """Least and largest numbers by column, of every row group. Spark takes NaN for the largest of all."""
+    """Least and largest numbers by column, of every row group. Spark takes NaN for the largest of all, where pyarrow,
+    which writes the scores, leaves it out: there the lines of the CSV tell."""
 
     def is_finite(self, column: str) -> bool:
         """Tell whether a column of numbers has neither NaN nor infinity."""
@@ -46,14 +53,20 @@ def read_footers(files: list[ObjectStoragePath]) -> Footer:
     Raises
     ------
     VerificationError
-        When there is no file, or two of them differ in columns.
+        When a file is missing, damaged or without statistics, or two of them differ in columns.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     footer = Footer(0, (), {}, 0, {})
     for file in files:
-        with file.open("rb") as stream:  # type: ignore[no-untyped-call]
-            metadata = pq.read_metadata(stream)
+        try:
+            with file.open("rb") as stream:  # type: ignore[no-untyped-call]
+                metadata = pq.read_metadata(stream)
+        except FileNotFoundError:
+            raise VerificationError(f"{file} is not there") from None
+        except pa.ArrowInvalid as error:
+            raise VerificationError(f"{file} is not a Parquet file: {error}") from None
         columns = tuple(metadata.schema.to_arrow_schema().names)
         if footer.columns and columns != footer.columns:
             raise VerificationError(f"{file} has the columns {columns}, other files of its folder {footer.columns}")
@@ -94,14 +107,14 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
     """
     featurize = read_json(at(run.featurize_summary, aws_conn_id), "featurize writes it when it has completed")
     pca = read_json(at(run.pca_summary, aws_conn_id), "pca writes it when it has completed")
-    problems = [
-        *_listing_problems(run, featurize, aws_conn_id),
-        *_features_problems(run, featurize, aws_conn_id),
-        *_rejects_problems(run, featurize, params, aws_conn_id),
-        *_pca_problems(featurize, pca, params),
-        *_scores_problems(run, pca, aws_conn_id),
-        *_csv_problems(run, pca, aws_conn_id),
-    ]
+    problems = _collect(
+        partial(_listing_problems, run, featurize, aws_conn_id),
+        partial(_features_problems, run, featurize, aws_conn_id),
+        partial(_rejects_problems, run, featurize, params, aws_conn_id),
+        partial(_pca_problems, featurize, pca, params),
+        partial(_scores_problems, run, pca, aws_conn_id),
+        partial(_csv_problems, run, pca, aws_conn_id),
+    )
     if problems:
         raise VerificationError(f"{run.root}: " + "; ".join(problems))
     return {
@@ -111,6 +124,17 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
         "variance_reached": pca["variance_reached"],
         "warnings": [*featurize.get("warnings", []), *pca.get("warnings", [])],
     }
+
+
+def _collect(*checks: Callable[[], list[str]]) -> list[str]:
+    """Return what all checks find; a file that cannot be read is one more problem, and does not hide the others."""
+    problems = []
+    for check in checks:
+        try:
+            problems += check()
+        except VerificationError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _expect(what: str, found: object, expected: object) -> list[str]:
@@ -126,8 +150,10 @@ def _listing_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id:
 
 
 def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+    listing = read_footers([at(run.listing, aws_conn_id)])
     footer = read_footers(data_files(at(run.features, aws_conn_id)))
     return [
+        *_expect("columns of features", footer.columns, (*listing.columns, "features")),
         *_expect("rows of features", footer.rows, featurize["features"]),
         *_expect("dimensions of features", featurize["dimensions"], FEATURE_DIMENSIONS),
         *_expect("values of features", footer.values.get("features", 0), footer.rows * FEATURE_DIMENSIONS),
@@ -141,7 +167,8 @@ def _rejects_problems(
 ) -> list[str]:
     footer = read_footers(data_files(at(run.rejects, aws_conn_id)))
     problems = _expect("rows of rejects", footer.rows, featurize["rejects"])
-    if featurize["rejects"] > params.max_reject_ratio * featurize["listed"]:
+    # Exactly as featurize compares: 0.29 * 100 in floating point is less than 29.
+    if featurize["rejects"] > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
         problems.append(
             f"rejects: {featurize['rejects']} of {featurize['listed']}, expected at most {params.max_reject_ratio:.2%}"
         )
@@ -166,6 +193,7 @@ def _pca_problems(featurize: dict[str, Any], pca: dict[str, Any], params: RunPar
 def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
     footer = read_footers(data_files(at(run.scores, aws_conn_id)))
     return [
+        *_expect("columns of scores", footer.columns, ("path", "label", "components")),
         *_expect("rows of scores", footer.rows, pca["images"]),
         *_expect("values of scores", footer.values.get("components", 0), footer.rows * pca["k"]),
         *_expect("nulls in scores", footer.nulls, 0),
@@ -175,8 +203,18 @@ def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | 
 
 def _csv_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
     expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
-    with at(run.csv, aws_conn_id).open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
-        lines = csv.reader(stream)
-        header = next(lines, [])
-        rows = sum(1 for _ in lines)
-    return [*_expect("columns of the CSV", header, expected), *_expect("rows of the CSV", rows, pca["images"])]
+    path, rows, odd = at(run.csv, aws_conn_id), 0, 0
+    try:
+        with path.open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
+            lines = csv.reader(stream)
+            header = next(lines, [])
+            for line in lines:
+                rows += 1
+                odd += len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1])
+    except FileNotFoundError:
+        raise VerificationError(f"{path} is not there") from None
+    return [
+        *_expect("columns of the CSV", header, expected),
+        *_expect("rows of the CSV", rows, pca["images"]),
+        *_expect("rows of the CSV that are not k finite numbers and a label", odd, 0),
+    ]

@@ -65,7 +65,7 @@ get_java() {
     "then run the same make command again."
 }
 
-wanted="$(cat requirements.txt scripts/setup.sh | sha256sum | cut -d' ' -f1) $PWD"
+wanted="$(cat requirements.txt scripts/setup.sh | { sha256sum 2>/dev/null || shasum -a 256; } | cut -d' ' -f1) $PWD"
 if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv/bin/python; then
   python=$(get_python)
   say "making .venv with $python (3 GB with TensorFlow, Spark and Airflow; some minutes the first time)"

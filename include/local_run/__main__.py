@@ -55,6 +55,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--lake", type=Path, default=LOCAL / "lake", help="folder of the lake (default: .local/lake)")
     parser.add_argument(
+        "--state", type=Path, default=LOCAL, help="folder of Airflow's database, logs and models (default: .local)"
+    )
+    parser.add_argument(
         "--param",
         action="append",
         default=[],
@@ -65,7 +68,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_params(texts: Sequence[str]) -> dict[str, Any]:
-    """Turn ``NAME=VALUE`` into the run's configuration; a value is JSON where it can be, a text otherwise.
+    """Turn ``NAME=VALUE`` into the run's configuration: a text as it is, where the parameter is one; else JSON.
 
     Raises
     ------
@@ -78,13 +81,14 @@ def read_params(texts: Sequence[str]) -> dict[str, Any]:
         if not separator or name not in RunParams.__dataclass_fields__:
             known = ", ".join(RunParams.__dataclass_fields__)
             raise RunError(f"--param {text!r}: expected NAME=VALUE with a NAME of {known}")
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
         params[name] = value
+        if not isinstance(getattr(RunParams, name), str):
+            with contextlib.suppress(ValueError):
+                params[name] = json.loads(value)
     return params
 
 
-def bring_images(images: Path | None, lake: Path, pattern: str, display: Display) -> None:
+def bring_images(images: Path | None, lake: Path, pattern: str, state: Path, display: Display) -> None:
     """Bring the images into the lake: those that were asked for, else the shared photos, else a sample.
 
     Raises
@@ -98,7 +102,7 @@ def bring_images(images: Path | None, lake: Path, pattern: str, display: Display
     if images is None:
         images = SHARED / "fruits" / "Training"
         if not images.is_dir():
-            images = LOCAL / "sample"
+            images = state / "sample"
             make_sample(images)
             display.line("images: no IMAGES given and no ../shared/fruits/Training: a GENERATED SAMPLE is used")
     loaded = load_images(images, lake, pattern)
@@ -175,22 +179,24 @@ def run_dag(
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the main job; return the exit code."""
     conf = read_params(options.param)
-    lake = options.lake.expanduser().absolute()
-    home = LOCAL / "airflow"
+    lake, state = options.lake.expanduser().absolute(), options.state.expanduser().absolute()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    log, state_dir = LOCAL / "logs" / f"{stamp}.log", LOCAL / "emr" / stamp
+    log, endpoint_dir = state / "logs" / f"{stamp}.log", state / "emr" / stamp
     log.parent.mkdir(parents=True, exist_ok=True)
-    with alone(LOCAL / "run.lock"), Display(console) as display:
-        bring_images(options.images, lake, conf.get("image_pattern", RunParams.image_pattern), display)
-        model = choose_model(lake, LOCAL / "models", SHARED, display.line)
-        environ = local_environment(airflow_home=home, endpoint_url="http://127.0.0.1:1", lake=f"file://{lake}")
-        database = migrate_database(environ, log, display)
-        with EndpointProcess(state_dir, environment=environ) as endpoint:
+
+    def environment(endpoint_url: str) -> dict[str, str]:
+        return local_environment(airflow_home=state / "airflow", endpoint_url=endpoint_url, lake=f"file://{lake}")
+
+    with alone(state / "run.lock"), Display(console) as display:
+        bring_images(options.images, lake, conf.get("image_pattern", RunParams.image_pattern), state, display)
+        model = choose_model(lake, state / "models", SHARED, display.line)
+        nowhere = environment("http://127.0.0.1:1")  # nothing listens there
+        database = migrate_database(nowhere, log, display)
+        with EndpointProcess(endpoint_dir, environment=nowhere) as endpoint:
             display.line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
-            environ = local_environment(airflow_home=home, endpoint_url=endpoint.url, lake=f"file://{lake}")
-            state = run_dag(environ, conf, database, state_dir, log, display)
-    if state is None or state.state != "success":
-        console.print(failure_text(state, log), markup=False, highlight=False, soft_wrap=True)
+            ended = run_dag(environment(endpoint.url), conf, database, endpoint_dir, log, display)
+    if ended is None or ended.state != "success":
+        console.print(failure_text(ended, log), markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print(success_text(lake, model), markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -47,7 +47,9 @@ class Display:
 
     def line(self, text: str) -> None:
         """Print a line with the seconds since the start."""
-        self._console.print(f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False)
+        self._console.print(
+            f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def show(self, state: watch.RunState | None, progress: watch.Progress | None) -> None:
         """Show the state; a task is printed once when it ends."""
@@ -64,7 +66,8 @@ class Display:
 
     def _show_working(self, task: str, progress: watch.Progress | None) -> None:
         mine = progress if progress is not None and task.startswith("wait_") else None
-        mine = mine if mine is not None and task.removeprefix("wait_") == mine.name else None
+        # A job names its stages after itself, as in pca-moments.
+        mine = mine if mine is not None and task.removeprefix("wait_") == mine.name.partition("-")[0] else None
         share = f"{mine.done}/{mine.total} {mine.unit}" if mine else ""
         self._bar.update(
             self._task,

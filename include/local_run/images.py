@@ -48,7 +48,8 @@ def find_images(folder: Path, pattern: str) -> dict[str, Path]:
         raise ImagesError(f"IMAGES={folder}: not a folder; expected a folder such as IMAGES/<label>/<name>.jpg")
     top = folder.resolve().name
     found: dict[str, Path] = {}
-    for path in _walk(folder, [glob.strip().lower() for glob in pattern.split(",")]):
+    for path in _walk(folder, [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]):
+        _check_name(path)
         relative = path.relative_to(folder)
         name = relative.as_posix() if len(relative.parts) > 1 else f"{top}/{relative.name}"
         if name in found:
@@ -59,9 +60,29 @@ def find_images(folder: Path, pattern: str) -> dict[str, Path]:
     return found
 
 
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ImagesError(f"the name of {shown} is not valid UTF-8; rename it") from None
+
+
 def _walk(folder: Path, globs: list[str]) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
+    """Yield the files under a folder that match; links to folders are followed, save one that the walk is already in.
+
+    Raises
+    ------
+    ImagesError
+        When a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ImagesError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        above = {Path(parent).resolve(), *Path(parent).resolve().parents}
+        folders[:] = sorted(name for name in folders if Path(parent, name).resolve() not in above)
         for name in sorted(names):
             if any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs):
                 yield Path(parent) / name
@@ -85,21 +106,22 @@ def load_images(folder: Path, lake: Path, pattern: str) -> Loaded:
         When there are no images, or one would replace a file that was not loaded from here.
     """
     data, ledger = lake / "data", lake / LEDGER
-    if folder.resolve() == data.resolve() or data.resolve() in folder.resolve().parents:
-        raise ImagesError(f"IMAGES={folder} is in the lake's own data folder; leave IMAGES out to take it as it is")
+    _refuse_overlap(folder, data)
     found = find_images(folder, pattern)
     wanted = {name: _identity(path) for name, path in found.items()}
     before = _read_ledger(ledger)
     _refuse_foreign(data, wanted, before, found)
+    # What lies there already and is not ours, though it equals the image, stays out of the ledger: it is never deleted.
+    ours = {name: identity for name, identity in wanted.items() if not _is_foreign(data / name, before.get(name, []))}
     # The union comes first: a load that is killed midway is still known to the next one.
     _write_ledger(
         ledger,
-        {name: [*before.get(name, []), identity] for name, identity in wanted.items()}
+        {name: [*before.get(name, []), identity] for name, identity in ours.items()}
         | {name: identities for name, identities in before.items() if name not in wanted},
     )
-    added = sum(_bring(found[name], data / name, identity) for name, identity in wanted.items())
+    added = sum(_bring(found[name], data / name, identity) for name, identity in ours.items())
     gone = [_remove(data, name, identities) for name, identities in before.items() if name not in wanted]
-    _write_ledger(ledger, {name: [identity] for name, identity in wanted.items()})
+    _write_ledger(ledger, {name: [identity] for name, identity in ours.items()})
     return Loaded(images=len(wanted), added=added, removed=gone.count(True), kept=gone.count(False))
 
 
@@ -107,7 +129,8 @@ def holds_other_files(lake: Path) -> bool:
     """Tell whether the lake's ``data/`` has files that were put there in another way than by :func:`load_images`."""
     data = lake / "data"
     loaded = _read_ledger(lake / LEDGER)
-    return any(path.relative_to(data).as_posix() not in loaded for path in _walk(data, ["*"]))
+    others = (path for path in _walk(data, ["*"]) if path.suffix != ".loading")  # left by a load that was killed
+    return any(path.relative_to(data).as_posix() not in loaded for path in others)
 
 
 def _identity(path: Path) -> list[int]:
@@ -119,12 +142,27 @@ def _identity(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
+def _refuse_overlap(folder: Path, data: Path) -> None:
+    images, target = folder.resolve(), data.resolve()
+    if images == target or target in images.parents:
+        raise ImagesError(f"IMAGES={folder} is in the lake's own data folder; leave IMAGES out to take it as it is")
+    if images in target.parents:
+        raise ImagesError(f"IMAGES={folder} holds the lake's data folder {data}; set LAKE to a folder outside of it")
+
+
+def _is_foreign(target: Path, loaded: list[list[int]]) -> bool:
+    return os.path.lexists(target) and _identity(target) not in loaded
+
+
 def _refuse_foreign(
     data: Path, wanted: dict[str, list[int]], before: dict[str, list[list[int]]], found: dict[str, Path]
 ) -> None:
     for name, identity in wanted.items():
         target = data / name
-        if os.path.lexists(target) and _identity(target) not in [identity, *before.get(name, [])]:
+        for parent in target.relative_to(data).parents[:-1]:
+            if os.path.lexists(data / parent) and not (data / parent).is_dir():
+                raise ImagesError(f"{data / parent} is a file, and {found[name]} needs a folder there; move it away")
+        if _is_foreign(target, [identity, *before.get(name, [])]):
             raise ImagesError(
                 f"{target} is there, was not loaded by this command, and differs from {found[name]}; "
                 "move one of them away"
@@ -137,6 +175,8 @@ def _bring(source: Path, target: Path, identity: list[int]) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}.loading")
+    if source.exists():
+        source = source.resolve()  # a hard link to a relative symbolic link would point nowhere
     try:
         try:
             os.link(source, temporary)
@@ -175,6 +215,8 @@ def _remove(data: Path, name: str, identities: list[list[int]]) -> bool | None:
 def _read_ledger(ledger: Path) -> dict[str, list[list[int]]]:
     try:
         record: dict[str, list[list[int]]] = json.loads(ledger.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or not all(isinstance(item, list) for item in record.values()):
+            raise ValueError("expected an object of lists")
     except FileNotFoundError:
         return {}
     except ValueError as error:

@@ -41,7 +41,7 @@ def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState |
     """
     if not database.exists():
         return None
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as connection:
+    with contextlib.closing(_open(database, timeout=1)) as connection:
         try:
             runs = connection.execute(
                 "SELECT run_id, state FROM dag_run WHERE dag_id = ? ORDER BY id DESC", [dag_id]
@@ -58,11 +58,16 @@ def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState |
     return RunState(run_id, state, {task: text or "none" for task, text in rows})
 
 
+def _open(database: Path, timeout: float) -> sqlite3.Connection:
+    """Open for reading; the name is quoted, since a clone's path may hold ``#``, ``?`` or ``%``."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
+
+
 def known_runs(database: Path, dag_id: str) -> frozenset[str]:
     """Return the ids of the DAG's runs."""
     if not database.exists():
         return frozenset()
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:
+    with contextlib.closing(_open(database, timeout=5)) as connection:
         rows = connection.execute("SELECT run_id FROM dag_run WHERE dag_id = ?", [dag_id]).fetchall()
     return frozenset(run_id for (run_id,) in rows)
 

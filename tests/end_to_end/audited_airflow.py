@@ -1,0 +1,32 @@
+"""Airflow's command line, with every address that the process connects to or looks up written to a file.
+
+Usage: audited_airflow.py AUDIT_FILE airflow-arguments…
+"""
+
+import socket
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    audit_file = sys.argv.pop(1)
+
+    def audit(event, arguments):
+        if event == "socket.connect" and arguments[0].family in (socket.AF_INET, socket.AF_INET6):
+            note("connect", arguments[1][0])
+        elif event == "socket.getaddrinfo":
+            note("look up", arguments[0])
+
+    def note(what, host):
+        with Path(audit_file).open("a", encoding="utf-8") as stream:
+            stream.write(f"{what}\t{host.decode() if isinstance(host, bytes) else host}\n")
+
+    sys.addaudithook(audit)
+    from airflow.__main__ import main as airflow
+
+    sys.argv[0] = "airflow"
+    airflow()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The DAG through Airflow against the local EMR endpoint: a lake, an Airflow, and what a run left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import psutil
+import pytest
+from PIL import Image
+
+from include.artifacts import publish_model
+from include.local_emr.process import EndpointProcess
+from include.local_run.environment import local_environment
+from include.local_run.sample import draw_fruit
+from include.local_run.watch import RunState, known_runs, read_state
+from include.locations import Lake
+from include.weights import RANDOM, find_weights
+
+AUDITED_AIRFLOW = Path(__file__).with_name("audited_airflow.py")
+DAG_ID = "fruit_features"
+LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
+RUN_SECONDS = 240
+
+
+@dataclass
+class Outcome:
+    """What a run of the DAG left."""
+
+    state: RunState
+    log: str
+    clusters: list[dict]
+    connections: set[str]
+    lookups: set[str]
+
+    @property
+    def live_clusters(self) -> list[str]:
+        return [cluster["Id"] for cluster in self.clusters if cluster["Status"]["State"] in LIVE]
+
+
+@dataclass
+class Bench:
+    """An Airflow with its database, and the model that its lakes get."""
+
+    home: Path
+    models: Path
+    weights: str
+
+    def lake(self, folder: Path, *, images: bool = True) -> Path:
+        """Make a lake with a model and, unless told otherwise, some pictures."""
+        publish_model(Lake(f"file://{folder}"), self.weights, self.models, None)
+        if images:
+            put_pictures(folder / "data")
+        return folder
+
+    def run(
+        self,
+        lake: Path,
+        tmp_path: Path,
+        *,
+        faults: dict | None = None,
+        conf: dict | None = None,
+        arguments: tuple[str, ...] = (),
+        environ: dict[str, str] | None = None,
+        logical_date: str | None = None,
+    ) -> Outcome:
+        """Run the DAG once; the endpoint is asked for its clusters before it is stopped."""
+        state_dir = tmp_path / "emr"
+        scenario = tmp_path / "faults.json"
+        scenario.write_text(json.dumps(faults or {}), encoding="utf-8")
+        audit, log = tmp_path / "audit.txt", tmp_path / "airflow.log"
+        nowhere = local_environment(airflow_home=self.home, endpoint_url="http://127.0.0.1:1", lake=f"file://{lake}")
+        options = ["--faults", str(scenario), *arguments]
+        with EndpointProcess(state_dir, options, environment=nowhere) as endpoint:
+            known = known_runs(self.home / "airflow.db", DAG_ID) if logical_date is None else frozenset()
+            command = [sys.executable, str(AUDITED_AIRFLOW), str(audit), "dags", "test", DAG_ID]
+            command += [logical_date] if logical_date else []
+            command += ["--conf", json.dumps(conf or {})]
+            clean = local_environment(
+                airflow_home=self.home, endpoint_url=endpoint.url, lake=f"file://{lake}", environ=environ
+            )
+            with log.open("wb") as stream:
+                subprocess.run(
+                    command, env=clean, cwd=self.home, stdout=stream, stderr=stream, timeout=RUN_SECONDS, check=False
+                )
+            state = read_state(self.home / "airflow.db", DAG_ID, known)
+            assert state is not None, log.read_text(encoding="utf-8")[-3000:]
+            clusters = self.settled_clusters(endpoint.url)
+        notes = [line.split("\t") for line in audit.read_text(encoding="utf-8").splitlines()]
+        hosts = {kind: {host for what, host in notes if what == kind} for kind in ("connect", "look up")}
+        return Outcome(state, log.read_text(encoding="utf-8"), clusters, hosts["connect"], hosts["look up"])
+
+    def settled_clusters(self, url: str, attempts: int = 120) -> list[dict]:
+        """Return the endpoint's clusters when none of them is live, or as they are after a minute."""
+        emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=url)
+        for _ in range(attempts):
+            clusters = emr.list_clusters()["Clusters"]
+            if all(cluster["Status"]["State"].startswith("TERMINATED") for cluster in clusters):
+                break
+            time.sleep(0.5)
+        return clusters
+
+
+def put_pictures(data: Path, per_label: int = 6) -> None:
+    """Draw some fruits, under labels that are hard for paths and globs."""
+    for label, kind in {
+        "Pomme d'été": "Apple Red",
+        "Kiwi 100%": "Kiwi",
+        "Lime #1+2": "Lime",
+        "Banana": "Banana",
+    }.items():
+        (data / label).mkdir(parents=True)
+        for number in range(per_label):
+            draw_fruit(kind, number).save(data / label / f"{number}_100.jpg", quality=90)
+    hidden = data / "Banana" / "_hidden.JPG"
+    Image.new("RGB", (40, 30), "yellow").save(hidden, format="JPEG")
+
+
+def snapshot(lake: Path) -> dict[str, str]:
+    """Return what people read of a lake: the name of every published file and the digest of its bytes."""
+    published = [
+        *sorted((lake / "results").glob("**/*")),
+        lake / "results_csv" / "pca_features.csv",
+        lake / "current.json",
+    ]
+    return {
+        str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in published
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bench:
+    """An Airflow of its own, its database migrated once."""
+    home = tmp_path_factory.mktemp("airflow")
+    environ = local_environment(airflow_home=home, endpoint_url="http://127.0.0.1:1", lake="file:///nowhere")
+    subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "migrate"], env=environ, cwd=home, check=True, capture_output=True
+    )
+    return Bench(home, tmp_path_factory.mktemp("models"), find_weights(shared=shared) or RANDOM)
+
+
+@pytest.fixture(scope="session")
+def published(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A lake, with spaces and accents in its name, that a successful run has published to."""
+    lake = bench.lake(tmp_path_factory.mktemp("lake") / "mon lac été")
+    outcome = bench.run(lake, tmp_path_factory.mktemp("published"), environ=hostile_environment(lake.parent))
+    return lake, outcome
+
+
+@pytest.fixture
+def published_copy(published: tuple[Path, Outcome], tmp_path: Path) -> Path:
+    """A copy of that lake for a test to work on."""
+    lake = tmp_path / "mon lac été"
+    shutil.copytree(published[0], lake)
+    return lake
+
+
+def hostile_environment(folder: Path) -> dict[str, str]:
+    """This process's environment with all that leads to a real AWS account."""
+    (folder / "config").write_text(
+        "[profile rich]\nregion = us-east-1\nendpoint_url = https://elasticmapreduce.us-east-1.amazonaws.com\n"
+        f"credential_process = touch '{folder}/credentials_were_asked_for'\n",
+        encoding="utf-8",
+    )
+    (folder / "credentials").write_text("[rich]\naws_access_key_id = AKIAREAL\naws_secret_access_key = real\n")
+    return os.environ | {
+        "AWS_ACCESS_KEY_ID": "AKIAREAL",
+        "AWS_SECRET_ACCESS_KEY": "real",
+        "AWS_SESSION_TOKEN": "real",
+        "AWS_PROFILE": "rich",
+        "AWS_DEFAULT_PROFILE": "rich",
+        "AWS_CONFIG_FILE": str(folder / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials"),
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_ENDPOINT_URL_EMR": "https://elasticmapreduce.eu-west-3.amazonaws.com",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "false",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(folder / "credentials"),
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/real",
+        "BOTO_CONFIG": str(folder / "config"),
+        "AIRFLOW_CONN_AWS_DEFAULT": "aws://AKIAREAL:real@/?region_name=us-east-1",
+        "AIRFLOW__CORE__DAGS_FOLDER": "/nonexistent",
+        "FRUITS_PROFILE": "aws",
+        "FRUITS_LAKE": "s3://somebody-elses-bucket",
+    }
+
+
+@pytest.fixture
+def stray_processes() -> Iterator[None]:
+    """Fail the test when it leaves a process of the endpoint, of Airflow or of Spark behind."""
+    before = {process.pid for process in psutil.process_iter()}
+    yield
+    left = [
+        process.info
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if process.pid not in before
+        and any("spark" in part or "airflow" in part for part in process.info["cmdline"] or [])
+    ]
+    assert not left

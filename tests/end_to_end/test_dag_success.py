@@ -1,0 +1,132 @@
+"""The DAG through Airflow on the local EMR endpoint, when all goes well."""
+
+import csv
+import ipaddress
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from sklearn.decomposition import PCA
+
+from tests.end_to_end.conftest import snapshot
+
+pytestmark = pytest.mark.slow
+
+IMAGES = 25  # 4 labels x 6, and the hidden one
+
+
+def test_run_succeeds_and_every_task_with_it(published):
+    _, outcome = published
+    assert outcome.state.state == "success"
+    assert set(outcome.state.tasks.values()) == {"success"}
+
+
+def test_cluster_is_gone(published):
+    _, outcome = published
+    assert [cluster["Status"]["State"] for cluster in outcome.clusters] == ["TERMINATED"]
+
+
+def test_results_have_the_notebooks_columns_and_one_row_an_image(published):
+    lake, _ = published
+    results = pd.read_parquet(lake / "results")
+    assert list(results.columns) == ["path", "label", "features"]
+    assert len(results) == IMAGES
+    assert results["path"].is_unique
+    assert {len(features) for features in results["features"]} == {1280}
+    assert results["features"][0].dtype == np.float32
+    assert set(results["label"]) == {"Pomme d'été", "Kiwi 100%", "Lime #1+2", "Banana"}
+
+
+def test_paths_are_those_of_the_files(published):
+    lake, _ = published
+    paths = {path.removeprefix("file://") for path in pd.read_parquet(lake / "results")["path"]}
+    assert paths == {str(path) for path in (lake / "data").glob("*/*")}
+
+
+def test_csv_has_the_notebooks_columns(published):
+    lake, _ = published
+    table = pd.read_csv(lake / "results_csv" / "pca_features.csv")
+    k = json.loads((lake / "current.json").read_text())["k"]
+    assert list(table.columns) == [*(f"F {number}" for number in range(1, k + 1)), "label"]
+    assert len(table) == IMAGES
+    with (lake / "results_csv" / "pca_features.csv").open(newline="", encoding="utf-8") as stream:
+        assert next(csv.reader(stream)) == list(table.columns)
+
+
+def test_components_are_those_of_scikit_learn(published):
+    lake, _ = published
+    run = lake / "runs" / json.loads((lake / "current.json").read_text())["run"]
+    features = np.stack(pq.read_table(run / "features")["features"].to_pylist()).astype(np.float64)
+    reference = PCA(svd_solver="full").fit(features)
+    k = int(np.searchsorted(np.cumsum(reference.explained_variance_ratio_), 0.80) + 1)
+    scores = np.stack(pq.read_table(run / "pca" / "scores")["components"].to_pylist())
+    assert scores.shape == (IMAGES, k)
+    expected = features @ reference.components_[:k].T
+    signs = np.sign((expected * scores).sum(axis=0))
+    assert np.abs(scores - expected * signs).max() <= 1e-6 * np.abs(expected).max()
+
+
+def test_manifest_names_what_the_run_was_made_from(published):
+    lake, outcome = published
+    current = json.loads((lake / "current.json").read_text())
+    manifest = json.loads((lake / "runs" / current["run"] / "manifest.json").read_text())
+    assert manifest["run_id"] == outcome.state.run_id
+    assert manifest["featurize"]["features"] == IMAGES
+    assert (lake / "code" / manifest["code"] / "spark_jobs.zip").is_file()
+    assert (lake / "models" / manifest["model"]["digest"][:16] / "model.tflite").is_file()
+    assert manifest["cluster"]["id"] == outcome.clusters[0]["Id"]
+
+
+def test_report_is_a_page(published):
+    lake, _ = published
+    run = lake / "runs" / json.loads((lake / "current.json").read_text())["run"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert f"<b>{IMAGES}</b>images" in page
+
+
+def test_only_loopback_is_called_with_a_real_account_in_the_shell(published):
+    lake, outcome = published
+    assert outcome.connections, "the audit has seen no connection, not even to the endpoint"
+    assert all(ipaddress.ip_address(host).is_loopback for host in outcome.connections)
+    # Airflow looks up the name of its own machine.
+    assert outcome.lookups <= {"localhost", "127.0.0.1", socket.gethostname(), socket.getfqdn()}
+    assert not (lake.parent / "credentials_were_asked_for").exists()
+
+
+def test_second_run_replaces_the_first(bench, published_copy, tmp_path):
+    (published_copy / "data" / "Banana" / "0_100.jpg").unlink()
+    before = snapshot(published_copy)
+    outcome = bench.run(published_copy, tmp_path)
+    assert outcome.state.state == "success"
+    assert len(pd.read_parquet(published_copy / "results")) == IMAGES - 1
+    assert len(pd.read_csv(published_copy / "results_csv" / "pca_features.csv")) == IMAGES - 1
+    assert not set(before.values()) & set(snapshot(published_copy).values())
+
+
+def test_rerun_of_the_same_run_gives_the_same_state(bench, published_copy, tmp_path):
+    date = "2026-11-01T00:00:00+00:00"
+    states = []
+    for attempt in ("first", "second"):
+        (tmp_path / attempt).mkdir()
+        outcome = bench.run(published_copy, tmp_path / attempt, logical_date=date)
+        assert outcome.state.state == "success", outcome.log[-3000:]
+        states.append(_contents(published_copy))
+    assert states[0] == states[1]
+    assert len(states[1]["results"]) == IMAGES
+
+
+def _contents(lake: Path) -> dict:
+    """What a run leaves, without the times in it."""
+    results = pd.read_parquet(lake / "results").sort_values("path")
+    run = lake / "runs" / json.loads((lake / "current.json").read_text())["run"]
+    return {
+        "results": [(row.path, row.label, row.features.tobytes()) for row in results.itertuples()],
+        "csv": (lake / "results_csv" / "pca_features.csv").read_bytes(),
+        "files": sorted(str(path.relative_to(run)) for path in run.glob("*")),
+        "runs": sorted(path.name for path in (lake / "runs").iterdir()),
+    }
