@@ -15,10 +15,17 @@ def start(name: str) -> SparkSession:
     name : str
         The application's name, as the Spark UI and YARN show it.
     """
-    return (
+    spark = (
         SparkSession.builder.appName(name)
         # A feature row is 5 KB: the default of 10,000 rows would make batches of 50 MB.
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "512")
         .config("spark.sql.session.timeZone", "UTC")
+        # The default, INT96, has no time zone: readers other than Spark would not see that times are in UTC.
+        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+        # As many Python workers as cores: a BLAS with threads of its own would only take cores from the others.
+        .config("spark.executorEnv.OMP_NUM_THREADS", "1")
+        .config("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
         .getOrCreate()
     )
+    spark.sparkContext.setLogLevel("WARN")
+    return spark

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 
@@ -57,19 +60,36 @@ def read_bytes(uri: str) -> bytes:
         return bytes(stream.read())
 
 
-def write_bytes(uri: str, data: bytes) -> None:
-    """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
+@contextmanager
+def writing(uri: str) -> Iterator[pa.NativeFile]:
+    """Put a file there in one step, piece by piece: a reader sees the old bytes or the new ones, never a part of them.
+
+    Yields
+    ------
+    NativeFile
+        A stream to write to. When the block raises, nothing of what it wrote stays.
+    """
     filesystem, path = locate(uri)
     parent, _, name = path.rpartition("/")
-    if not isinstance(filesystem, fs.LocalFileSystem):
-        with filesystem.open_output_stream(path) as stream:  # a store shows an object when its upload is complete
-            stream.write(data)
-        return
-    filesystem.create_dir(parent)
-    temporary = f"{parent}/.{name}.{uuid.uuid4().hex}"
-    with filesystem.open_output_stream(temporary) as stream:
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    # A store shows an object when its upload is complete; on a disk that is done by a name of its own until then.
+    written = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else path
+    if local:
+        filesystem.create_dir(parent)
+    try:
+        with filesystem.open_output_stream(written) as stream:
+            yield stream
+    except BaseException:
+        delete(f"{uri.partition('://')[0]}://{written}")
+        raise
+    if local:
+        filesystem.move(written, path)
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
+    with writing(uri) as stream:
         stream.write(data)
-    filesystem.move(temporary, path)
 
 
 def write_json(uri: str, record: dict[str, Any]) -> None:
