@@ -1,0 +1,20 @@
+"""A local EMR endpoint: it speaks the EMR API on loopback and really runs the steps, as child processes.
+
+The protocol (request parsing, response shapes, regions, ARNs' partition) is moto's; the life of clusters and steps is
+this package's. What differs from Amazon EMR on purpose:
+
+- A cluster is this machine. Instances, fleets, scaling policies, security configurations and tags are recorded and
+  described, nothing is provisioned; clusters are ready at once unless the endpoint is told to take its time.
+- Bootstrap actions are recorded, not run: the Python environment of the endpoint stands for the image of the nodes.
+- A step's ``command-runner.jar`` arguments run as they are, except for ``spark-submit``: pyspark's own is used, and
+  YARN flags become those of a local master.
+- Logs come when a step ends, not minutes later, and ``LogUri`` may be a ``file://`` folder.
+- State is in memory: when the endpoint ends, its clusters and their processes end with it.
+
+Every service but EMR is refused, so that a mistaken client never believes that an emulator kept its data.
+
+Modules: ``server`` (HTTP), ``api`` (EMR actions), ``clusters`` and ``steps`` (their lives), ``shapes`` (their
+descriptions), ``validation`` (what EMR rejects), ``commands`` and ``environment`` (what a step's process gets),
+``processes`` and ``guard`` (running it and ending all of it), ``logs`` and ``failures`` (what it leaves), ``faults``
+(what goes wrong on demand), ``process`` (starting an endpoint as a child process).
+"""
