@@ -9,6 +9,9 @@ from include.objects import at
 
 TAIL_LINES = 40
 
+STREAMS = ("stderr", "stdout")
+"""The JVM's log, and the Python driver's: in client mode ``spark-submit`` sends both of its streams to stdout."""
+
 
 def describe_failure(step: dict[str, Any], cluster: dict[str, Any] | None) -> str:
     """Return in one paragraph what EMR says of a step that did not complete.
@@ -35,7 +38,7 @@ def describe_failure(step: dict[str, Any], cluster: dict[str, Any] | None) -> st
     return "; ".join(parts)
 
 
-def step_log_uri(log_uri: str, cluster_id: str, step_id: str, stream: str = "stderr") -> str:
+def step_log_uri(log_uri: str, cluster_id: str, step_id: str, stream: str) -> str:
     """Return where EMR puts a step's log; EMR itself writes ``s3n://`` for the ``s3://`` that it was given."""
     scheme, separator, rest = log_uri.partition("://")
     log_uri = f"s3{separator}{rest}" if scheme in {"s3n", "s3a"} else log_uri

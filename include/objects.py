@@ -17,8 +17,10 @@ from airflow.sdk import ObjectStoragePath
 def at(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
     """Return the path object of a URI; ``aws_conn_id`` is used for ``s3://`` only."""
     path = ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
-    # Airflow keeps one client for S3 in a process, and that remembers listings for ever: others write there too.
-    path.fs.invalidate_cache()
+    # A process keeps its clients of S3, and these remember listings for ever, while others write there too. Without a
+    # connection, the client that lists is not the one that opens files.
+    for client in (path.fs, path.__wrapped__.fs):
+        client.invalidate_cache()
     return path
 
 

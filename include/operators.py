@@ -181,20 +181,19 @@ class StepSensor(EmrStepSensor):
             cluster = None
         explanation = autopsy.describe_failure(step, cluster)
         if cluster and cluster.get("LogUri"):
-            self._log_tail(cluster["LogUri"])
+            for stream in autopsy.STREAMS:
+                self._log_tail(autopsy.step_log_uri(cluster["LogUri"], self.job_flow_id, self.step_id, stream))
         return explanation
 
-    def _log_tail(self, log_uri: str) -> None:
-        uri = autopsy.step_log_uri(log_uri, self.job_flow_id, self.step_id)
+    def _log_tail(self, uri: str) -> None:
         try:
             tail = autopsy.read_log_tail(uri, self.aws_conn_id)
-        except (OSError, EOFError, ValueError, zlib.error, BotoCoreError) as error:
-            # Whatever is wrong with a log, its step's failure has still to be told.
+        except (OSError, EOFError, zlib.error) as error:
             self.log.warning("The step's log %s cannot be read: %s", uri, error)
             return
         if tail is None:
             self.log.info("The step's log is not at %s yet; EMR writes it some minutes after the step", uri)
-        else:
+        elif tail:
             self.log.error("The end of %s:\n%s", uri, tail)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from include.local_emr import guard
 from include.local_emr.faults import Faults, ScenarioError
-from include.local_emr.options import Options, half_of_memory_mb
+from include.local_emr.options import SHORT_JOB_JVM, Options, half_of_memory_mb
 from include.local_emr.server import EndpointError, is_loopback, serve
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--master", default="local[*]", help="Spark master that --master yarn becomes")
     add("--python", default=sys.executable, help="interpreter of the steps")
     add("--driver-memory-cap", type=int, default=half_of_memory_mb(), metavar="MIB", help="most memory of a driver")
+    add("--jvm-options", default=SHORT_JOB_JVM, help="options of the driver's JVM, separated by spaces")
     add("--faults", type=Path, help="JSON file that says what is to go wrong; read again when it changes")
     add("--clock-rate", type=_positive, default=1.0, help="waiting timers pass this many times faster")
     add("--boot-seconds", type=_not_negative, default=0.0, help="time a cluster takes to start")
@@ -77,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         python=arguments.python,
         master=arguments.master,
         driver_memory_cap_mb=arguments.driver_memory_cap,
+        jvm_options=arguments.jvm_options,
         clock_rate=arguments.clock_rate,
         boot_seconds=arguments.boot_seconds,
         interrupt_grace_seconds=arguments.interrupt_grace,

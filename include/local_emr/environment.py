@@ -10,7 +10,13 @@ INHERITED_PREFIXES = ("AWS_", "SSL_CERT_")
 
 
 def step_environment(
-    server: Mapping[str, str], *, python: str, spark_home: Path, scratch: Path, also: Iterable[str] = ()
+    server: Mapping[str, str],
+    *,
+    python: str,
+    spark_home: Path,
+    scratch: Path,
+    jvm_options: str = "",
+    also: Iterable[str] = (),
 ) -> dict[str, str]:
     """Return the environment of a step.
 
@@ -26,6 +32,8 @@ def step_environment(
         Spark installation to use.
     scratch : Path
         Folder for temporary files and Spark's local directories.
+    jvm_options : str
+        Options of the driver's JVM, separated by spaces.
     also : iterable of str
         Names of variables to pass on besides the usual ones.
     """
@@ -44,6 +52,6 @@ def step_environment(
         "SPARK_HOME": str(spark_home),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(scratch),
-        "SPARK_SUBMIT_OPTS": f'"-Djava.io.tmpdir={scratch}" -XX:-UsePerfData',
+        "SPARK_SUBMIT_OPTS": f'"-Djava.io.tmpdir={scratch}" -XX:-UsePerfData {jvm_options}'.rstrip(),
         "TMPDIR": str(scratch),
     }

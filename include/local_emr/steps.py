@@ -168,6 +168,7 @@ class StepRun:
             python=self._options.python,
             spark_home=self._spark_home,
             scratch=scratch,
+            jvm_options=self._options.jvm_options,
             also=self._options.pass_environment,
         )
         with self._lock:

@@ -128,6 +128,8 @@ def load_images(folder: Path, lake: Path, pattern: str) -> Loaded:
 def holds_other_files(lake: Path) -> bool:
     """Tell whether the lake's ``data/`` has files that were put there in another way than by :func:`load_images`."""
     data = lake / "data"
+    if not data.exists():
+        return False
     loaded = _read_ledger(lake / LEDGER)
     others = (path for path in _walk(data, ["*"]) if path.suffix != ".loading")  # left by a load that was killed
     return any(path.relative_to(data).as_posix() not in loaded for path in others)

@@ -83,8 +83,11 @@ class Progress:
 
 
 def read_progress(state_dir: Path) -> Progress | None:
-    """Return the last progress line of the newest step's log; None when there is none."""
-    logs = sorted(state_dir.glob("clusters/*/steps/*/stderr"), key=lambda path: path.stat().st_mtime)
+    """Return the last progress line of the newest step's log; None when there is none.
+
+    In client mode ``spark-submit`` sends both streams of the Python driver to its own standard output.
+    """
+    logs = sorted(state_dir.glob("clusters/*/steps/*/stdout"), key=lambda path: path.stat().st_mtime)
     if not logs:
         return None
     with logs[-1].open("rb") as stream:

@@ -1,0 +1,112 @@
+"""Fixtures of the jobs' tests: one local Spark session, one exported model, one folder of photos."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from spark_jobs import session
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHARED = REPOSITORY.parent / "shared"
+WEIGHTS = SHARED / "weights" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+RANDOM_WEIGHTS = "random:20261122"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session as the jobs start it, on two local cores, with no web server, bound to loopback."""
+    warehouse = tmp_path_factory.mktemp("warehouse")
+    submit = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.warehouse.dir": warehouse.as_uri(),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    flags = " ".join(f"--conf {name}={value}" for name, value in submit.items())
+    with pytest.MonkeyPatch.context() as patch:
+        # Spark's Python workers are children of the JVM: they find the package by the environment that it was born in.
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] {flags} pyspark-shell")
+        started = session.start("tests")
+        started.sparkContext.setLogLevel("ERROR")
+        yield started
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def weights() -> str:
+    """What ``spark_jobs.export --weights`` takes: the shared ImageNet weights, else scaled random ones."""
+    return str(WEIGHTS) if WEIGHTS.is_file() else RANDOM_WEIGHTS
+
+
+@pytest.fixture(scope="session")
+def model_folder(weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder ``models/<digest>`` of an exported model."""
+    return export_model(weights, tmp_path_factory.mktemp("models"))
+
+
+def export_model(weights: str, output: Path) -> Path:
+    """Export in a process of its own, so that TensorFlow never enters the tests' process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spark_jobs.export", "--weights", weights, "--output", output.as_uri()],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return output / json.loads(done.stdout.splitlines()[-1])["digest"][:16]
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder ``<label>/*.jpg``: the shared photos, else generated ones. Tests read it and never write to it."""
+    training = SHARED / "fruits" / "Training"
+    if training.is_dir():
+        return training
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, labels=4, images_per_label=12)
+    return folder
+
+
+@pytest.fixture
+def few_photos(photos: Path, tmp_path: Path) -> Path:
+    """A small folder of a test's own: three images of each of three labels."""
+    folder = tmp_path / "few photos"
+    for label in sorted(path for path in photos.iterdir() if path.is_dir())[:3]:
+        (folder / label.name).mkdir(parents=True)
+        for image in sorted(label.glob("*.jpg"))[:3]:
+            shutil.copyfile(image, folder / label.name / image.name)
+    return folder
+
+
+def write_photos(folder: Path, *, labels: int, images_per_label: int, seed: int = 7) -> None:
+    """Write smooth coloured pictures with texture and hard edges, 100x100 as the shared photos are."""
+    random = np.random.default_rng(seed)
+    for label in range(labels):
+        (folder / f"Label {label}").mkdir(parents=True)
+        for number in range(images_per_label):
+            small = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+            pixels = np.asarray(small.resize((100, 100)), dtype=np.float64)
+            pixels += random.normal(0, 12, pixels.shape)
+            rows, columns = np.mgrid[0:100, 0:100]
+            outside = np.hypot(rows - 50, columns - 50) > random.uniform(30, 48)
+            pixels[outside] = 255
+            image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+            image.save(folder / f"Label {label}" / f"{number}_100.jpg", quality=90)

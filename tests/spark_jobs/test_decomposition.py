@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from spark_jobs import decomposition, moments
+from spark_jobs.moments import Moments
+from tests.spark_jobs.feature_runs import realistic
+
+
+def fit(rows, target: float = 0.8) -> decomposition.FittedPca:
+    rows = np.asarray(rows, dtype=np.float64)
+    return decomposition.fit(moments.of(rows), target)
+
+
+def with_variances(variances) -> Moments:
+    """Moments of 11 vectors whose covariance is diagonal."""
+    return Moments(11, np.zeros(len(variances)), 10 * np.diag(np.asarray(variances, dtype=np.float64)))
+
+
+def test_a_matrix_solved_by_hand() -> None:
+    # Covariance ((2, 1), (1, 2)): eigenvalues 3 and 1 along (1, 1)/√2 and (1, −1)/√2.
+    found = decomposition.fit(Moments(5, np.array([10.0, 20.0]), 4 * np.array([[2.0, 1.0], [1.0, 2.0]])), 0.9)
+    half = np.sqrt(0.5)
+    assert (found.n, found.k) == (5, 2)
+    np.testing.assert_allclose(found.eigenvalues, [3, 1], rtol=1e-15)
+    np.testing.assert_allclose(found.explained_variance_ratio, [0.75, 0.25], rtol=1e-15)
+    np.testing.assert_allclose(found.components, [[half, half], [half, -half]], rtol=1e-14)
+    np.testing.assert_array_equal(found.mean, [10, 20])
+    assert found.variance_reached == 1
+    # Not centred: the score of the mean itself is not zero.
+    np.testing.assert_allclose(found.transform(np.array([[10.0, 20.0]])), [[30 * half, -10 * half]], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("n", "d"), [(500, 30), (20, 30), (2, 30), (31, 30)])
+def test_equal_to_scikit_learn(n: int, d: int) -> None:
+    rows = realistic(n, d).astype(np.float64)
+    found, reference = fit(rows, 0.95), PCA(svd_solver="full").fit(rows)
+    count = len(reference.explained_variance_)
+    np.testing.assert_allclose(
+        found.eigenvalues[:count], reference.explained_variance_, rtol=1e-9, atol=1e-12 * found.eigenvalues[0]
+    )
+    np.testing.assert_allclose(found.explained_variance_ratio[:count], reference.explained_variance_ratio_, atol=1e-12)
+    np.testing.assert_allclose(found.mean, reference.mean_, rtol=1e-12)
+    signs = np.sign(np.sum(found.components * reference.components_[: found.k], axis=1, keepdims=True))
+    np.testing.assert_allclose(found.components, signs * reference.components_[: found.k], atol=1e-8)
+    assert found.k == int((reference.explained_variance_ratio_.cumsum() >= 0.95).argmax()) + 1
+
+
+def test_duplicated_rows_change_neither_axes_nor_ratios() -> None:
+    rows = realistic(40, 8)
+    once, twice = fit(rows), fit(np.repeat(rows, 2, axis=0))
+    assert once.k == twice.k
+    np.testing.assert_allclose(twice.components, once.components, atol=1e-10)
+    np.testing.assert_allclose(twice.explained_variance_ratio, once.explained_variance_ratio, atol=1e-12)
+
+
+def test_constant_columns_have_no_loadings() -> None:
+    rows = realistic(50, 6)
+    rows[:, [1, 4]] = 0.1
+    found = fit(rows, 0.99)
+    np.testing.assert_allclose(found.components[:, [1, 4]], 0, atol=1e-12)
+    np.testing.assert_allclose(found.eigenvalues[-2:], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [[[0.1, 0.7, 5.9]], [[0.1, 0.7, 5.9]] * 300], ids=["one image", "all alike"])
+def test_no_variance_keeps_one_component_with_a_warning(rows: list[list[float]]) -> None:
+    found = fit(rows)
+    assert (found.k, found.variance_reached) == (1, 0)
+    assert not found.explained_variance_ratio.any()
+    assert np.linalg.norm(found.components) == 1
+    (warning,) = found.warnings
+    assert "no variance to explain" in warning
+    assert ("single image" if len(rows) == 1 else "all 300 images are alike") in warning
+
+
+@pytest.mark.parametrize(
+    ("variances", "target", "k"),
+    [
+        ([4, 1], 0.8, 1),
+        ([4, 1], 0.8 + 1e-12, 2),
+        ([7, 1, 2], 0.9, 2),
+        ([0.7, 0.1, 0.1, 0.1], 0.8, 2),  # the floats 0.7 + 0.1 are less than 0.8
+        ([5, 5, 0, 0], 1 - 1e-16, 2),
+        ([1, 1, 1, 1, 1], 0.5, 3),
+    ],
+)
+def test_the_fewest_components_that_reach_the_target(variances: list[float], target: float, k: int) -> None:
+    found = decomposition.fit(with_variances(variances), target)
+    assert found.k == k
+    assert found.warnings == ()
+
+
+def test_a_target_out_of_reach_keeps_all_components_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decomposition.smallest_k(np.array([0.5, 0.2]), 0.8) is None
+    # Ratios of a real covariance always reach the target but for rounding, so that is taken to be missed.
+    monkeypatch.setattr(decomposition, "smallest_k", lambda ratio, target: None)
+    found = decomposition.fit(with_variances([3, 2, 1]), 0.9)
+    assert found.k == 3
+    (warning,) = found.warnings
+    assert "0.9 of the variance cannot be reached" in warning
+
+
+def test_the_largest_loading_of_every_component_is_positive() -> None:
+    found = fit(realistic(60, 12), 0.9999)
+    assert found.k > 3
+    largest = np.abs(found.components).argmax(axis=1)
+    assert (found.components[np.arange(found.k), largest] > 0).all()
+
+
+def test_of_equal_loadings_the_first_is_positive() -> None:
+    # Covariance ((2, −1), (−1, 2)): the first axis is (1, −1)/√2, whose loadings differ by rounding at most.
+    for scale in (1.0, 1 / 3, 1e-7):
+        found = decomposition.fit(Moments(2, np.zeros(2), scale * np.array([[2.0, -1.0], [-1.0, 2.0]])), 0.9)
+        np.testing.assert_allclose(found.components, np.sqrt([[0.5, 0.5], [0.5, 0.5]]) * [[1, -1], [1, 1]], rtol=1e-14)
+
+
+def test_the_order_of_rows_and_the_size_of_blocks_do_not_matter() -> None:
+    rows = realistic(90, 10).astype(np.float64)
+    expected = fit(rows, 0.9)
+    for count in (1, 2, 7, 120):
+        shuffled = np.random.default_rng(count).permutation(rows)
+        found = decomposition.fit(moments.accumulate(np.array_split(shuffled, count), 10), 0.9)
+        assert found.k == expected.k
+        np.testing.assert_allclose(found.components, expected.components, atol=1e-10)
+
+
+def test_tiny_negative_eigenvalues_are_zeros_and_large_ones_an_error() -> None:
+    found = fit(realistic(5, 40))  # rank 4: rounding leaves 36 eigenvalues about zero, on both sides
+    assert (found.eigenvalues >= 0).all()
+    assert found.explained_variance_ratio.sum() == pytest.approx(1, abs=1e-12)
+    with pytest.raises(ArithmeticError, match="eigenvalue of -1"):
+        decomposition.fit(with_variances([3, -1]), 0.8)
+
+
+def test_moments_that_are_not_finite_are_an_error() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        decomposition.fit(with_variances([np.nan, 1]), 0.8)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda values, vectors: (values, vectors * 1.001), "orthonormal components"),
+        (lambda values, vectors: (values * 1.001, vectors), "sum to the trace"),
+        (lambda values, vectors: (values[::-1], vectors), "descending eigenvalues"),
+        (lambda values, vectors: (values, np.roll(vectors, 1, axis=1)), "captured variances"),
+    ],
+)
+def test_a_wrong_decomposition_is_noticed(break_it, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    eigh = np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: break_it(*eigh(matrix)))
+    with pytest.raises(ArithmeticError, match=message):
+        fit(realistic(50, 6), 0.9)
+
+
+def test_the_model_file_is_read_without_this_package_and_always_has_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = fit(realistic(30, 6), 0.9)
+    data = found.to_npz()
+    with np.load(io.BytesIO(data)) as file:
+        model = {name: file[name] for name in file.files}
+    assert set(model) == {"components", "mean", "eigenvalues", "explained_variance_ratio", "n"}
+    for name, value in model.items():
+        np.testing.assert_array_equal(value, getattr(found, name))
+    later = time.localtime(time.time() + 400 * 86400)
+    monkeypatch.setattr(time, "localtime", lambda seconds=None: later)
+    assert found.to_npz() == data

@@ -1,0 +1,381 @@
+"""The featurize job: every listed image comes out once, as features or as a reject, the same way each time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+from pyspark.sql import SparkSession
+
+from spark_jobs import featurize, images, mobilenet, progress, schemas
+from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
+from spark_jobs.errors import JobError
+
+NAMED = Path(__file__).resolve().parents[1] / "data" / "images"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def arguments(few_photos: Path, tmp_path: Path, model_folder: Path) -> FeaturizeArgs:
+    return FeaturizeArgs(
+        images=f"file://{few_photos}", run=f"file://{tmp_path}/runs/a run", model=f"file://{model_folder}"
+    )
+
+
+def local(uri: str) -> Path:
+    return Path(uri.removeprefix("file://"))
+
+
+def table(run: str, kind: str) -> pa.Table:
+    files = sorted((local(run) / kind).glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+
+
+def rows(run: str, kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = table(run, kind).to_pylist()
+    return found
+
+
+def constant_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
+    """A model as fast as can be, where a test is not about the model."""
+    return lambda pixels: np.full(FEATURE_DIMENSIONS, pixels.mean(), np.float32)
+
+
+def add_named(arguments: FeaturizeArgs, *patterns: str, label: str = "Named") -> int:
+    folder = local(arguments.images) / label
+    folder.mkdir(exist_ok=True)
+    files = [file for pattern in patterns for file in NAMED.glob(pattern)]
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return len(files)
+
+
+def test_features_are_the_models_in_the_order_of_the_listing(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    summary = featurize.run(spark, arguments)
+    files = sorted(local(arguments.images).glob("*/*.jpg"))
+    model = mobilenet.read(arguments.model)
+    extract = mobilenet.Extractor(model.flatbuffer)
+    found = rows(arguments.run, "features")
+    assert [row["path"] for row in found] == [f"file://{file}" for file in files]
+    assert [row["label"] for row in found] == [file.parent.name for file in files]
+    for row, file in zip(found, files, strict=True):
+        pixels = images.decode(file.read_bytes(), max_pixels=10**8)
+        assert not isinstance(pixels, images.Reject)
+        np.testing.assert_array_equal(np.array(row["features"], np.float32), extract(pixels))
+        status = file.stat()
+        assert row["size"] == status.st_size
+        seconds, rest = divmod(status.st_mtime_ns, 10**9)
+        assert row["modification_time"] == datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    assert summary["listed"] == summary["features"] == 9
+    assert summary["rejects"] == 0
+
+
+def test_datasets_have_exactly_the_schemas(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    featurize.run(spark, arguments, load_model=constant_model)
+    assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
+    assert table(arguments.run, "rejects").schema.equals(schemas.REJECTS)
+    assert table(arguments.run, "rejects").num_rows == 0
+    assert pq.read_schema(local(arguments.run) / "listing.parquet").equals(schemas.LISTING)
+
+
+def test_spark_reads_what_was_written(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    featurize.run(spark, arguments, load_model=constant_model)
+    assert spark.read.parquet(f"{arguments.run}/features").count() == 9
+    assert spark.read.parquet(f"{arguments.run}/rejects").columns == schemas.REJECTS.names
+
+
+def test_named_bad_files_are_rejects_and_good_ones_features(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    shutil.rmtree(local(arguments.images))
+    local(arguments.images).mkdir()
+    bad, good = add_named(arguments, "bad_*"), add_named(arguments, "good_*")
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=0.5))
+    assert (summary["features"], summary["rejects"]) == (good, bad)
+    for row in rows(arguments.run, "features"):
+        assert Path(row["path"]).name.startswith("good_")
+        assert np.isfinite(row["features"]).all()
+        assert len(row["features"]) == FEATURE_DIMENSIONS
+    for row in rows(arguments.run, "rejects"):
+        assert Path(row["path"]).name.startswith(f"bad_{row['reason']}")
+        assert row["detail"]
+    assert sum(summary["rejects_by_reason"].values()) == bad
+    assert len(summary["first_rejects"]) == min(bad, featurize.EXAMPLES)
+
+
+@pytest.mark.parametrize("images_per_task", [1, 4, 7, 64])
+def test_the_rows_do_not_depend_on_the_partitioning(
+    spark: SparkSession, arguments: FeaturizeArgs, images_per_task: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_named(arguments, "bad_truncated*")
+    options = replace(arguments, max_reject_ratio=1.0)
+    featurize.run(spark, options, load_model=constant_model)
+    expected = {kind: table(options.run, kind) for kind in featurize.KINDS}
+    monkeypatch.setattr(featurize, "ROWS_PER_FILE", 5)
+    featurize.run(spark, replace(options, images_per_task=images_per_task), load_model=constant_model)
+    for kind, whole in expected.items():
+        assert table(options.run, kind).equals(whole)
+    assert len(list((local(options.run) / "features").glob("*.parquet"))) <= -(-12 // 5)
+
+
+def test_the_model_sees_each_image_once(spark: SparkSession, arguments: FeaturizeArgs, tmp_path: Path) -> None:
+    rejects = add_named(arguments, "bad_truncated*")
+    calls = tmp_path / "calls"
+
+    def counting_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
+        def extract(pixels: images.Pixels) -> mobilenet.Features:
+            with calls.open("a") as file:
+                file.write(f"{os.getpid()} {pixels.mean()}\n")
+            return np.zeros(FEATURE_DIMENSIONS, np.float32)
+
+        return extract
+
+    options = replace(arguments, max_reject_ratio=1.0, images_per_task=2)
+    summary = featurize.run(spark, options, load_model=counting_model)
+    seen = calls.read_text().splitlines()
+    assert summary["rejects"] == rejects > 0
+    assert len(seen) == summary["features"] == 9
+    assert str(os.getpid()) not in {line.split()[0] for line in seen}
+
+
+@pytest.mark.parametrize(("value", "count"), [(np.nan, 3), (np.inf, 1), (-np.inf, 2)])
+def test_features_that_are_not_finite_are_rejects(
+    spark: SparkSession, arguments: FeaturizeArgs, value: float, count: int
+) -> None:
+    def broken_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
+        def extract(_pixels: images.Pixels) -> mobilenet.Features:
+            features = np.ones(FEATURE_DIMENSIONS, np.float32)
+            features[:count] = value
+            return features
+
+        return extract
+
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), load_model=broken_model)
+    assert summary["rejects_by_reason"] == {"non_finite_features": 9}
+    assert summary["first_rejects"][0]["detail"] == f"{count} of {FEATURE_DIMENSIONS} values"
+
+
+def test_nothing_but_rejects_gives_an_empty_dataset_where_it_is_allowed(
+    spark: SparkSession, arguments: FeaturizeArgs
+) -> None:
+    shutil.rmtree(local(arguments.images))
+    local(arguments.images).mkdir()
+    bad = add_named(arguments, "bad_*")
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0))
+    assert (summary["features"], summary["rejects"]) == (0, bad)
+    assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
+    assert table(arguments.run, "features").num_rows == 0
+
+
+def test_the_share_of_rejects_may_reach_the_limit(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    assert add_named(arguments, "bad_empty_file*") == 1
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=0.1), load_model=constant_model)
+    assert (summary["listed"], summary["rejects"]) == (10, 1)
+
+
+def test_more_rejects_than_allowed_fail_with_counts_and_reasons(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    add_named(arguments, "bad_empty_file*")
+    with pytest.raises(JobError) as failure:
+        featurize.run(spark, replace(arguments, max_reject_ratio=0.0999), load_model=constant_model)
+    message = str(failure.value)
+    assert message.startswith("1 of 10 images (10.0 %) are rejects, more than the 0.0999")
+    assert "1 empty_file. First: file://" in message
+    assert "Named/bad_empty_file.jpg: empty_file (0 bytes)" in message
+    assert not (local(arguments.run) / "featurize.json").exists()
+    assert len(rows(arguments.run, "rejects")) == 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "listed", "rejects", "allowed"),
+    [(0.29, 100, 29, True), (0.07, 100, 7, True), (0.05, 960, 48, True), (0.05, 960, 49, False), (0.0, 1, 0, True)],
+)
+def test_the_limit_is_compared_exactly(ratio: float, listed: int, rejects: int, allowed: bool) -> None:
+    options = FeaturizeArgs(images="file:///i", run="file:///r", model="file:///m", max_reject_ratio=ratio)
+    reasons = {"corrupt": rejects} if rejects else {}
+    if allowed:
+        featurize.check_reject_ratio(options, listed, reasons, [])
+    else:
+        with pytest.raises(JobError, match=f"{rejects} of {listed}"):
+            featurize.check_reject_ratio(options, listed, reasons, [])
+
+
+def state(folder: Path) -> set[str]:
+    """What is in a run's folder, without the random part of Spark's file names."""
+    return {str(path.relative_to(folder)).split("-", 2)[0] for path in folder.rglob("*")}
+
+
+def test_a_rerun_gives_the_same_state_and_rows(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    first = featurize.run(spark, arguments)
+    features, names = table(arguments.run, "features"), state(local(arguments.run))
+    second = featurize.run(spark, arguments)
+    assert table(arguments.run, "features").equals(features)
+    assert state(local(arguments.run)) == names
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert not (local(arguments.run) / "staging").exists()
+
+
+def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
+    spark: SparkSession, arguments: FeaturizeArgs
+) -> None:
+    run = local(arguments.run)
+    ours = [
+        "staging/kind=features/part-00000-old.parquet",
+        "staging/_temporary/0/x",
+        "features/part-00099-old.parquet",
+        "rejects/part-00099-old.parquet",
+        "listing.parquet",
+        "featurize.json",
+        "pca/scores/part-0.parquet",
+        "pca/pca_features.csv",
+        "pca.json",
+    ]
+    others = ["manifest.json", "moments/part-0.parquet", "report.html"]
+    for name in ours + others:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("old")
+    featurize.run(spark, arguments, load_model=constant_model)
+    for name in others:
+        assert (run / name).read_text() == "old"
+    assert not (run / "pca").exists()
+    assert not (run / "pca.json").exists()
+    assert not (run / "staging").exists()
+    assert table(arguments.run, "features").num_rows == 9
+    assert json.loads((run / "featurize.json").read_text())["listed"] == 9
+
+
+def test_a_try_that_fails_midway_leaves_no_summary_and_the_next_is_whole(
+    spark: SparkSession, arguments: FeaturizeArgs
+) -> None:
+    featurize.run(spark, arguments, load_model=constant_model)
+
+    def failing_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
+        raise RuntimeError("the model is lost")
+
+    with pytest.raises(Exception, match="the model is lost"):
+        featurize.run(spark, arguments, load_model=failing_model)
+    assert not (local(arguments.run) / "featurize.json").exists()
+    assert featurize.run(spark, arguments, load_model=constant_model)["features"] == 9
+    assert not (local(arguments.run) / "staging").exists()
+
+
+def test_labels_and_hidden_names_come_out_as_they_are_on_disk(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    source = next(local(arguments.images).glob("*/*.jpg"))
+    names = ["_x.jpg", ".x.jpg", "a b.jpg", "50 %.jpg", "%20.jpg", "a#b+c?.jpg", "pêche.JPEG", "new\nline.jpg"]
+    labels = ["_hidden", ".hidden", "with space", "50 % off", "%2F", "a#b", "c+d", "pêche d'été"]
+    for label in labels:
+        for name in names:
+            (local(arguments.images) / "deep" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, local(arguments.images) / "deep" / label / name)
+    run = arguments.run + "/50 % of a#b+c"
+    summary = featurize.run(spark, replace(arguments, run=run, images_per_task=9), load_model=constant_model)
+    assert summary["features"] == 9 + len(names) * len(labels)
+    found = {(row["label"], row["path"]) for row in rows(run, "features")}
+    root = f"{arguments.images}/deep"
+    assert found >= {(label, f"{root}/{label}/{name}") for label in labels for name in names}
+
+
+def test_files_that_cannot_be_read_are_rejects(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    folder = local(arguments.images) / "odd"
+    folder.mkdir()
+    (folder / "gone.jpg").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "big.jpg").write_bytes(bytes(200_001))
+    options = replace(arguments, max_file_bytes=200_000, max_reject_ratio=1.0)
+    featurize.run(spark, options, load_model=constant_model)
+    found = {Path(row["path"]).name: row["reason"] for row in rows(arguments.run, "rejects")}
+    assert found == {"gone.jpg": "vanished", "pipe.jpg": "unreadable", "big.jpg": "file_too_large"}
+
+
+def test_a_file_that_grew_since_it_was_listed_is_not_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(bytes(50))
+    source = fs.LocalFileSystem()
+    assert featurize.read_file(source, f"{tmp_path}/1.jpg", 10, 50) == bytes(50)
+    grown = featurize.read_file(source, f"{tmp_path}/1.jpg", 10, 49)
+    assert isinstance(grown, images.Reject)
+    assert grown.reason == "file_too_large"
+
+
+def test_a_refused_file_is_unreadable() -> None:
+    class Refusing:
+        def open_input_stream(self, path: str) -> None:
+            raise PermissionError(13, "Permission denied", path)
+
+    refused = featurize.read_file(Refusing(), "bucket/1.jpg", 10, 50)  # type: ignore[arg-type]
+    assert isinstance(refused, images.Reject)
+    assert refused.reason == "unreadable"
+
+
+def test_a_lost_row_fails_with_the_figures_and_the_path(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    featurize.run(spark, arguments, load_model=constant_model)
+    (file,) = (local(arguments.run) / "features").glob("*.parquet")
+    whole = pq.read_table(file, partitioning=None)
+    pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(5)]), file)
+    missing = whole["path"][4].as_py()
+    with pytest.raises(JobError, match=r"9 images were listed, but 8 features \+ 0 rejects = 8 rows") as failure:
+        featurize.check_complete(arguments.run, 9)
+    assert f"{missing} is missing" in str(failure.value)
+    pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(3)]), file)
+    with pytest.raises(JobError, match="was not listed, or is there twice"):
+        featurize.check_complete(arguments.run, 9)
+
+
+def test_the_summary_says_what_was_done(
+    spark: SparkSession, arguments: FeaturizeArgs, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_named(arguments, "bad_empty_file*")
+    with caplog.at_level(logging.INFO):
+        featurize.run(spark, replace(arguments, max_reject_ratio=0.1))
+    record = json.loads((local(arguments.run) / "featurize.json").read_text())
+    model = json.loads((local(arguments.model) / "model.json").read_text())
+    assert record["job"] == "featurize"
+    assert record["dimensions"] == FEATURE_DIMENSIONS
+    assert record["model"] == {"digest": model["digest"], "weights": model["weights"]}
+    assert record["arguments"]["pattern"] == arguments.pattern
+    assert set(record["seconds"]) == {"list", "featurize", "write", "total"}
+    assert record["spark_version"] == spark.version
+    assert record["first_rejects"][0]["reason"] == "empty_file"
+    lines = [entry.getMessage() for entry in caplog.records]
+    assert lines[-1].startswith("featurize done: 10 images listed, 9 features, 1 rejects in ")
+    found = [match for line in lines if (match := progress.PROGRESS_PATTERN.search(line))]
+    assert [found[0]["done"], found[-1]["done"], found[-1]["total"]] == ["0", "10", "10"]
+    random = model["weights"]["source"] == "random"
+    assert any("random weights" in line for line in lines) == random
+
+
+def test_random_weights_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, spark: SparkSession, arguments: FeaturizeArgs, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = mobilenet.read(arguments.model)
+    monkeypatch.setattr(mobilenet, "read", lambda _: replace(model, weights={"source": "random", "seed": 1}))
+    summary = featurize.run(spark, arguments, load_model=constant_model)
+    assert summary["model"]["weights"]["source"] == "random"
+    assert [entry.levelname for entry in caplog.records if "random weights" in entry.getMessage()] == ["WARNING"]
+
+
+Change = Callable[[FeaturizeArgs], FeaturizeArgs]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda options: replace(options, images=options.images + "/none"), "/none does not exist"),
+        (lambda options: replace(options, pattern="*.tiff"), r"no file in .* matches the pattern '\*\.tiff'"),
+        (lambda options: replace(options, model=options.model + "/none"), "there is no model at"),
+    ],
+)
+def test_missing_inputs_are_clear_errors(
+    spark: SparkSession, arguments: FeaturizeArgs, change: Change, message: str
+) -> None:
+    with pytest.raises(JobError, match=message):
+        featurize.run(spark, change(arguments))

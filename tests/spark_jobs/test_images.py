@@ -1,0 +1,191 @@
+"""Decoding: the notebook's pixels for a plain JPEG, a documented rule for every other kind, a reason for the rest."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from spark_jobs import images
+from spark_jobs.images import REASONS, Pixels, Reject
+
+NAMED = Path(__file__).resolve().parents[1] / "data" / "images"
+MAX_PIXELS = 64_000_000
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+    pixels = images.decode(data, max_pixels=max_pixels)
+    assert not isinstance(pixels, Reject), pixels
+    assert pixels.shape == (224, 224, 3)
+    assert pixels.dtype == np.uint8
+    return pixels
+
+
+def reason(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
+    reject = images.decode(data, max_pixels=max_pixels)
+    assert isinstance(reject, Reject)
+    return reject.reason
+
+
+def named(name: str) -> bytes:
+    return (NAMED / name).read_bytes()
+
+
+def encode(pixels: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_the_named_files_are_there() -> None:
+    assert len(list(NAMED.glob("good_*"))) == 18
+    assert len(list(NAMED.glob("bad_*"))) == 13
+
+
+@pytest.mark.parametrize("path", sorted(NAMED.glob("good_*")), ids=lambda path: path.stem)
+def test_good_files_decode(path: Path) -> None:
+    decode(path.read_bytes())
+
+
+@pytest.mark.parametrize("path", sorted(NAMED.glob("bad_*")), ids=lambda path: path.stem)
+def test_bad_files_are_rejects_with_the_reason_in_their_name(path: Path) -> None:
+    found = reason(path.read_bytes())
+    assert path.name.startswith(f"bad_{found}")
+
+
+@pytest.mark.parametrize("name", ["good_rgb.jpg", "good_progressive.jpg", "good_exif_rotated.jpg", "good_1x1.jpg"])
+def test_an_rgb_jpeg_has_the_notebooks_pixels(name: str) -> None:
+    notebook = Image.open(NAMED / name).resize([224, 224])
+    np.testing.assert_array_equal(decode(named(name)), np.asarray(notebook))
+
+
+def test_every_photo_has_the_notebooks_pixels(photos: Path) -> None:
+    for path in sorted(photos.glob("*/*.jpg"))[::7]:
+        notebook = Image.open(path).resize([224, 224])
+        np.testing.assert_array_equal(decode(path.read_bytes()), np.asarray(notebook), err_msg=str(path))
+
+
+def test_a_png_named_jpg_is_known_by_its_content() -> None:
+    expected = Image.open(io.BytesIO(named("good_png_rgb_named.jpg"))).resize((224, 224))
+    np.testing.assert_array_equal(decode(named("good_png_rgb_named.jpg")), np.asarray(expected))
+
+
+def test_grey_gives_three_equal_channels() -> None:
+    pixels = decode(named("good_grayscale.jpg"))
+    assert pixels.std() > 10
+    np.testing.assert_array_equal(pixels[..., 0], pixels[..., 1])
+    np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [
+        ("good_cmyk.jpg", 6),
+        ("good_webp_named.jpg", 6),
+        ("good_bmp_named.jpg", 0),
+        ("good_png_palette_named.jpg", 12),
+        ("good_gif_animated_named.jpg", 12),
+    ],
+)
+def test_the_same_picture_in_another_coding_looks_the_same(name: str, tolerance: int) -> None:
+    plain = decode(named("good_png_rgb_named.jpg")).astype(int)
+    assert np.abs(decode(named(name)) - plain).mean() <= tolerance
+
+
+def test_a_palette_is_made_rgb_before_it_is_resized() -> None:
+    whole = Image.open(io.BytesIO(named("good_png_palette_named.jpg"))).convert("RGB")
+    np.testing.assert_array_equal(decode(named("good_png_palette_named.jpg")), np.asarray(whole.resize((224, 224))))
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 100), (128, 177)])
+def test_transparency_is_composited_on_white(alpha: int, expected: int) -> None:
+    pixels = np.full((9, 9, 4), 100, np.uint8)
+    pixels[..., 3] = alpha
+    assert np.abs(decode(encode(pixels)).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["P", "L", "RGB"])
+def test_a_transparent_colour_is_white(kind: str) -> None:
+    image = Image.new(kind, (9, 9), 5 if kind != "RGB" else (5, 5, 5))
+    if kind == "P":
+        image.putpalette([30, 60, 90] * 256)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=5 if kind != "RGB" else (5, 5, 5))
+    assert (decode(buffer.getvalue()) == 255).all()
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+    values = np.tile(np.array([[0, 257 * 10, 257 * 100, 65535]], np.uint16), (4, 1)).repeat(56, 0).repeat(56, 1)
+    pixels = decode(encode(values))
+    np.testing.assert_array_equal(pixels[100, 28::56, 0], [0, 10, 100, 255])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_wide_grey_is_scaled_from_its_own_range(kind: type) -> None:
+    values = np.tile(np.array([[-1000, 0, 1000, 3000]], kind), (4, 1)).repeat(56, 0).repeat(56, 1)
+    np.testing.assert_array_equal(decode(encode(values, "TIFF"))[100, 28::56, 0], [0, 64, 128, 255])
+
+
+def test_constant_wide_grey_is_black() -> None:
+    assert (decode(encode(np.full((5, 5), 0.5, np.float32), "TIFF")) == 0).all()
+
+
+def test_nan_pixels_are_a_reject() -> None:
+    assert reason(encode(np.full((5, 5), np.nan, np.float32), "TIFF")) == "corrupt"
+
+
+def test_the_limit_of_pixels_is_exact() -> None:
+    data = encode(np.zeros((10, 20, 3), np.uint8))
+    decode(data, max_pixels=200)
+    assert reason(data, max_pixels=199) == "too_many_pixels"
+
+
+def test_too_many_pixels_are_known_from_the_header_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("the pixels were decoded")
+
+    monkeypatch.setattr(Image.Image, "load", fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    assert reason(named("good_rgb.jpg"), max_pixels=100) == "too_many_pixels"
+
+
+def test_no_warning_leaks() -> None:
+    data = encode(np.zeros((9500, 9500), np.uint8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decode(data, max_pixels=100_000_000)
+    assert caught == []
+
+
+def test_a_cut_jpeg_is_truncated_wherever_it_is_cut() -> None:
+    whole = named("good_rgb.jpg")
+    found = {reason(whole[:length]) for length in range(640, len(whole) - 20, 7)}
+    assert found == {"truncated"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_files_are_pixels_or_a_reject_and_never_an_exception(data: st.DataObject) -> None:
+    content = bytearray(named(data.draw(st.sampled_from(sorted(path.name for path in NAMED.glob("good_*"))))))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    outcome = images.decode(bytes(content), max_pixels=1_000_000)
+    assert isinstance(outcome, Reject) or outcome.shape == (224, 224, 3)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_pixels_or_a_reject(content: bytes) -> None:
+    outcome = images.decode(content, max_pixels=1_000_000)
+    assert isinstance(outcome, Reject)
+
+
+def test_a_reason_outside_the_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="'bad' is not one of the reasons"):
+        Reject("bad", "")
+    assert all(text for text in REASONS.values())

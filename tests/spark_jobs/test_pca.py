@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from pyspark.ml import feature as spark_ml_feature
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import SparkSession
+from threadpoolctl import threadpool_info
+
+from spark_jobs import blocks, pca, progress, session
+from spark_jobs.args import PcaArgs
+from spark_jobs.errors import JobError
+from spark_jobs.schemas import SCORES
+from tests.spark_jobs.feature_runs import path_of, realistic, write_run
+
+pytestmark = [
+    pytest.mark.slow,
+    # PySpark's RDD.collect drops its side of a loopback connection without closing it first.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+
+def run(folder: str, target: float = 0.8) -> dict:
+    return pca.run(PcaArgs(run=folder, variance_target=target))
+
+
+def scores_of(folder: Path) -> np.ndarray:
+    return np.array(ds.dataset(folder / "pca" / "scores").to_table().column("components").to_pylist())
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def same_up_to_sign(found: np.ndarray, reference: np.ndarray) -> None:
+    signs = np.sign((found * reference).sum(axis=0))
+    assert np.abs(found - signs * reference).max() <= 1e-6 * np.abs(reference).max()
+
+
+def spark_ml(spark: SparkSession, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Explained variances and scores as the notebook computes them."""
+    frame = spark.createDataFrame([(row, Vectors.dense(vector)) for row, vector in enumerate(vectors)], ["row", "x"])
+    model = spark_ml_feature.PCA(k=k, inputCol="x", outputCol="y").fit(frame)
+    rows = sorted(model.transform(frame).select("row", "y").collect())
+    return model.explainedVariance.toArray(), np.array([row.y.toArray() for row in rows])
+
+
+def test_everything_that_a_run_leaves(spark: SparkSession, tmp_path: Path) -> None:
+    vectors = realistic(47, 16)
+    labels = [["Pêche", "Apple, red", 'the "one"'][row % 3] for row in range(47)]
+    summary = run(write_run(tmp_path, vectors, labels=labels), 0.9)
+    rows = vectors.astype(np.float64)
+    ratio = np.sort(np.linalg.eigvalsh(np.cov(rows.T)))[::-1] / np.trace(np.cov(rows.T))
+    k = int((ratio.cumsum() >= 0.9).argmax()) + 1
+
+    assert summary == json.loads((tmp_path / "pca.json").read_text())
+    figures = {name: summary[name] for name in ("job", "images", "dimensions", "k", "variance_target", "warnings")}
+    assert figures == {
+        "job": "pca", "images": 47, "dimensions": 16, "k": k, "variance_target": 0.9, "warnings": [],
+    }  # fmt: skip
+    np.testing.assert_allclose(summary["explained_variance_ratio"], ratio[:k], rtol=1e-9)
+    assert summary["variance_reached"] == pytest.approx(ratio[:k].sum(), rel=1e-9)
+    assert list(summary["seconds"]) == ["start", "moments", "fit", "scores", "csv", "total"]
+    assert summary["arguments"] == {"run": tmp_path.as_uri(), "variance_target": 0.9}
+
+    with np.load(tmp_path / "pca" / "model.npz") as file:
+        model = {name: file[name] for name in file.files}
+    assert (model["n"], model["components"].shape, model["eigenvalues"].shape) == (47, (k, 16), (16,))
+    np.testing.assert_allclose(model["mean"], rows.mean(axis=0), rtol=1e-12)
+
+    written = ds.dataset(tmp_path / "pca" / "scores").to_table()
+    assert written.schema.equals(SCORES)
+    assert written.column("path").to_pylist() == [path_of(row) for row in range(47)]
+    assert written.column("label").to_pylist() == labels
+    np.testing.assert_allclose(scores_of(tmp_path), rows @ model["components"].T, rtol=1e-12, atol=1e-12)
+
+    frame = pd.DataFrame(scores_of(tmp_path), columns=[f"F {number}" for number in range(1, k + 1)])
+    frame.assign(label=labels).to_csv(tmp_path / "reference.csv", index=False)
+    assert (tmp_path / "pca" / "pca_features.csv").read_bytes() == (tmp_path / "reference.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("n", "d"), [(120, 24), (15, 24)], ids=["more images than dimensions", "fewer"])
+def test_equal_to_spark_ml_up_to_sign(spark: SparkSession, tmp_path: Path, n: int, d: int) -> None:
+    vectors = realistic(n, d)
+    summary = run(write_run(tmp_path, vectors))
+    explained, reference = spark_ml(spark, vectors, d)
+    assert summary["k"] == int((explained.cumsum() >= 0.8).argmax()) + 1
+    np.testing.assert_allclose(summary["explained_variance_ratio"], explained[: summary["k"]], rtol=1e-9)
+    same_up_to_sign(scores_of(tmp_path), reference[:, : summary["k"]])
+
+
+def test_equal_to_spark_ml_at_the_size_of_real_features(spark: SparkSession, tmp_path: Path) -> None:
+    vectors = realistic(400, 1280)
+    summary = run(write_run(tmp_path, vectors, rows_a_file=64))
+    explained, reference = spark_ml(spark, vectors, 60)
+    assert summary["k"] == int((explained.cumsum() >= 0.8).argmax()) + 1
+    same_up_to_sign(scores_of(tmp_path), reference[:, : summary["k"]])
+
+
+def test_files_parts_and_order_do_not_matter(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = realistic(20, 12)
+    expected = run(write_run(tmp_path / "one", vectors, rows_a_file=20), 0.9)
+    reference = scores_of(tmp_path / "one")
+    order = np.random.default_rng(8).permutation(20)
+    monkeypatch.setattr(blocks, "PART_BYTES", 1)  # every file becomes a part
+    for rows_a_file in (1, 3, 10):
+        folder = tmp_path / str(rows_a_file)
+        uri = write_run(folder, vectors[order], rows_a_file=rows_a_file)
+        parts = len(blocks.split(blocks.pieces(uri + "/features")))
+        assert parts == -(-20 // rows_a_file)
+        summary = run(uri, 0.9)
+        assert summary["k"] == expected["k"]
+        assert len(list((folder / "pca" / "scores").glob("part-*.parquet"))) == parts
+        np.testing.assert_allclose(scores_of(folder), reference[order], rtol=1e-9, atol=1e-9)
+
+
+def test_a_rerun_gives_the_same_files_and_no_leftovers(spark: SparkSession, tmp_path: Path) -> None:
+    uri = write_run(tmp_path, realistic(30, 8))
+    run(uri)
+    first = files_of(tmp_path)
+    for leftover in ("scores/part-00007.parquet", "scores/.part-00000.parquet.1f", "notes", "scores/_temporary/0/x"):
+        (tmp_path / "pca" / leftover).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pca" / leftover).write_bytes(b"left by a failed try")
+    run(uri)
+    second = files_of(tmp_path)
+    assert {name: data for name, data in second.items() if name != "pca.json"} == {
+        name: data for name, data in first.items() if name != "pca.json"
+    }
+    untimed = [{**json.loads(files["pca.json"]), "seconds": None} for files in (first, second)]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_failed_rerun_leaves_no_summary_and_no_outputs(spark: SparkSession, tmp_path: Path) -> None:
+    uri = write_run(tmp_path, realistic(30, 8))
+    run(uri)
+    (tmp_path / "featurize.json").unlink()
+    with pytest.raises(JobError, match="featurize has not completed for this run"):
+        run(uri)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features"]
+
+
+@pytest.mark.parametrize("vectors", [[[0.5, 1.5, 2.5]], [[0.1, 0.2, 0.3]] * 8], ids=["one image", "all alike"])
+def test_no_variance_is_one_component_and_a_warning(
+    spark: SparkSession, tmp_path: Path, vectors: list[list[float]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="spark_jobs"):
+        summary = run(write_run(tmp_path, vectors))
+    assert (summary["k"], summary["variance_reached"], summary["explained_variance_ratio"]) == (1, 0, [0])
+    assert len(summary["warnings"]) == 1
+    assert summary["warnings"][0] in caplog.messages
+    assert scores_of(tmp_path).shape == (len(vectors), 1)
+
+
+def test_zero_images_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    uri = write_run(tmp_path, [], summary={"listed": 3, "rejects": 3})
+    assert pq.read_table(tmp_path / "features" / "part-00000.parquet").num_rows == 0
+    with pytest.raises(JobError, match=r"features of 0 images: expected 1 or more; featurize listed 3 files, 3 of"):
+        run(uri)
+
+
+def test_empty_files_among_others_are_no_rows(spark: SparkSession, tmp_path: Path) -> None:
+    uri = write_run(tmp_path, realistic(9, 4), rows_a_file=3)
+    empty = pq.read_table(tmp_path / "features" / "part-00000.parquet").slice(0, 0)
+    for name in ("part-.parquet", "part-00001b.parquet", "part-99999.parquet"):
+        pq.write_table(empty, tmp_path / "features" / name)
+    assert run(uri)["images"] == 9
+    assert len(scores_of(tmp_path)) == 9
+
+
+@pytest.mark.parametrize("rows", [0, 19, 21])
+def test_other_rows_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path, rows: int) -> None:
+    uri = write_run(tmp_path, realistic(rows, 4), summary={"features": 20, "dimensions": 4})
+    with pytest.raises(JobError, match=f"has {rows} rows, featurize counted 20"):
+        run(uri)
+    assert not (tmp_path / "pca.json").exists()
+
+
+def test_other_dimensions_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    uri = write_run(tmp_path, realistic(20, 4), summary={"dimensions": 1280})
+    with pytest.raises(JobError, match=f"{path_of(0)}' has 4 values: expected 1280 features"):
+        run(uri)
+
+
+def test_a_vector_that_cannot_be_used_ends_the_program_with_the_name_of_the_image(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = realistic(20, 4)
+    vectors[13, 2] = np.nan
+    uri = write_run(tmp_path, vectors)
+    assert pca.main([f"--run={uri}"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"spark_jobs.errors.JobError: feature 2 of {path_of(13)!r} is nan")
+
+
+def test_the_program_ends_with_one_summary_line(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = write_run(tmp_path, realistic(20, 4))
+    with caplog.at_level(logging.INFO, logger="spark_jobs"):
+        assert pca.main([f"--run={uri}", "--variance-target=0.5"]) == 0
+    assert caplog.messages[-1].startswith("pca done: 20 images, ")
+    lines = [found for message in caplog.messages if (found := progress.PROGRESS_PATTERN.search(message))]
+    assert {(line["name"], line["total"], line["unit"]) for line in lines} == {
+        ("pca-moments", "20", "images"),
+        ("pca-scores", "20", "images"),
+    }
+
+
+def test_help_needs_no_spark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(session, "start", lambda name: pytest.fail("Spark was started"))
+    with pytest.raises(SystemExit) as ended:
+        pca.main(["--help"])
+    assert ended.value.code == 0
+    assert "--variance-target" in capsys.readouterr().out
+
+
+def test_blas_has_one_thread_in_a_worker(spark: SparkSession) -> None:
+    def threads(_: int) -> list[int]:
+        np.ones((2, 2)) @ np.ones((2, 2))
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    if "OPENBLAS_NUM_THREADS" in os.environ:
+        pytest.skip("the environment sets the threads itself")
+    found = spark.sparkContext.parallelize([0], 1).map(threads).collect()
+    assert found == [[1]]
