@@ -31,11 +31,22 @@ def describe_failure(step: dict[str, Any], cluster: dict[str, Any] | None) -> st
     if reason:
         parts.append(f"step: {reason}")
     if cluster is not None:
-        state = cluster["Status"]
-        change = state.get("StateChangeReason") or {}
-        told = " ".join(text for text in (change.get("Code"), change.get("Message")) if text)
-        parts.append(f"cluster {cluster.get('Id', '')} is {state['State']}" + (f" ({told})" if told else ""))
+        parts.append(describe_cluster(cluster))
     return "; ".join(parts)
+
+
+def describe_cluster(cluster: dict[str, Any]) -> str:
+    """Return what EMR says of a cluster's state, with its reason.
+
+    Parameters
+    ----------
+    cluster : dict
+        ``Cluster`` of EMR's DescribeCluster.
+    """
+    state = cluster["Status"]
+    change = state.get("StateChangeReason") or {}
+    told = " ".join(text for text in (change.get("Code"), change.get("Message")) if text)
+    return f"cluster {cluster.get('Id', '')} is {state['State']}" + (f" ({told})" if told else "")
 
 
 def step_log_uri(log_uri: str, cluster_id: str, step_id: str, stream: str) -> str:

@@ -62,7 +62,7 @@ def persist_links(operator: Any, context: Context, cluster_id: str) -> None:
     EmrClusterLink.persist(**common)
     try:
         log_uri = get_log_uri(emr_client=operator.hook.conn, job_flow_id=cluster_id)
-    except (BotoCoreError, ClientError, S3HookUriParseFailure) as error:
+    except (BotoCoreError, ClientError, S3HookUriParseFailure, LookupError, ValueError) as error:
         operator.log.debug("No link to the logs: %s", error)
     else:
         EmrLogsLink.persist(**common, log_uri=log_uri)
@@ -113,6 +113,8 @@ class AddSteps(EmrAddStepsOperator):
         ------
         EndpointRefusedError
             When the client resolves to an address that the profile does not allow.
+        AirflowFailException
+            When the cluster has ended; the message says why.
         """
         check_hook(self.hook)
         cluster_id, steps = str(self.job_flow_id), cast("list[dict[str, Any]]", self.steps)
@@ -123,11 +125,20 @@ class AddSteps(EmrAddStepsOperator):
             self.log.info("Attaching to the steps %s of an earlier try", known)
         missing = [step for step in steps if step["Name"] not in known]
         if missing:
-            added = self.hook.add_job_flow_steps(job_flow_id=cluster_id, steps=missing)
+            added = self._add(cluster_id, missing)
             known |= dict(zip([step["Name"] for step in missing], added, strict=True))
         ids = [known[step["Name"]] for step in steps]
         persist_links(self, context, cluster_id)
         return ids
+
+    def _add(self, cluster_id: str, steps: list[dict[str, Any]]) -> list[str]:
+        try:
+            return self.hook.add_job_flow_steps(job_flow_id=cluster_id, steps=steps)
+        except ClientError as error:
+            cluster = self.hook.conn.describe_cluster(ClusterId=cluster_id)["Cluster"]
+            if cluster["Status"]["State"] in LIVE_CLUSTER_STATES:
+                raise
+            raise AirflowFailException(f"no step can be added: {autopsy.describe_cluster(cluster)}") from error
 
     def _steps_by_name(self, cluster_id: str) -> dict[str, str]:
         pages = self.hook.conn.get_paginator("list_steps").paginate(

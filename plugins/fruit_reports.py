@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 from include.locations import Lake
 from include.objects import at
 from include.report import render_index
-from include.settings import Settings, SettingsError, read_airflow_settings
+from include.settings import SettingsError, read_airflow_settings
 
 URL_PREFIX = "/fruit-reports"
 SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
@@ -29,9 +29,11 @@ app = FastAPI(
 )
 
 
-def _settings() -> Settings:
+def _lake() -> tuple[Lake, str | None]:
+    """Return the lake and Airflow's connection for it."""
     try:
-        return read_airflow_settings()
+        settings = read_airflow_settings()
+        return Lake(settings.lake_root), settings.aws_conn_id
     except SettingsError as error:
         raise HTTPException(status_code=503, detail=str(error)) from error
 
@@ -39,19 +41,18 @@ def _settings() -> Settings:
 @app.get("/", response_class=HTMLResponse)
 def list_reports() -> str:
     """Return a page with the newest runs that have a report."""
-    settings = _settings()
-    runs = at(f"{settings.lake_root}/runs", settings.aws_conn_id)
+    lake, conn = _lake()
+    runs = at(f"{lake.root}/runs", conn)
     names = [item.name for item in runs.iterdir()] if runs.exists() else []
     slugs = sorted((name for name in names if re.match(SLUG, name)), reverse=True)[:MAX_RUNS]
-    lake = Lake(settings.lake_root)
-    return render_index([slug for slug in slugs if at(lake.run(slug).report_html, settings.aws_conn_id).exists()])
+    return render_index([slug for slug in slugs if at(lake.run(slug).report_html, conn).exists()])
 
 
 @app.get("/{slug}", response_class=HTMLResponse)
 def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
     """Return a run's report."""
-    settings = _settings()
-    report = at(Lake(settings.lake_root).run(slug).report_html, settings.aws_conn_id)
+    lake, conn = _lake()
+    report = at(lake.run(slug).report_html, conn)
     if not report.exists():
         raise HTTPException(
             status_code=404, detail=f"the run {slug} has no report: it did not publish, or is not known"

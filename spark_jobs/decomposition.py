@@ -152,8 +152,8 @@ def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
     ascending, columns = np.linalg.eigh(covariance)
     eigenvalues = ascending[::-1].copy()
     components = np.ascontiguousarray(columns.T[::-1])
-    # A covariance has no negative eigenvalue; eigh's error is of the order of d·eps times the largest (LAPACK Users'
-    # Guide, 4.7), so what is below zero by no more than ten times that is a zero. More is wrong moments.
+    # A covariance has no negative eigenvalue; eigh's error is of the order of d·eps times the largest, so what is below
+    # zero by no more than ten times that is a zero. More is wrong moments.
     rounding = 10 * len(eigenvalues) * np.finfo(np.float64).eps * max(eigenvalues[0], 0.0)
     if eigenvalues[-1] < -rounding:
         raise ArithmeticError(

@@ -14,6 +14,7 @@ from pyarrow import fs
 
 from spark_jobs import blocks, storage
 from spark_jobs.decomposition import FittedPca
+from spark_jobs.errors import JobError
 from spark_jobs.schemas import SCORES
 
 FILE_NAME = "part-{:05d}.parquet"
@@ -45,6 +46,11 @@ def write(features: str, part: Sequence[blocks.Piece], fitted: FittedPca, destin
     -------
     int
         Number of rows.
+
+    Raises
+    ------
+    JobError
+        When a score is NaN or infinite.
     """
     rows = 0
     with (
@@ -60,6 +66,8 @@ def write(features: str, part: Sequence[blocks.Piece], fitted: FittedPca, destin
 def _of(features: str, part: Sequence[blocks.Piece], fitted: FittedPca) -> Iterator[pa.RecordBatch]:
     for rows, vectors in blocks.read(features, part, len(fitted.mean)):
         scores = fitted.transform(vectors.astype(np.float64))
+        if not np.isfinite(scores).all():
+            raise JobError(f"scores of {destination} are not finite: the features' values are too large to project")
         offsets = np.arange(0, scores.size + 1, fitted.k, dtype=np.int32)
         components = pa.ListArray.from_arrays(offsets, scores.ravel())
         yield pa.RecordBatch.from_arrays([rows.column("path"), rows.column("label"), components], schema=SCORES)

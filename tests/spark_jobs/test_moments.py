@@ -81,8 +81,8 @@ def test_a_mean_much_larger_than_the_deviations_costs_few_digits() -> None:
     found = moments.accumulate(np.array_split(rows, 11), 6)
     reference = centred.T @ centred
     scale = np.sqrt(np.outer(np.diag(reference), np.diag(reference)))
-    # Chan et al. (1983), table 1: the relative error of the pairwise update is of the order of eps times the condition
-    # κ = mean / deviation, here 6e6; that of the textbook formula eps·κ².
+    # A mean is held to eps of itself, which is eps·κ of a deviation, κ = mean / deviation = 6e6 here: no update formula
+    # that keeps means in float64 can do better. The textbook formula loses eps·κ².
     condition = 6e6
     assert np.abs((found.m2 - reference) / scale).max() < condition * np.finfo(float).eps
     assert np.abs((found.mean - exact.mean(axis=0)) / exact.mean(axis=0)).max() < 1e-15
