@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError
+
 from include.bundle import Bundle, build_bundle
 from include.locations import Lake
 from include.models import SHORT_DIGEST, name_published_model
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.info("Model: %s", cache / export_model(weights, cache)["digest"][:SHORT_DIGEST])
         else:
             publish(options.root, weights, cache)
-    except (SettingsError, WeightsError, OSError) as error:
+    except (SettingsError, WeightsError, OSError, BotoCoreError) as error:
         log.error("%s", error)
         return 1
     return 0

@@ -13,7 +13,6 @@ def build_manifest(
     featurize: dict[str, Any],
     pca: dict[str, Any],
     checked: dict[str, Any],
-    published: dict[str, Any],
     finished_at: str,
 ) -> dict[str, Any]:
     """Return the manifest.
@@ -30,8 +29,6 @@ def build_manifest(
         The jobs' summaries.
     checked : dict
         What ``verify_results`` found.
-    published : dict
-        What ``current.json`` holds.
     finished_at : str
         ISO 8601 time in UTC.
     """
@@ -55,6 +52,5 @@ def build_manifest(
         "cluster": {"id": cluster_id, "name": run["cluster_name"]},
         "featurize": featurize,
         "pca": pca,
-        "results": published["results"],
         "warnings": warnings,
     }

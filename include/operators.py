@@ -199,7 +199,7 @@ class StepSensor(EmrStepSensor):
     def _log_tail(self, uri: str) -> None:
         try:
             tail = autopsy.read_log_tail(uri, self.aws_conn_id)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error, BotoCoreError) as error:
             self.log.warning("The step's log %s cannot be read: %s", uri, error)
             return
         if tail is None:

@@ -40,8 +40,8 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "images_per_task": {
         "type": "integer",
-        "title": "Images per Spark task",
-        "description": "Smaller tasks spread better and lose less when a node goes; each costs some overhead.",
+        "title": "Most images per Spark task",
+        "description": "The most; small runs get smaller tasks, so that every core has some.",
         "minimum": 1,
         "maximum": 100_000,
         "section": "Images",

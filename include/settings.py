@@ -296,7 +296,7 @@ class RunParams:
     master_instance_type: str = "m7g.xlarge"
     core_instance_types: tuple[str, ...] = ("c7g.2xlarge", "c8g.2xlarge", "c6g.2xlarge")
     core_instance_count: int = 2
-    images_per_task: int = 64
+    images_per_task: int = 1024
     step_time_limit_minutes: int = 180
     idle_timeout_minutes: int = 15
 

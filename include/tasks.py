@@ -169,13 +169,11 @@ def verify_results(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, cluster_id: str) -> dict[str, Any]:
-    """Publish the run, and write its report and, last, its manifest."""
+    """Write the run's report, publish its results and, last, write its manifest."""
     settings = read_airflow_settings()
     conn, lake = settings.aws_conn_id, Lake(run["lake"])
     locations = lake.run(run["slug"])
     finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {"run_id": run["run_id"], "published_at": finished_at, **checked}
-    published = publish_run(lake, run["slug"], record, conn)
     manifest = build_manifest(
         run=run,
         code=code,
@@ -183,13 +181,14 @@ def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, clu
         featurize=read_json(at(locations.featurize_summary, conn), "featurize writes it"),
         pca=read_json(at(locations.pca_summary, conn), "pca writes it"),
         checked=checked,
-        published=published,
         finished_at=finished_at,
     )
     report = build_report(manifest)
     put_json(at(locations.report_json, conn), report)
     put_bytes(at(locations.report_html, conn), render_report(report).encode())
-    put_json(at(locations.manifest, conn), manifest)
+    record = {"run_id": run["run_id"], "published_at": finished_at, **checked}
+    published = publish_run(lake, run["slug"], record, conn)
+    put_json(at(locations.manifest, conn), manifest | {"results": published["results"]})
     for warning in manifest["warnings"]:
         log.warning(warning)
     log.info("Published %s: %s images, k = %s", run["slug"], checked["images"], checked["k"])

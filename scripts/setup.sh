@@ -80,6 +80,8 @@ if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv
   printf '%s' "$wanted" >.venv/complete
   say "done"
 fi
-if ! [ -x "$(cat .venv/java_home 2>/dev/null)/bin/java" ]; then
-  get_java >.venv/java_home
+java_home=$(cat .venv/java_home 2>/dev/null || true)
+if [ -z "$java_home" ] || ! [ -x "$java_home/bin/java" ]; then
+  java_home=$(get_java)
+  printf '%s' "$java_home" >.venv/java_home
 fi

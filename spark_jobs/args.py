@@ -151,7 +151,7 @@ class FeaturizeArgs(JobArgs):
     max_reject_ratio: float = _argument(
         "fail when more than this share of the listed files are rejects", default=0.05, check=_ratio
     )
-    images_per_task: int = _argument("images a Spark task works on", default=64, check=_at_least(1))
+    images_per_task: int = _argument("most images that one Spark task works on", default=1024, check=_at_least(1))
     max_pixels: int = _argument(
         "an image with more pixels (width x height) is a reject, never decoded",
         default=64_000_000,

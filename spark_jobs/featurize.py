@@ -63,8 +63,8 @@ STAGING = pa.schema(
     ]
 )
 
-IMAGES_PER_BATCH = 64
-"""Rows that a worker hands to Spark at a time: 330 KB of features."""
+IMAGES_PER_GROUP = 64
+"""Rows of a row group of the listing; a worker hands as many to Spark at a time: 330 KB of features."""
 
 ROWS_PER_FILE = 50_000
 """Rows of an output file, about: 256 MB of features."""
@@ -130,17 +130,18 @@ def run(
     delete_outputs(args.run)
     with stopwatch.stage("list"):
         listed = listing.write(
-            args.images, args.pattern, storage.join(args.run, LISTING_FILE), rows_per_group=args.images_per_task
+            args.images, args.pattern, storage.join(args.run, LISTING_FILE), rows_per_group=IMAGES_PER_GROUP
         )
-        logger.info("listed %d images under %s", listed, args.images)
+        tasks = count_tasks(listed, args.images_per_task, spark.sparkContext.defaultParallelism)
+        logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
     with (
         stopwatch.stage("featurize"),
-        progress.watch(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=args.images_per_task),
+        progress.watch(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
     ):
-        write_staging(spark, args, listed, spark.sparkContext.broadcast(model), load_model)
+        write_staging(spark, args, listed, tasks, spark.sparkContext.broadcast(model), load_model)
     with stopwatch.stage("write"):
         for kind in KINDS:
-            write_dataset(spark, args, listed, kind)
+            write_dataset(spark, args, listed, tasks, kind)
         storage.delete(storage.join(args.run, STAGING_FOLDER))
     counts = check_complete(args.run, listed)
     reasons, examples = read_rejects(args.run)
@@ -184,43 +185,67 @@ def _read_model(uri: str) -> mobilenet.Model:
     return model
 
 
+def count_tasks(listed: int, images_per_task: int, parallelism: int) -> int:
+    """Return how many tasks share the listing.
+
+    Parameters
+    ----------
+    listed : int
+        Images listed; more than none.
+    images_per_task : int
+        The most that one task takes.
+    parallelism : int
+        Tasks that run at a time. Twice as many are made of a small listing, so that a slow core takes fewer.
+    """
+    groups = -(-listed // IMAGES_PER_GROUP)
+    return max(-(-listed // images_per_task), min(groups, 2 * parallelism))
+
+
 def write_staging(
     spark: SparkSession,
     args: FeaturizeArgs,
     listed: int,
+    tasks: int,
     model: Broadcast[mobilenet.Model],
     load_model: LoadModel,
 ) -> None:
-    """Read, decode and featurize every listed image, one task a row group of the listing, in one pass and one commit.
+    """Read, decode and featurize every listed image, a range of the listing's rows a task, in one pass and one commit.
 
-    Only the numbers of the row groups travel to the tasks, so that neither the paths nor a shuffle pass the driver.
+    Only the tasks' numbers travel to them, so that neither the paths nor a shuffle pass the driver.
     """
-    groups = _groups(listed, args.images_per_task)
 
-    def featurize_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def featurize_shares(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         extract = load_model(model.value.digest, model.value.flatbuffer)
         for batch in batches:
-            for group in batch.column(0).to_pylist():
-                yield from featurize_group(args, group, extract)
+            for number in batch.column(0).to_pylist():
+                share = range(number * listed // tasks, (number + 1) * listed // tasks)
+                yield from featurize_share(args, share, extract)
 
     (
-        spark.range(0, groups, 1, groups)
-        .mapInArrow(featurize_groups, _spark_schema(STAGING))
+        spark.range(0, tasks, 1, tasks)
+        .mapInArrow(featurize_shares, _spark_schema(STAGING))
         .write.partitionBy("kind")
         .mode("overwrite")
         .parquet(storage.join(args.run, STAGING_FOLDER))
     )
 
 
-def featurize_group(args: FeaturizeArgs, group: int, extract: mobilenet.Extract) -> Iterator[pa.RecordBatch]:
-    """Yield the staging rows of one row group of the listing, in its order."""
-    filesystem, path = storage.locate(storage.join(args.run, LISTING_FILE))
+def featurize_share(args: FeaturizeArgs, share: range, extract: mobilenet.Extract) -> Iterator[pa.RecordBatch]:
+    """Yield the staging rows of a range of the listing's rows, in its order."""
     source, _ = storage.locate(args.images)
-    with pq.ParquetFile(path, filesystem=filesystem) as file:
-        rows = file.read_row_group(group, use_threads=False)
-    for batch in rows.to_batches(max_chunksize=IMAGES_PER_BATCH):
+    for batch in read_listing(args.run, share):
         files = zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True)
         yield _staging_batch(batch, [featurize_file(source, uri, size, args, extract) for uri, size in files])
+
+
+def read_listing(run: str, share: range) -> Iterator[pa.RecordBatch]:
+    """Yield a range of the listing's rows, reading only the row groups that hold them."""
+    filesystem, path = storage.locate(storage.join(run, LISTING_FILE))
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        for group in range(share.start // IMAGES_PER_GROUP, -(-share.stop // IMAGES_PER_GROUP)):
+            first = group * IMAGES_PER_GROUP
+            begin, end = max(share.start, first) - first, min(share.stop, first + IMAGES_PER_GROUP) - first
+            yield from file.read_row_group(group, use_threads=False).slice(begin, end - begin).to_batches()
 
 
 def featurize_file(
@@ -297,14 +322,13 @@ def _features_column(outcomes: Sequence[mobilenet.Features | Reject]) -> pa.List
     )
 
 
-def write_dataset(spark: SparkSession, args: FeaturizeArgs, listed: int, kind: str) -> None:
+def write_dataset(spark: SparkSession, args: FeaturizeArgs, listed: int, tasks: int, kind: str) -> None:
     """Write one kind of the staging rows as a dataset of its own, in the order of the listing.
 
-    A staging file holds what one task made, and its name begins with that task's number, which is the row group's:
-    each output file takes a range of them, so that nothing is sorted or shuffled. How many files there are depends on
-    the number of listed images alone.
+    A staging file holds what one task made, and its name begins with that task's number: each output file takes a
+    range of them, so that nothing is sorted or shuffled. How many files there are depends on the number of listed
+    images alone.
     """
-    groups = _groups(listed, args.images_per_task)
     files = -(-listed // ROWS_PER_FILE)
     folder = storage.join(args.run, STAGING_FOLDER, f"kind={kind}")
     schema = KINDS[kind]
@@ -312,7 +336,7 @@ def write_dataset(spark: SparkSession, args: FeaturizeArgs, listed: int, kind: s
     def gather(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
-                first, end = number * groups // files, (number + 1) * groups // files
+                first, end = number * tasks // files, (number + 1) * tasks // files
                 yield from read_staging(folder, range(first, end), schema)
 
     (
@@ -323,25 +347,21 @@ def write_dataset(spark: SparkSession, args: FeaturizeArgs, listed: int, kind: s
     )
 
 
-def read_staging(folder: str, groups: range, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the rows that the tasks of some row groups wrote, sorted by path, with the columns of a schema."""
+def read_staging(folder: str, tasks: range, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that some tasks wrote, sorted by path, with the columns of a schema."""
     filesystem, path = storage.locate(folder)
-    for _, name in sorted(_task_files(filesystem, path, groups)):
+    for _, name in sorted(_task_files(filesystem, path, tasks)):
         with pq.ParquetFile(name, filesystem=filesystem) as file:
             rows = file.read(columns=schema.names, use_threads=False)
-        yield from rows.sort_by("path").cast(schema).to_batches(max_chunksize=IMAGES_PER_BATCH)
+        yield from rows.sort_by("path").cast(schema).to_batches(max_chunksize=IMAGES_PER_GROUP)
 
 
-def _task_files(filesystem: fs.FileSystem, folder: str, groups: range) -> Iterator[tuple[int, str]]:
+def _task_files(filesystem: fs.FileSystem, folder: str, tasks: range) -> Iterator[tuple[int, str]]:
     """Yield number and path of the files that some tasks wrote; a kind without a row has no folder."""
     for info in filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
         match = re.match(r"part-(\d+)-.*\.parquet$", info.base_name)
-        if match and int(match[1]) in groups:
+        if match and int(match[1]) in tasks:
             yield int(match[1]), info.path
-
-
-def _groups(listed: int, images_per_task: int) -> int:
-    return -(-listed // images_per_task)
 
 
 def check_complete(run: str, listed: int) -> dict[str, int]:

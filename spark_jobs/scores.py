@@ -67,7 +67,7 @@ def _of(features: str, part: Sequence[blocks.Piece], fitted: FittedPca) -> Itera
     for rows, vectors in blocks.read(features, part, len(fitted.mean)):
         scores = fitted.transform(vectors.astype(np.float64))
         if not np.isfinite(scores).all():
-            raise JobError(f"scores of {destination} are not finite: the features' values are too large to project")
+            raise JobError(f"scores of {part[0].path} are not finite: the features' values are too large to project")
         offsets = np.arange(0, scores.size + 1, fitted.k, dtype=np.int32)
         components = pa.ListArray.from_arrays(offsets, scores.ravel())
         yield pa.RecordBatch.from_arrays([rows.column("path"), rows.column("label"), components], schema=SCORES)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,10 @@ os.environ |= {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+
+# The machine that runs the tests may be slow, or busy: an example has no time limit.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

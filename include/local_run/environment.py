@@ -8,7 +8,19 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-_FOREIGN_PREFIXES = ("AWS_", "BOTO", "AIRFLOW", "FRUITS_", "SPARK_", "PYSPARK_", "HADOOP_", "YARN_", "PYTHON", "LC_")
+_FOREIGN_PREFIXES = (
+    "AWS_",
+    "BOTO",
+    "AIRFLOW",
+    "FSSPEC_",
+    "FRUITS_",
+    "SPARK_",
+    "PYSPARK_",
+    "HADOOP_",
+    "YARN_",
+    "PYTHON",
+    "LC_",
+)
 _KEPT = ("FRUITS_WEIGHTS",)
 
 

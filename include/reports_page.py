@@ -1,0 +1,58 @@
+"""The reports page: every run's report, behind Airflow's own login."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import Depends, FastAPI, HTTPException, Path
+from fastapi.responses import HTMLResponse
+
+from include.locations import Lake
+from include.objects import at
+from include.report import render_index
+from include.settings import SettingsError, read_airflow_settings
+
+SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
+MAX_RUNS = 200
+
+# Airflow mounts a plugin's application without authentication: each route asks for it, for all of them at once.
+app = FastAPI(
+    title="Fruit reports",
+    dependencies=[
+        Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN, param_dag_id="fruit_features"))
+    ],
+)
+
+
+def _lake() -> tuple[Lake, str | None]:
+    """Return the lake and Airflow's connection for it."""
+    try:
+        settings = read_airflow_settings()
+        return Lake(settings.lake_root), settings.aws_conn_id
+    except SettingsError as error:
+        raise HTTPException(status_code=503, detail=str(error)) from error
+
+
+@app.get("/", response_class=HTMLResponse)
+def list_reports() -> str:
+    """Return a page with the newest runs that have a report."""
+    lake, conn = _lake()
+    runs = at(f"{lake.root}/runs", conn)
+    names = [item.name for item in runs.iterdir()] if runs.exists() else []
+    slugs = sorted((name for name in names if re.match(SLUG, name)), reverse=True)[:MAX_RUNS]
+    return render_index([slug for slug in slugs if at(lake.run(slug).report_html, conn).exists()])
+
+
+@app.get("/{slug}", response_class=HTMLResponse)
+def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
+    """Return a run's report."""
+    lake, conn = _lake()
+    report = at(lake.run(slug).report_html, conn)
+    if not report.exists():
+        raise HTTPException(
+            status_code=404, detail=f"the run {slug} has no report: it did not publish, or is not known"
+        )
+    return str(report.read_text(encoding="utf-8"))

@@ -1,0 +1,78 @@
+"""The commands: `make` alone lists them, they are documented, and they run what they say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = re.findall(r"^([a-z]+):", MAKEFILE, flags=re.M)
+OF_THE_ISSUE = ["run", "test", "soak", "bench", "lint", "model", "publish"]
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments: str) -> str:
+    done = subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_make_alone_lists_every_command_with_a_help_text() -> None:
+    listed = dict(re.findall(r"^  make (\S+) +(.+)$", make(), flags=re.M))
+    assert set(listed) == set(TARGETS), "give the target a ` ## help text`"
+    assert set(OF_THE_ISSUE) <= set(listed)
+
+
+def test_no_command_is_hidden_by_a_file_of_its_name() -> None:
+    [phony] = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, flags=re.M)
+    assert set(TARGETS) <= set(phony.split())
+
+
+@pytest.mark.parametrize(("command", "document"), [("run", "README"), ("test", "README"), ("lint", "CONTRIBUTING")])
+def test_main_commands_are_documented(command: str, document: str) -> None:
+    assert f"make {command}" in (ROOT / f"{document}.md").read_text(encoding="utf-8")
+
+
+def test_documents_name_no_command_that_does_not_exist() -> None:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        named = set(re.findall(r"`make ([a-z]+)", path.read_text(encoding="utf-8")))
+        named |= set(re.findall(r"^\s*make ([a-z]+)", path.read_text(encoding="utf-8"), flags=re.M))
+        assert named <= set(TARGETS), f"{path.name} names {named - set(TARGETS)}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ([], []),
+        (["IMAGES=/my photos"], ['--images "/my photos"']),
+        (["LAKE=/my lake", "IMAGES=p"], ['--images "p"', '--lake "/my lake"']),
+        (["PARAMS=variance_target=0.9 data_prefix=x"], ["--param 'variance_target=0.9'", "--param 'data_prefix=x'"]),
+    ],
+)
+def test_run_hands_its_variables_on(variables: list[str], expected: list[str]) -> None:
+    shown = make("--dry-run", "run", *variables)
+    assert "-m include.local_run" in shown
+    for part in expected:
+        assert part in shown
+    assert len(re.findall(r"\s--(images|lake|param)\b", shown)) == len(expected)
+
+
+@pytest.mark.parametrize(("command", "marker"), [("test", '-m "not soak"'), ("soak", "-m soak")])
+def test_suites_leave_nothing_out_between_them(command: str, marker: str) -> None:
+    assert f"-m pytest {marker}" in make("--dry-run", command)
+
+
+def test_scripts_parse() -> None:
+    for path in [*ROOT.glob("scripts/*.sh"), *ROOT.glob("include/*.sh"), ROOT / ".ci" / "run"]:
+        subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("name", ["Makefile", "pyproject.toml", ".ci/run", "README.md", ".pre-commit-config.yaml"])
+def test_no_path_of_one_machine_is_named(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.~$-])/(home|root|Users|work)/\w", text)

@@ -1,0 +1,237 @@
+"""The bodies of the DAG's Python tasks: all that can be wrong is found before anything is paid for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include import tasks
+from include.bundle import build_bundle
+from include.locations import Lake
+from include.models import name_published_model
+from include.settings import RunParams
+from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE, FeaturizeArgs, PcaArgs
+from tests.include.run_folders import write_run
+from tests.include.run_records import run_record
+from tests.include.service_model import problems_of
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lake with one image and a model, and the environment of the local profile."""
+    root = tmp_path / "lake é#%20+"
+    (root / "data" / "Kiwi").mkdir(parents=True)
+    (root / "data" / "Kiwi" / "1.JPG").touch()
+    folder = root / "models" / DIGEST[:16]
+    folder.mkdir(parents=True)
+    (folder / MODEL_FILE).write_bytes(b"TFL3")
+    (folder / MODEL_RECORD_FILE).write_text(json.dumps({"digest": DIGEST, "weights": {"source": "file"}}))
+    name_published_model(Lake(f"file://{root}"), DIGEST, None)
+    monkeypatch.setenv("FRUITS_PROFILE", "local")
+    monkeypatch.setenv("FRUITS_LAKE", f"file://{root}")
+    monkeypatch.setenv("FRUITS_AWS_CONN_ID", "none")
+    return root
+
+
+@pytest.fixture
+def open_run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return ``open_run`` in the context of a run with some parameters."""
+
+    def call(**params: Any) -> dict[str, Any]:
+        run = SimpleNamespace(run_id="manual__2026-11-22", run_after=datetime(2026, 11, 22, 12, tzinfo=UTC))
+        sent = {**asdict(RunParams()), "core_instance_types": ["c7g.2xlarge"], **params}
+        context = {"params": sent, "dag_run": run, "logical_date": None}
+        monkeypatch.setattr(tasks, "get_current_context", lambda: context)
+        return tasks.open_run()
+
+    return call
+
+
+OpenRun = Callable[..., dict[str, Any]]
+
+
+def test_run_is_opened_with_all_that_later_tasks_need(lake: Path, open_run: OpenRun) -> None:
+    run = json.loads(json.dumps(open_run()))  # it travels as an XCom
+    assert run["slug"].startswith("20261122T120000Z-")
+    assert run["slug"] in run["cluster_name"]
+    assert run["images"] == f"file://{lake}/data"
+    assert run["model"]["uri"] == f"file://{lake}/models/{DIGEST[:16]}"
+    assert RunParams.from_params(run["params"]).core_instance_types == ("c7g.2xlarge",)
+    assert set(run) == set(run_record()), "the records of these tests have to be those of the task"
+
+
+@pytest.mark.usefixtures("lake")
+def test_rerun_has_the_same_name(open_run: OpenRun) -> None:
+    assert open_run()["slug"] == open_run()["slug"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"FRUITS_LAKE": "bucket"}, "FRUITS_LAKE='bucket'"),
+        ({"FRUITS_REGION": "us-east-1"}, "FRUITS_REGION"),
+        ({"FRUITS_PROFILE": "aws"}, "AWS_ENDPOINT_URL"),
+        ({"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, r"emr resolves to https://.*amazonaws\.com"),
+        ({"AWS_ENDPOINT_URL_S3": "https://s3.eu-west-3.amazonaws.com"}, "s3 resolves to"),
+        ({"FRUITS_MODEL": "feedface"}, "FRUITS_MODEL='feedface'"),
+    ],
+)
+def test_wrong_environment_fails_the_first_task_for_good(
+    lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], message: str
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AirflowFailException, match=message):
+        open_run()
+
+
+def test_missing_lake_fails_the_first_task(lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FRUITS_LAKE")
+    with pytest.raises(AirflowFailException, match=r"FRUITS_LAKE .* is not set"):
+        open_run()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"data_prefix": "new"}, r"the folder of images file://.*/new does not exist; put images at"),
+        ({"data_prefix": "models"}, r"no file under file://.*/models matches '\*\.jpg,\*\.jpeg'"),
+        ({"image_pattern": "*.png"}, r"no file under file://.*/data matches '\*\.png'"),
+        ({"variance": 0.9}, "'variance' is not a parameter of this DAG"),
+    ],
+)
+def test_wrong_parameters_fail_the_first_task_and_name_the_folder(
+    lake: Path, open_run: OpenRun, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=message):
+        open_run(**params)
+
+
+def test_empty_folder_of_images_is_named(lake: Path, open_run: OpenRun) -> None:
+    (lake / "data" / "Kiwi" / "1.JPG").unlink()
+    with pytest.raises(AirflowFailException, match=r"NoImagesError: no file under file://.*/data matches"):
+        open_run()
+
+
+def test_missing_model_says_how_to_publish_one(lake: Path, open_run: OpenRun) -> None:
+    (lake / "models" / "current.json").unlink()
+    with pytest.raises(AirflowFailException, match=r"ModelError: no model is published .*make publish ROOT="):
+        open_run()
+
+
+def test_opening_a_run_writes_nothing(lake: Path, open_run: OpenRun) -> None:
+    before = sorted(lake.rglob("*"))
+    open_run()
+    assert sorted(lake.rglob("*")) == before
+
+
+def test_plan_is_data_that_emr_accepts_after_its_way_through_xcom(lake: Path, open_run: OpenRun) -> None:
+    run = json.loads(json.dumps(open_run(core_instance_count=3, variance_target=0.5, images_per_task=9)))
+    plan = json.loads(json.dumps(tasks.plan_cluster(run)))
+    assert problems_of("RunJobFlow", plan["job_flow_overrides"]) == ""
+    assert plan["job_flow_overrides"]["LogUri"] == f"file://{lake}/logs/"
+    assert plan["job_flow_overrides"]["Instances"]["InstanceFleets"][1]["TargetOnDemandCapacity"] == 3
+    for name in ("featurize_steps", "pca_steps"):
+        assert problems_of("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": plan[name]}) == ""
+    [featurize], [pca] = plan["featurize_steps"], plan["pca_steps"]
+    argv = featurize["HadoopJarStep"]["Args"]
+    flags = argv[argv.index(f"file://{lake}/code/{plan['code']}/featurize.py") + 1 :]
+    arguments = FeaturizeArgs.from_argv(flags)
+    assert arguments.images == run["images"]
+    assert arguments.model == run["model"]["uri"]
+    assert arguments.images_per_task == 9
+    assert PcaArgs.from_argv(pca["HadoopJarStep"]["Args"][-2:]) == PcaArgs(arguments.run, 0.5)
+
+
+def test_code_lies_where_the_steps_look_for_it(lake: Path, open_run: OpenRun) -> None:
+    run = open_run()
+    plan = tasks.plan_cluster(run)
+    folder = tasks.publish_code(run, plan["code"])
+    for step in plan["featurize_steps"] + plan["pca_steps"]:
+        named = [item for item in step["HadoopJarStep"]["Args"] if item.startswith(f"file://{lake}/code/")]
+        assert len(named) == 2
+        assert all(Path(item.removeprefix("file://")).is_file() for item in named)
+    bootstrap = plan["job_flow_overrides"]["BootstrapActions"][0]["ScriptBootstrapAction"]
+    for item in (bootstrap["Path"], *bootstrap["Args"]):
+        assert item.startswith(folder)
+        assert Path(item.removeprefix("file://")).is_file()
+
+
+@pytest.mark.usefixtures("lake")
+def test_code_that_changed_since_the_plan_is_not_published(open_run: OpenRun) -> None:
+    with pytest.raises(RuntimeError, match=f"now {build_bundle().digest}, .* planned with 0ld; clear plan_cluster"):
+        tasks.publish_code(open_run(), "0ld")
+
+
+def finished_run(lake: Path, open_run: OpenRun) -> dict[str, Any]:
+    run = open_run(max_reject_ratio=0.5)
+    write_run(lake, slug=run["slug"])
+    return run
+
+
+def test_verified_run_is_published_with_report_and_manifest(lake: Path, open_run: OpenRun) -> None:
+    run = finished_run(lake, open_run)
+    checked = tasks.verify_results(run)
+    for _ in range(2):  # a retry ends in the same state
+        published = tasks.publish_results(run, json.loads(json.dumps(checked)), "feedface", "j-1")
+    assert len(pd.read_parquet(lake / "results")) == checked["images"] == 5
+    assert json.loads((lake / "current.json").read_text()) == published
+    folder = lake / "runs" / run["slug"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["run_id"] == run["run_id"]
+    assert manifest["cluster"]["id"] == "j-1"
+    assert json.loads((folder / "report.json").read_text())["images"] == 5
+    assert run["slug"] in (folder / "report.html").read_text()
+
+
+def test_damaged_run_is_not_published_and_not_retried(lake: Path, open_run: OpenRun) -> None:
+    run = finished_run(lake, open_run)
+    next((lake / "runs" / run["slug"] / "features").glob("*.parquet")).unlink()
+    with pytest.raises(AirflowFailException, match=r"VerificationError: .*rows of features"):
+        tasks.verify_results(run)
+    assert not (lake / "results").exists()
+
+
+def test_manifest_is_written_last(lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished_run(lake, open_run)
+    checked = tasks.verify_results(run)
+
+    def fail(_: Any) -> str:
+        raise RuntimeError("no report")
+
+    monkeypatch.setattr(tasks, "render_report", fail)
+    with pytest.raises(RuntimeError, match="no report"):
+        tasks.publish_results(run, checked, "feedface", "j-1")
+    assert not (lake / "runs" / run["slug"] / "manifest.json").exists()
+
+
+def test_every_parameter_of_the_form_reaches_a_request(lake: Path, open_run: OpenRun) -> None:
+    changed: dict[str, Any] = {
+        "image_pattern": "*.JPG,*.gif",
+        "variance_target": 0.123,
+        "max_reject_ratio": 0.321,
+        "release_label": "emr-7.14.0",
+        "master_instance_type": "r8g.4xlarge",
+        "core_instance_types": ["c9g.large"],
+        "core_instance_count": 17,
+        "images_per_task": 77,
+        "step_time_limit_minutes": 33,
+        "idle_timeout_minutes": 23,
+    }
+    assert set(changed) | {"data_prefix"} == {item.name for item in fields(RunParams)}
+    plain = open_run()
+    assert open_run(data_prefix="data/Kiwi")["images"] == f"file://{lake}/data/Kiwi"
+    for name, value in changed.items():
+        plan = tasks.plan_cluster(plain | {"params": plain["params"] | {name: value}})
+        assert plan != tasks.plan_cluster(plain), f"{name} changes nothing: the form asks for it in vain"
