@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyspark
-
 from benchmarks import process
 from include.bundle import build_bundle
 from include.local_emr.commands import Target, translate
 from include.local_emr.environment import step_environment
-from include.local_emr.options import half_of_memory_mb
+from include.local_emr.options import SHORT_JOB_JVM, half_of_memory_mb
+from include.local_emr.spark_home import archive_options, prepared_home
 from include.steps import spark_step
 from spark_jobs.args import FEATURIZE_SUMMARY_FILE, PCA_SUMMARY_FILE, FeaturizeArgs, JobArgs, PcaArgs
 
@@ -106,12 +105,18 @@ def write_code(work: Path) -> None:
 def _submit(bench: Bench, arguments: JobArgs, lap: int) -> None:
     scratch = bench.work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    spark_home = Path(pyspark.__file__).parent
+    spark_home = prepared_home()
     step = spark_step(
         arguments, slug=f"lap-{lap}", code=f"file://{bench.work / 'code'}", time_limit_minutes=TIME_LIMIT_MINUTES
     )
     target = Target(str(spark_home / "bin" / "spark-submit"), bench.master, half_of_memory_mb())
-    environment = step_environment(os.environ, python=sys.executable, spark_home=spark_home, scratch=scratch)
+    environment = step_environment(
+        os.environ,
+        python=sys.executable,
+        spark_home=spark_home,
+        scratch=scratch,
+        jvm_options=f"{SHORT_JOB_JVM} {archive_options(spark_home)}",
+    )
     process.run(
         translate(step["HadoopJarStep"]["Args"], target),
         folder=scratch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shlex
@@ -24,6 +23,7 @@ from include.local_emr.faults import Faults, StepFault
 from include.local_emr.logs import NAMES, deliver, log_folder, tail
 from include.local_emr.options import Options
 from include.local_emr.processes import Exit, GuardedProcess
+from include.local_emr.spark_home import archive_options, link_home, prepared_home
 
 logger = logging.getLogger(__name__)
 
@@ -163,13 +163,14 @@ class StepRun:
         work, scratch = self._folder / "work", self._folder / "scratch"
         for folder in (work, scratch):
             folder.mkdir()
-        _mirror_spark_home(self._spark_home, with_python=self._options.python != sys.executable)
+        if self._spark_home == self._own_spark_home:
+            link_home(self._own_spark_home, with_python=self._options.python != sys.executable)
         environment = step_environment(
             os.environ,
             python=self._options.python,
             spark_home=self._spark_home,
             scratch=scratch,
-            jvm_options=self._options.jvm_options,
+            jvm_options=f"{self._options.jvm_options} {archive_options(self._spark_home)}".strip(),
             also=self._options.pass_environment,
         )
         with self._lock:
@@ -185,13 +186,20 @@ class StepRun:
                 grace_seconds=self._options.interrupt_grace_seconds,
             )
         end = self._process.wait()
-        for folder in (scratch, self._spark_home):
+        for folder in (scratch, self._own_spark_home):
             shutil.rmtree(folder, ignore_errors=True)
         return end
 
     @property
-    def _spark_home(self) -> Path:
+    def _own_spark_home(self) -> Path:
         return self._folder / "spark"
+
+    @property
+    def _spark_home(self) -> Path:
+        """The environment's prepared home, where the step can use it: ``local-cluster`` writes into its home."""
+        prepared = prepared_home()
+        ours = self._options.python == sys.executable and not self._options.master.startswith("local-cluster")
+        return prepared if ours and prepared.exists() else self._own_spark_home
 
     def _outcome(self, argv: list[str], end: Exit) -> Outcome:
         log_file = f"{self._log_uri}/stderr.gz" if self._log_uri else ""
@@ -218,24 +226,3 @@ def _failing_command(fault: StepFault) -> list[str]:
     if fault.hangs:
         return ["sleep", "infinity"]
     return ["bash", "-c", 'echo "$1" >&2; exit "$2"', "fault", fault.stderr, str(fault.exit_code)]
-
-
-def _mirror_spark_home(folder: Path, *, with_python: bool) -> None:
-    """Make a Spark home of links to pyspark's: Spark writes a ``work`` folder in its home on ``local-cluster``.
-
-    Parameters
-    ----------
-    folder : Path
-        The home to make.
-    with_python : bool
-        Whether Spark puts its own zips of pyspark on the steps' path. An interpreter that has pyspark installed does
-        without: a zip has no compiled modules, and a worker reads its directory again for every task (0.3 s).
-    """
-    spark = importlib.util.find_spec("pyspark")  # found, not imported: that takes half a second
-    if spark is None or spark.origin is None:
-        raise RuntimeError("pyspark is not installed in the endpoint's environment: install requirements.txt")
-    folder.mkdir()
-    for entry in Path(spark.origin).parent.iterdir():
-        if entry.name == "python" and not with_python:
-            continue
-        (folder / entry.name).symlink_to(entry)
