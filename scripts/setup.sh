@@ -77,7 +77,7 @@ if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv
   trap 'rm -f "$lock"' EXIT
   awk '/^uv==/ {on=1} on {print} on && !/\\$/ {exit}' requirements.txt >"$lock"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
-  .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt
+  .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.txt
   printf '%s' "$wanted" >.venv/complete
   say "done"
 fi
