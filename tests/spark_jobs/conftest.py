@@ -20,6 +20,7 @@ from spark_jobs import session
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared"
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+REFERENCE = Path(__file__).with_name("keras_reference.py")
 RANDOM_WEIGHTS = "random:20261122"
 
 
@@ -83,6 +84,28 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     write_photos(folder, labels=4, images_per_label=12)
     return folder
+
+
+@pytest.fixture(scope="session")
+def files(photos: Path) -> list[Path]:
+    """Every photo, in the order of the paths."""
+    return sorted(photos.glob("*/*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def keras_features(files: list[Path], weights: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The photos' features by plain Keras with the same weights, shape (photos, 1280)."""
+    output = tmp_path_factory.mktemp("keras") / "features.npy"
+    done = subprocess.run(
+        [sys.executable, str(REFERENCE), weights, str(output), *map(str, files)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    features: np.ndarray = np.load(output)
+    return features
 
 
 @pytest.fixture

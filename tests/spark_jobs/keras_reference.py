@@ -16,10 +16,13 @@ from spark_jobs import export
 def main() -> None:
     """Write an array of shape (files, 1280) to the output."""
     weights, output, *files = sys.argv[1:]
-    model = export.build_keras_model(export.find_weights(weights))
-    from tensorflow.keras.applications.mobilenet_v2 import preprocess_input
+    from tensorflow.keras.applications.mobilenet_v2 import MobileNetV2, preprocess_input
     from tensorflow.keras.preprocessing.image import img_to_array
 
+    if weights.startswith("random:"):
+        model = export.build_keras_model(export.find_weights(weights))
+    else:
+        model = MobileNetV2(include_top=False, pooling="avg", weights=weights, input_shape=(224, 224, 3))
     images = [preprocess_input(img_to_array(Image.open(file).resize([224, 224]))) for file in files]
     np.save(output, model.predict(np.stack(images), batch_size=32, verbose=0))
 

@@ -20,30 +20,9 @@ from spark_jobs.args import FEATURE_DIMENSIONS, MODEL_FILE, MODEL_RECORD_FILE
 from spark_jobs.errors import JobError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-REFERENCE = Path(__file__).with_name("keras_reference.py")
 TOLERANCE = 1e-4
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def files(photos: Path) -> list[Path]:
-    return sorted(photos.glob("*/*.jpg"))
-
-
-@pytest.fixture(scope="session")
-def keras_features(files: list[Path], weights: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    output = tmp_path_factory.mktemp("keras") / "features.npy"
-    done = subprocess.run(
-        [sys.executable, str(REFERENCE), weights, str(output), *map(str, files)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    features: np.ndarray = np.load(output)
-    return features
 
 
 @pytest.fixture(scope="session")

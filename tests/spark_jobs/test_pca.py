@@ -10,8 +10,6 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from pyspark.ml import feature as spark_ml_feature
-from pyspark.ml.linalg import Vectors
 from pyspark.sql import SparkSession
 from threadpoolctl import threadpool_info
 
@@ -20,6 +18,7 @@ from spark_jobs.args import PcaArgs
 from spark_jobs.errors import JobError
 from spark_jobs.schemas import SCORES
 from tests.spark_jobs.feature_runs import path_of, realistic, write_run
+from tests.spark_jobs.spark_ml_reference import same_up_to_sign, spark_ml
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,19 +37,6 @@ def scores_of(folder: Path) -> np.ndarray:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def same_up_to_sign(found: np.ndarray, reference: np.ndarray) -> None:
-    signs = np.sign((found * reference).sum(axis=0))
-    assert np.abs(found - signs * reference).max() <= 1e-6 * np.abs(reference).max()
-
-
-def spark_ml(spark: SparkSession, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Explained variances and scores as the notebook computes them."""
-    frame = spark.createDataFrame([(row, Vectors.dense(vector)) for row, vector in enumerate(vectors)], ["row", "x"])
-    model = spark_ml_feature.PCA(k=k, inputCol="x", outputCol="y").fit(frame)
-    rows = sorted(model.transform(frame).select("row", "y").collect())
-    return model.explainedVariance.toArray(), np.array([row.y.toArray() for row in rows])
 
 
 def test_everything_that_a_run_leaves(spark: SparkSession, tmp_path: Path) -> None:
@@ -94,14 +80,6 @@ def test_equal_to_spark_ml_up_to_sign(spark: SparkSession, tmp_path: Path, n: in
     explained, reference = spark_ml(spark, vectors, d)
     assert summary["k"] == int((explained.cumsum() >= 0.8).argmax()) + 1
     np.testing.assert_allclose(summary["explained_variance_ratio"], explained[: summary["k"]], rtol=1e-9)
-    same_up_to_sign(scores_of(tmp_path), reference[:, : summary["k"]])
-
-
-def test_equal_to_spark_ml_at_the_size_of_real_features(spark: SparkSession, tmp_path: Path) -> None:
-    vectors = realistic(400, 1280)
-    summary = run(write_run(tmp_path, vectors, rows_a_file=64))
-    explained, reference = spark_ml(spark, vectors, 60)
-    assert summary["k"] == int((explained.cumsum() >= 0.8).argmax()) + 1
     same_up_to_sign(scores_of(tmp_path), reference[:, : summary["k"]])
 
 
