@@ -17,7 +17,7 @@ run: setup ## the main job, end to end: photos to features and components [IMAGE
 		$(foreach param,$(PARAMS),--param '$(param)')
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']
-	@$(IN_VENV) -m pytest -m "not soak" $(TESTS)
+	@$(IN_VENV) -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local

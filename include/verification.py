@@ -101,12 +101,10 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
     Raises
     ------
     VerificationError
-        With every check that failed, each with the figures.
-    FileNotFoundError
-        When a job's summary is missing.
+        With every check that failed, each with the figures; or when a job's summary is missing.
     """
-    featurize = read_json(at(run.featurize_summary, aws_conn_id), "featurize writes it when it has completed")
-    pca = read_json(at(run.pca_summary, aws_conn_id), "pca writes it when it has completed")
+    featurize = _read_summary(run.featurize_summary, "featurize", aws_conn_id)
+    pca = _read_summary(run.pca_summary, "pca", aws_conn_id)
     problems = _collect(
         partial(_listing_problems, run, featurize, aws_conn_id),
         partial(_features_problems, run, featurize, aws_conn_id),
@@ -124,6 +122,13 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
         "variance_reached": pca["variance_reached"],
         "warnings": [*featurize.get("warnings", []), *pca.get("warnings", [])],
     }
+
+
+def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> dict[str, Any]:
+    try:
+        return read_json(at(uri, aws_conn_id), f"{job} writes it when it has completed")
+    except (FileNotFoundError, ValueError) as error:
+        raise VerificationError(str(error)) from error
 
 
 def _collect(*checks: Callable[[], list[str]]) -> list[str]:

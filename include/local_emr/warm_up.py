@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from pyspark.sql import SparkSession
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def main(folder: str) -> None:
     """Run the job."""
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
     spark = SparkSession.builder.appName("warm up").getOrCreate()
     model = spark.sparkContext.broadcast(b"model")
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-GRACE_SECONDS = 15
 _PR_SET_PDEATHSIG = 1
 
 
@@ -19,7 +18,10 @@ _PR_SET_PDEATHSIG = 1
 def running(
     command: Sequence[str], *, environ: dict[str, str], log: Path, cwd: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in a session of its own, its output in a file; end it and all of its session at the block's end."""
+    """Run a command in a session of its own, its output in a file; kill all of its session at the block's end.
+
+    It is killed, not asked to end: Airflow's tasks catch SIGTERM, and the run would go on with its next task.
+    """
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command,
@@ -38,13 +40,10 @@ def running(
 
 
 def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_SECONDS)
-            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -36,7 +36,8 @@ def choose_model(lake: Path, cache: Path, shared: Path, say: Callable[[str], Non
     target = Lake(f"file://{lake}")
     weights = find_weights(shared=shared)
     if weights is not None:
-        say(f"model: weights {weights}")
+        first = "" if any(cache.glob("*/*.json")) else " (exported to LiteRT now, once: half a minute)"
+        say(f"model: weights {weights}{first}")
         return publish_model(target, weights, cache, None)
     mark = cache / DOWNLOAD_FAILED
     if not mark.exists():

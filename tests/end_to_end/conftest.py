@@ -71,7 +71,7 @@ class Bench:
         conf: dict | None = None,
         arguments: tuple[str, ...] = (),
         environ: dict[str, str] | None = None,
-        logical_date: str | None = None,
+        rerun_of: str | None = None,
     ) -> Outcome:
         """Run the DAG once; the endpoint is asked for its clusters before it is stopped."""
         state_dir = tmp_path / "emr"
@@ -81,10 +81,9 @@ class Bench:
         nowhere = local_environment(airflow_home=self.home, endpoint_url="http://127.0.0.1:1", lake=f"file://{lake}")
         options = ["--faults", str(scenario), *arguments]
         with EndpointProcess(state_dir, options, environment=nowhere) as endpoint:
-            known = known_runs(self.home / "airflow.db", DAG_ID) if logical_date is None else frozenset()
-            command = [sys.executable, str(AUDITED_AIRFLOW), str(audit), "dags", "test", DAG_ID]
-            command += [logical_date] if logical_date else []
-            command += ["--conf", json.dumps(conf or {})]
+            known = known_runs(self.home / "airflow.db", DAG_ID) if rerun_of is None else frozenset()
+            command = [sys.executable, str(AUDITED_AIRFLOW), str(audit)]
+            command += ["rerun", rerun_of] if rerun_of else ["dags", "test", DAG_ID, "--conf", json.dumps(conf or {})]
             clean = local_environment(
                 airflow_home=self.home, endpoint_url=endpoint.url, lake=f"file://{lake}", environ=environ
             )

@@ -113,11 +113,12 @@ def test_rerun_of_the_same_run_gives_the_same_state(bench, published_copy, tmp_p
     states = []
     for attempt in ("first", "second"):
         (tmp_path / attempt).mkdir()
-        outcome = bench.run(published_copy, tmp_path / attempt, logical_date=date)
+        outcome = bench.run(published_copy, tmp_path / attempt, rerun_of=date)
         assert outcome.state.state == "success", outcome.log[-3000:]
         states.append(_contents(published_copy))
     assert states[0] == states[1]
     assert len(states[1]["results"]) == IMAGES
+    assert len(states[1]["runs"]) == 2
 
 
 def _contents(lake: Path) -> dict:

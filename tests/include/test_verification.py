@@ -237,7 +237,7 @@ def test_all_problems_come_in_one_error(run: Path, tmp_path: Path) -> None:
 )
 def test_missing_summary_is_named_with_its_job(run: Path, tmp_path: Path, name: str, writer: str) -> None:
     (run / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{name} is not there: {writer} writes it"):
+    with pytest.raises(VerificationError, match=rf"{name} is not there: {writer} writes it"):
         verify(tmp_path)
 
 
