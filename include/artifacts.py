@@ -118,7 +118,10 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def publish(root: str, weights: str, cache: Path) -> None:
     """Put the model and the code bundle into a lake."""
-    lake = Lake(read_settings({"FRUITS_PROFILE": "local", "FRUITS_LAKE": root}).lake_root)
+    try:
+        lake = Lake(read_settings({"FRUITS_PROFILE": "local", "FRUITS_LAKE": root}).lake_root)
+    except SettingsError:
+        raise SettingsError([f"ROOT={root!r}: expected s3://bucket[/folder] or file:///absolute/path"]) from None
     record = publish_model(lake, weights, cache, None)
     log.info("Model: %s (%s weights)", lake.model(record["digest"][:SHORT_DIGEST]), record["weights"]["source"])
     log.info("Code: %s", put_bundle(lake, build_bundle(), None))

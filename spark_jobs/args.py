@@ -108,7 +108,7 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     convert = {"str": str, "int": int, "float": float}[str(item.type)]
     options: dict[str, Any] = {"help": item.metadata["help"].replace("%", "%%")}
     if item.default is MISSING:
-        options["required"] = True
+        options |= {"required": True, "default": argparse.SUPPRESS}  # else the help would show a default of None
     else:
         options["default"] = item.default
     parser.add_argument(

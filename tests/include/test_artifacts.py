@@ -111,7 +111,7 @@ def test_wrong_root_and_wrong_weights_end_the_command_with_a_line(
 ) -> None:
     monkeypatch.setattr(artifacts, "find_weights", lambda shared: "w.h5")
     assert artifacts.main(["publish", "--root", "bucket", "--cache", str(tmp_path)]) == 1
-    assert "FRUITS_LAKE='bucket': expected s3://bucket" in caplog.text
+    assert "ROOT='bucket': expected s3://bucket" in caplog.text
     assert exported == [], "nothing is exported for a root that is none"
 
     def fail(shared: Path) -> None:
