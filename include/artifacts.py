@@ -20,11 +20,11 @@ from botocore.exceptions import BotoCoreError
 
 from include.bundle import Bundle, build_bundle
 from include.locations import Lake
-from include.models import SHORT_DIGEST, name_published_model
+from include.models import name_published_model
 from include.objects import at, put_bytes
 from include.settings import SettingsError, read_settings
 from include.weights import DOWNLOAD, WeightsError, find_weights
-from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE
+from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def publish_model(lake: Lake, weights: str, cache: Path, aws_conn_id: str | None
     """
     cache.mkdir(parents=True, exist_ok=True)
     record = export_model(weights, cache)
-    folder = record["digest"][:SHORT_DIGEST]
+    folder = record["digest"][:MODEL_FOLDER_DIGITS]
     for name in (MODEL_FILE, MODEL_RECORD_FILE):
         target = at(f"{lake.model(folder)}/{name}", aws_conn_id)
         if not target.exists():
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.info("Weights: %s", weights)
         if options.command == "model":
             cache.mkdir(parents=True, exist_ok=True)
-            log.info("Model: %s", cache / export_model(weights, cache)["digest"][:SHORT_DIGEST])
+            log.info("Model: %s", cache / export_model(weights, cache)["digest"][:MODEL_FOLDER_DIGITS])
         else:
             publish(options.root, weights, cache)
     except (SettingsError, WeightsError, OSError, BotoCoreError) as error:
@@ -123,7 +123,7 @@ def publish(root: str, weights: str, cache: Path) -> None:
     except SettingsError:
         raise SettingsError([f"ROOT={root!r}: expected s3://bucket[/folder] or file:///absolute/path"]) from None
     record = publish_model(lake, weights, cache, None)
-    log.info("Model: %s (%s weights)", lake.model(record["digest"][:SHORT_DIGEST]), record["weights"]["source"])
+    log.info("Model: %s (%s weights)", lake.model(record["digest"][:MODEL_FOLDER_DIGITS]), record["weights"]["source"])
     log.info("Code: %s", put_bundle(lake, build_bundle(), None))
 
 

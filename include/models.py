@@ -7,10 +7,7 @@ from typing import Any
 from include.locations import Lake
 from include.objects import at, put_json, read_json
 from include.settings import Settings
-from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE
-
-SHORT_DIGEST = 16
-"""Hex digits of the model's sha256 in its folder's name."""
+from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
 
 class ModelError(RuntimeError):
@@ -58,4 +55,4 @@ def _published_model(lake: Lake, aws_conn_id: str | None) -> str:
 
 def name_published_model(lake: Lake, digest: str, aws_conn_id: str | None) -> None:
     """Make a model, already in the lake, the one that runs use."""
-    put_json(at(lake.published_model, aws_conn_id), {"model": digest[:SHORT_DIGEST]})
+    put_json(at(lake.published_model, aws_conn_id), {"model": digest[:MODEL_FOLDER_DIGITS]})

@@ -22,6 +22,9 @@ DEFAULT_PATTERN = "*.jpg,*.jpeg"
 
 MODEL_FILE = "model.tflite"
 MODEL_RECORD_FILE = "model.json"
+MODEL_FOLDER_DIGITS = 16
+"""Hexadecimal digits of the flatbuffer's SHA-256 that name the model's folder."""
+
 LISTING_FILE = "listing.parquet"
 FEATURES_FOLDER = "features"
 REJECTS_FOLDER = "rejects"

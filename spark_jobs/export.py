@@ -24,7 +24,7 @@ import numpy.typing as npt
 from pyarrow import fs
 
 from spark_jobs import launcher, mobilenet, storage
-from spark_jobs.args import FEATURE_DIMENSIONS, MODEL_FILE, MODEL_RECORD_FILE
+from spark_jobs.args import FEATURE_DIMENSIONS, MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 from spark_jobs.errors import JobError
 from spark_jobs.images import SIDE, Pixels
 
@@ -32,9 +32,6 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference between LiteRT and Keras that an export may have, as a share of Keras' largest feature."""
-
-FOLDER_DIGITS = 16
-"""Hexadecimal digits of the flatbuffer's SHA-256 that name the model's folder."""
 
 RANDOM_RECIPE = 1
 """Version of the way random weights are made: another one makes another model of the same seed."""
@@ -123,10 +120,10 @@ def export(weights: str, output: str) -> dict[str, Any]:
     found = find_weights(weights)
     record = find_model(output, found)
     if record is not None:
-        logger.info("model %s of weights %s is there already", record["digest"][:FOLDER_DIGITS], found.name)
+        logger.info("model %s of weights %s is there already", record["digest"][:MODEL_FOLDER_DIGITS], found.name)
         return record
     flatbuffer, record = build(found)
-    folder = storage.join(output, record["digest"][:FOLDER_DIGITS])
+    folder = storage.join(output, record["digest"][:MODEL_FOLDER_DIGITS])
     storage.write_bytes(storage.join(folder, MODEL_FILE), flatbuffer)
     storage.write_json(storage.join(folder, MODEL_RECORD_FILE), record)  # last: it says that the model is complete
     logger.info("exported %s to %s in %.1f s", found.name, folder, time.monotonic() - started)
