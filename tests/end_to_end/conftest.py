@@ -72,8 +72,9 @@ class Bench:
         arguments: tuple[str, ...] = (),
         environ: dict[str, str] | None = None,
         rerun_of: str | None = None,
+        settle_seconds: int = 60,
     ) -> Outcome:
-        """Run the DAG once; the endpoint is asked for its clusters before it is stopped."""
+        """Run the DAG once; before the endpoint is stopped, its clusters get some time to end, and are listed."""
         state_dir = tmp_path / "emr"
         scenario = tmp_path / "faults.json"
         scenario.write_text(json.dumps(faults or {}), encoding="utf-8")
@@ -93,15 +94,15 @@ class Bench:
                 )
             state = read_state(self.home / "airflow.db", DAG_ID, known)
             assert state is not None, log.read_text(encoding="utf-8")[-3000:]
-            clusters = self.settled_clusters(endpoint.url)
+            clusters = self.settled_clusters(endpoint.url, settle_seconds)
         notes = [line.split("\t") for line in audit.read_text(encoding="utf-8").splitlines()]
         hosts = {kind: {host for what, host in notes if what == kind} for kind in ("connect", "look up")}
         return Outcome(state, log.read_text(encoding="utf-8"), clusters, hosts["connect"], hosts["look up"])
 
-    def settled_clusters(self, url: str, attempts: int = 120) -> list[dict]:
-        """Return the endpoint's clusters when none of them is live, or as they are after a minute."""
+    def settled_clusters(self, url: str, seconds: int) -> list[dict]:
+        """Return the endpoint's clusters when none of them is live, or as they are after some seconds."""
         emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=url)
-        for _ in range(attempts):
+        for _ in range(2 * seconds + 1):
             clusters = emr.list_clusters()["Clusters"]
             if all(cluster["Status"]["State"].startswith("TERMINATED") for cluster in clusters):
                 break
