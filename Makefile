@@ -9,11 +9,12 @@ IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: ## make .venv, and find or install Python 3.11 and Java 17; the other commands do it by themselves
-	@scripts/setup.sh
+setup: ## make .venv, and find or install Python 3.11 and Java 17; the other commands do it by themselves [STORE=s3]
+	@scripts/setup.sh $(STORE)
 
-run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [PARAMS='name=value …']
+run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [STORE=s3] [PARAMS='name=value …']
 	@$(IN_VENV) -m include.local_run $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
+		$(if $(STORE),--store "$(STORE)") \
 		$(foreach param,$(PARAMS),--param '$(param)')
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']

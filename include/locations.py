@@ -107,7 +107,12 @@ class Lake:
 
     def run(self, slug: str) -> RunLocations:
         """Return the locations of a run."""
-        return RunLocations(f"{self.root}/runs/{slug}")
+        return RunLocations(f"{self.runs}/{slug}")
+
+    @property
+    def runs(self) -> str:
+        """The folder of all runs."""
+        return f"{self.root}/runs"
 
     def code(self, digest: str) -> str:
         """Return the folder of a code bundle."""

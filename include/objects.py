@@ -57,6 +57,20 @@ def put_json(path: ObjectStoragePath, record: dict[str, Any]) -> None:
     put_bytes(path, (json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
+def delete(path: ObjectStoragePath) -> None:
+    """Delete one file.
+
+    Raises
+    ------
+    OSError
+        When that is refused. (``unlink`` on S3 deletes in bulk, and s3fs passes over the errors in that answer.)
+    """
+    if path.protocol == "file":
+        path.unlink()
+    else:
+        path.fs.rm_file(path.path)
+
+
 def read_json(path: ObjectStoragePath, what: str) -> dict[str, Any]:
     """Return the object of a JSON file.
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from airflow.sdk import ObjectStoragePath
 
 from include.locations import Lake
-from include.objects import at, data_files, put_json, writing
+from include.objects import at, data_files, delete, put_json, writing
 
 PUBLISHED_COLUMNS = ["path", "label", "features"]
 """The notebook's columns."""
@@ -54,7 +54,7 @@ def publish_run(lake: Lake, slug: str, record: dict[str, Any], aws_conn_id: str 
         shutil.copyfileobj(source, stream, 16 * 1024 * 1024)
     for item in list(target.iterdir()):
         if item.name not in new:
-            item.unlink()
+            delete(item)
     current = record | {"run": slug, "results": new}
     put_json(at(lake.current, aws_conn_id), current)
     return current

@@ -2,6 +2,7 @@
 # Sets up everything that the Makefile's commands need, and returns at once when it is there already:
 #   .venv            Python 3.11 with the packages of requirements.txt, hash-checked
 #   .venv/java_home  where a Java that Spark can use (17 or newer) is
+#   .venv/s3-connector  Spark's connector to S3 (10 MB of jars from Maven Central); `setup.sh s3` insists on it
 #   .venv/spark-home Spark, prepared to start fast
 # What is missing is looked for on this machine first, then installed where that is possible without a question
 # (as root on Debian and Ubuntu); else the message says exactly how to get it.
@@ -66,7 +67,9 @@ get_java() {
     "then run the same make command again."
 }
 
-wanted="$({ sha256sum requirements.txt 2>/dev/null || shasum -a 256 requirements.txt; } | cut -d' ' -f1) $PWD"
+checksum() { { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d' ' -f1; }
+
+wanted="$(checksum requirements.txt) $PWD"
 if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv/bin/python; then
   python=$(get_python)
   say "making .venv with $python (3 GB with TensorFlow, Spark and Airflow; some minutes the first time)"
@@ -86,8 +89,25 @@ if [ -z "$java_home" ] || ! [ -x "$java_home/bin/java" ]; then
   java_home=$(get_java)
   printf '%s' "$java_home" >.venv/java_home
 fi
-if [ "$(cat .venv/spark-home/java_home 2>/dev/null)" != "$java_home" ]; then
+
+# Without the connector everything but STORE=s3 works: what cannot be fetched is tried again only when it is asked for.
+connector=$(checksum include/local_emr/s3_connector.lock)
+if [ "$(cat .venv/s3-connector.locked 2>/dev/null)" != "$connector" ]; then
+  if [ "${1:-}" = s3 ] || [ "$(cat .venv/s3-connector.tried 2>/dev/null)" != "$connector" ]; then
+    say "fetching Spark's S3 connector (10 MB)"
+    printf '%s' "$connector" >.venv/s3-connector.tried
+    if JAVA_HOME=$java_home .venv/bin/python -m include.local_emr.s3_connector 2>.venv/s3-connector.error; then
+      printf '%s' "$connector" >.venv/s3-connector.locked
+    else
+      cat .venv/s3-connector.error >&2
+      [ "${1:-}" = s3 ] && fail "STORE=s3 needs the connector."
+      say "STORE=s3 will not work, and its tests will be skipped; everything else does. To try again: make setup STORE=s3"
+    fi
+  fi
+fi
+prepared="$java_home $(cat .venv/s3-connector.locked 2>/dev/null || true)"
+if [ "$(cat .venv/spark-home/prepared 2>/dev/null)" != "$prepared" ]; then
   say "preparing Spark (once; steps then start in half the time)"
   JAVA_HOME=$java_home LC_ALL=C.UTF-8 .venv/bin/python -m include.local_emr.spark_home
-  printf '%s' "$java_home" >.venv/spark-home/java_home
+  printf '%s' "$prepared" >.venv/spark-home/prepared
 fi

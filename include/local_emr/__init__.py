@@ -9,12 +9,16 @@ this package's. What differs from Amazon EMR on purpose:
 - A step's ``command-runner.jar`` arguments run as they are, except for ``spark-submit``: pyspark's own is used, and
   YARN flags become those of a local master.
 - Logs come when a step ends, not minutes later, and ``LogUri`` may be a ``file://`` folder.
-- State is in memory: when the endpoint ends, its clusters and their processes end with it.
+- The endpoint's state is in its ``--state-dir``, and outlasts it: clusters and steps are found again by the next
+  endpoint of that folder (one at a time). The processes of steps end with the endpoint, so that a step that ran is
+  then FAILED, as after the loss of a node; ``clusters`` says what follows. Not kept: the fault scenario and its
+  counters (a ``--faults`` file is read afresh), and security configurations.
 
 Every service but EMR is refused, so that a mistaken client never believes that an emulator kept its data.
 
-Modules: ``server`` (HTTP), ``api`` (EMR actions), ``clusters`` and ``steps`` (their lives), ``shapes`` (their
-descriptions), ``validation`` (what EMR rejects), ``commands`` and ``environment`` (what a step's process gets),
+Modules: ``server`` (HTTP), ``api`` (EMR actions), ``registry`` (all clusters), ``clusters`` and ``steps`` (their
+lives), ``journal`` and ``records`` (what outlasts the endpoint), ``shapes`` (their descriptions), ``validation`` (what
+EMR rejects), ``commands`` and ``environment`` (what a step's process gets),
 ``processes`` and ``guard`` (running it and ending all of it), ``logs`` and ``failures`` (what it leaves), ``faults``
 (what goes wrong on demand), ``process`` (starting an endpoint as a child process).
 """

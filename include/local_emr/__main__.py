@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
-    add("--state-dir", type=Path, required=True, help="folder of the endpoint's record, step logs and scratch space")
+    add("--state-dir", type=Path, required=True, help="folder of clusters and steps, of earlier endpoints too")
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--allow-remote", action="store_true", help="allow a --host that other machines reach: they can run commands")
     add("--master", default="local[*]", help="Spark master that --master yarn becomes")

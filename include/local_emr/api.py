@@ -14,9 +14,10 @@ from moto.core.utils import camelcase_to_underscores
 from moto.emr.responses import ElasticMapReduceResponse
 
 from include.local_emr import shapes, validation
-from include.local_emr.clusters import ENDED_STATES, Cluster, Registry
+from include.local_emr.clusters import ENDED_STATES, Cluster
 from include.local_emr.errors import InvalidRequestError, ValidationError
 from include.local_emr.faults import ApiFault, ScenarioError
+from include.local_emr.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -208,17 +209,13 @@ class EmrApi(ElasticMapReduceResponse):
 
     def add_tags(self) -> ActionResult:
         """Set tags of a cluster."""
-        cluster = self._cluster("ResourceId")
-        with cluster.lock:
-            cluster.tags.update({tag["Key"]: tag.get("Value", "") for tag in self._request.get("Tags") or []})
+        tags = {tag["Key"]: tag.get("Value", "") for tag in self._request.get("Tags") or []}
+        self._cluster("ResourceId").tag(tags)
         return EmptyResult()
 
     def remove_tags(self) -> ActionResult:
         """Remove tags of a cluster."""
-        cluster = self._cluster("ResourceId")
-        with cluster.lock:
-            for key in self._request.get("TagKeys") or []:
-                cluster.tags.pop(key, None)
+        self._cluster("ResourceId").tag({}, remove=self._request.get("TagKeys") or [])
         return EmptyResult()
 
     def list_instances(self) -> ActionResult:

@@ -1,11 +1,23 @@
-"""A cluster's life: it starts, runs its steps in order, waits, and ends."""
+"""A cluster's life: it starts, runs its steps in order, waits, and ends.
+
+Its life outlasts the endpoint's. What happens when the endpoint goes, told to or killed, follows from this: a local
+cluster's nodes are the processes of its steps, and they end with the endpoint.
+
+- A cluster whose step ran has lost its primary node, where the driver is. As on EMR it is TERMINATED_WITH_ERRORS
+  (INSTANCE_FAILURE), its pending steps are CANCELLED, and the step that ran is FAILED with a reason.
+- A cluster whose steps had all ended, or that had not started one, has lost nothing. It goes on with the next
+  endpoint: it starts, waits, takes steps, and its idle time counts on, the time without an endpoint included. So it
+  ends by itself even when who made it is gone, as far as it has an auto-termination policy.
+- A cluster that was ending has ended.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,24 +25,36 @@ from typing import Any
 from moto.emr.utils import random_cluster_id
 
 from include.local_emr import validation
-from include.local_emr.errors import InvalidRequestError, ValidationError, unknown_cluster, unknown_step
+from include.local_emr.errors import InvalidRequestError, ValidationError, unknown_step
 from include.local_emr.faults import Faults
 from include.local_emr.options import Options
+from include.local_emr.records import CLUSTER_FIELDS, CLUSTER_TIMES, restore_step, restore_times
 from include.local_emr.steps import Outcome, Step, StepRun
 
 logger = logging.getLogger(__name__)
 
 ENDED_STATES = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 ENDING_STATES = ("TERMINATING", *ENDED_STATES)
+STARTED_STATES = ("RUNNING", "CANCEL_PENDING")
+"""States of a step that has processes."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a cluster ends, and in which state."""
+    """Why a cluster ends, and in which state.
+
+    Parameters
+    ----------
+    state, code, message : str
+        Its last state, and the reason for it.
+    step_failure : str
+        Why its running steps failed; empty where they count as cancelled.
+    """
 
     state: str
     code: str
     message: str
+    step_failure: str = ""
 
 
 BY_USER = Ending("TERMINATED", "USER_REQUEST", "Terminated by user request")
@@ -44,7 +68,20 @@ BOOTSTRAP_FAILED = Ending(
     "BOOTSTRAP_FAILURE",
     "On the master instance, bootstrap action 1 returned a non-zero return code",
 )
-LOST = Ending("TERMINATED_WITH_ERRORS", "INSTANCE_FAILURE", "The master node was lost")
+LOST = Ending(
+    "TERMINATED_WITH_ERRORS",
+    "INSTANCE_FAILURE",
+    "The master node was lost",
+    step_failure="The master node was lost while the step ran.",
+)
+LEFT = Ending(
+    "TERMINATED_WITH_ERRORS",
+    "INSTANCE_FAILURE",
+    "The master node was lost: the local EMR endpoint was stopped or restarted while a step ran",
+    step_failure="The local EMR endpoint was stopped or restarted while the step ran; the step's processes ended with "
+    "it, as when a cluster loses its master node. The step can be run again on a new cluster.",
+)
+NODE_LOST = "The master node was lost."
 BROKEN = Ending("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", "The endpoint failed: see its log")
 
 
@@ -61,13 +98,29 @@ class Cluster:
         The endpoint's settings.
     faults : Faults
         What is to go wrong.
+    keep : callable
+        Called with the cluster, which is held, after each change: makes it last.
+    record : mapping, optional
+        With the id of an earlier cluster, what :func:`include.local_emr.records.describe_cluster` returned of it: this
+        one is that cluster. Steps that ran are lost; :meth:`start` deals with that.
+    cluster_id : str, optional
+        Its id; a new one by default.
     """
 
     def __init__(
-        self, request: Mapping[str, Any], *, region: str, account: str, options: Options, faults: Faults
+        self,
+        request: Mapping[str, Any],
+        *,
+        region: str,
+        account: str,
+        options: Options,
+        faults: Faults,
+        keep: Callable[[Cluster], None],
+        cluster_id: str | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         instances = request.get("Instances") or {}
-        self.id = random_cluster_id()
+        self.id = cluster_id or random_cluster_id()
         self.request = request
         self.region = region
         self.account = account
@@ -84,24 +137,62 @@ class Cluster:
         self.created = datetime.now(UTC)
         self.ready: datetime | None = None
         self.ended: datetime | None = None
+        self.idle_since: datetime | None = None
+        self.ending: Ending | None = None
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self._options = options
         self._faults = faults
-        self._ending: Ending | None = None
+        self._keep = keep
+        self._left = False
         self._lost_at: float | None = None
-        self._idle_since: float | None = None
+        self._idle_from: float | None = None  # idle_since on the clock that nobody sets
         self._append(request.get("Steps") or [])
-        self._thread = threading.Thread(target=self._live, name=f"cluster {self.id}", daemon=True)
+        if record is not None:
+            self._restore(record)
+        self._thread: threading.Thread | None = None
 
     @property
     def log_uri(self) -> str:
         """Where its logs go; empty for nowhere."""
         return str(self.request.get("LogUri") or "")
 
+    def _restore(self, record: Mapping[str, Any]) -> None:
+        for name in CLUSTER_FIELDS:
+            setattr(self, name, record[name])
+        for name, moment in restore_times(record, CLUSTER_TIMES).items():
+            setattr(self, name, moment)
+        code, message = record["reason"]
+        self.reason = (code, message)
+        self.ending = Ending(**record["ending"]) if record["ending"] else None
+        self.steps = [restore_step(step_id, step) for step_id, step in record["steps"].items()]
+        if self.idle_since is not None:
+            idle_seconds = (datetime.now(UTC) - self.idle_since).total_seconds()
+            self._idle_from = time.monotonic() - max(0.0, idle_seconds)
+
     def start(self) -> None:
-        """Begin its life."""
+        """Begin its life, or go on with it where an earlier endpoint left it; nothing happens when it has ended."""
+        if self.state in ENDED_STATES:
+            return
+        lost = [step for step in self.steps if step.state in STARTED_STATES]
+        with self._change():
+            if lost:
+                self._end(LEFT)
+            for step in lost:
+                step.run = self._run_of(step)
+                self._settle(step, Outcome("CANCELLED", log_file=step.run.log_file))
+        self._thread = threading.Thread(target=self._live, args=(lost,), name=f"cluster {self.id}", daemon=True)
         self._thread.start()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Hold the cluster; what was changed then lasts, and whoever waits for a change looks."""
+        with self._changed:
+            try:
+                yield
+            finally:
+                self._keep(self)
+                self._changed.notify_all()
 
     # What requests ask for
 
@@ -113,13 +204,11 @@ class Cluster:
         ValidationError
             When the cluster is ending or has ended, or when a step is not one that EMR takes.
         """
-        with self._changed:
+        with self._change():
             if self.state in ENDING_STATES:
                 raise ValidationError("A job flow that is shutting down, terminated, or finished may not be modified.")
             validation.check_steps(configs, self.concurrency, active=len(self._active()))
-            added = self._append(configs)
-            self._changed.notify_all()
-            return added
+            return self._append(configs)
 
     def step(self, step_id: object) -> Step:
         """Return one of its steps.
@@ -142,14 +231,12 @@ class Cluster:
         InvalidRequestError
             When it has no such step, or when it has ended.
         """
-        with self._changed:
+        with self._change():
             if self.state in ENDING_STATES:
                 raise InvalidRequestError(
                     f"Cluster '{self.id}' is in state {self.state}: its steps cannot be cancelled."
                 )
-            answers = [self._cancel(self.step(step_id), kill=kill) for step_id in step_ids]
-            self._changed.notify_all()
-            return answers
+            return [self._cancel(self.step(step_id), kill=kill) for step_id in step_ids]
 
     def _cancel(self, step: Step, *, kill: bool) -> tuple[str, str, str]:
         if not step.active:
@@ -168,19 +255,34 @@ class Cluster:
 
     def configure(self, **changes: Any) -> None:
         """Set attributes (``keep_alive``, ``termination_protected``, ``concurrency``, policies) and act on them."""
-        with self._changed:
+        with self._change():
             for name, value in changes.items():
                 setattr(self, name, value)
-            self._changed.notify_all()
+
+    def tag(self, tags: Mapping[str, str], *, remove: Sequence[str] = ()) -> None:
+        """Set tags, and remove others by their keys."""
+        with self._change():
+            self.tags = {key: value for key, value in {**self.tags, **tags}.items() if key not in remove}
+
+    def leave(self) -> None:
+        """Stop being this endpoint's: end it if a step runs, else let it be, for the next endpoint to go on with."""
+        with self._change():
+            self._left = True
+            if any(step.state in STARTED_STATES for step in self.steps):
+                self._end(LEFT)
 
     def join(self) -> None:
-        """Wait until it has ended and none of its processes is left."""
-        self._thread.join()
+        """Wait until it has ended, or was left, and none of its processes is left."""
+        if self._thread is not None:
+            self._thread.join()
 
     # What its own thread does
 
-    def _live(self) -> None:
+    def _live(self, lost: Sequence[Step]) -> None:
         try:
+            for step in lost:
+                if step.run is not None:
+                    step.run.conclude("the endpoint that ran this step has ended, and the step with it")
             self._boot()
             self._work()
         except Exception:
@@ -191,25 +293,30 @@ class Cluster:
 
     def _boot(self) -> None:
         phase_seconds = self._options.shorten(self._options.boot_seconds / 2)
-        with self._changed:
-            self._changed.wait_for(self._is_ending, timeout=phase_seconds)
-            if self._ending is None:
+        with self._change():
+            if self.ready is not None:
+                return
+            self._changed.wait_for(self._is_over, timeout=phase_seconds)
+            if not self._is_over():
                 self._enter("BOOTSTRAPPING", "Running bootstrap actions")
-                self._changed.wait_for(self._is_ending, timeout=phase_seconds)
-            if self._ending is None and self._faults.for_bootstrap(self.name):
+                self._keep(self)
+                self._changed.wait_for(self._is_over, timeout=phase_seconds)
+            if not self._is_over() and self._faults.for_bootstrap(self.name):
                 self._end(BOOTSTRAP_FAILED)
-            if self._ending is None:
+            if not self._is_over():
                 self.ready = datetime.now(UTC)
 
-    def _is_ending(self) -> bool:
-        return self._ending is not None
+    def _is_over(self) -> bool:
+        """Whether this endpoint has nothing more to do for it but to wait for what still runs."""
+        return self.ending is not None or self._left
 
     def _work(self) -> None:
         with self._changed:
-            while self._ending is None:
+            while not self._is_over():
                 self._start_due_steps()
                 self._follow_steps()
-                if self._ending is None:
+                self._keep(self)
+                if not self._is_over():
                     self._changed.wait(self._seconds_to_next_timer())
                     self._act_on_timers()
 
@@ -222,11 +329,11 @@ class Cluster:
     def _follow_steps(self) -> None:
         """Move between RUNNING and WAITING, or end when there is nothing left to wait for."""
         if self._active():
-            self._idle_since = None
+            self._idle_from = self.idle_since = None
             self._enter("RUNNING", "Running step")
         elif self.keep_alive or self.termination_protected:
-            if self._idle_since is None:
-                self._idle_since = time.monotonic()
+            if self._idle_from is None:
+                self._idle_from, self.idle_since = time.monotonic(), datetime.now(UTC)
             self._enter("WAITING", "Cluster ready to run steps.")
         else:
             failed = any(step.state == "FAILED" for step in self.steps)
@@ -237,8 +344,8 @@ class Cluster:
         timers = []
         if self._lost_at is not None:
             timers.append((self._lost_at, LOST))
-        if self._idle_since is not None and self.auto_termination and not self.termination_protected:
-            timers.append((self._idle_since + self._options.shorten(self.auto_termination["IdleTimeout"]), IDLE))
+        if self._idle_from is not None and self.auto_termination and not self.termination_protected:
+            timers.append((self._idle_from + self._options.shorten(self.auto_termination["IdleTimeout"]), IDLE))
         return timers
 
     def _seconds_to_next_timer(self) -> float | None:
@@ -246,6 +353,8 @@ class Cluster:
         return max(0.0, min(when for when, _ in timers) - time.monotonic()) if timers else None
 
     def _act_on_timers(self) -> None:
+        if self._left:
+            return
         for when, ending in sorted(self._timers(), key=lambda timer: timer[0]):
             # A step that came in at the last moment saves an idle cluster.
             if when <= time.monotonic() and not (ending is IDLE and self._active()):
@@ -254,7 +363,16 @@ class Cluster:
     def _start(self, step: Step) -> None:
         step.state = "RUNNING"
         step.started = datetime.now(UTC)
-        step.run = StepRun(
+        step.run = self._run_of(step)
+        self._keep(self)  # before it runs: a step must not run again because nobody remembers that it did
+        fault = self._faults.for_work(self.name)
+        if fault is not None:
+            self._lost_at = time.monotonic() + self._options.shorten(fault.after_seconds)
+        logger.info("%s %s %r starts", self.id, step.id, step.name)
+        threading.Thread(target=self._run, args=(step, step.run), name=f"step {step.id}", daemon=True).start()
+
+    def _run_of(self, step: Step) -> StepRun:
+        return StepRun(
             step.id,
             step.name,
             step.argv,
@@ -263,11 +381,6 @@ class Cluster:
             options=self._options,
             faults=self._faults,
         )
-        fault = self._faults.for_work(self.name)
-        if fault is not None:
-            self._lost_at = time.monotonic() + self._options.shorten(fault.after_seconds)
-        logger.info("%s %s %r starts", self.id, step.id, step.name)
-        threading.Thread(target=self._run, args=(step, step.run), name=f"step {step.id}", daemon=True).start()
 
     def _run(self, step: Step, run: StepRun) -> None:
         try:
@@ -276,16 +389,23 @@ class Cluster:
             # Nobody else sees this thread: without this the step would run for ever.
             logger.exception("step %s broke", step.id)
             outcome = Outcome("FAILED", f"The endpoint could not run the step: {error}")
-        with self._changed:
+        with self._change():
             self._settle(step, outcome)
-            self._changed.notify_all()
 
     def _settle(self, step: Step, outcome: Outcome) -> None:
+        if (
+            self.ending is not None
+            and self.ending.step_failure
+            and step.state == "RUNNING"
+            and outcome.state == "CANCELLED"
+        ):
+            # It was ended, and nobody had asked for that.
+            outcome = Outcome("FAILED", self.ending.step_failure, outcome.log_file, cause=NODE_LOST)
         step.state = outcome.state
         step.outcome = outcome
         step.ended = datetime.now(UTC)
         logger.info("%s %s %r is %s %s", self.id, step.id, step.name, step.state, outcome.message)
-        if step.state != "FAILED" or self._ending is not None:
+        if step.state != "FAILED" or self.ending is not None:
             return
         if step.action_on_failure == "CANCEL_AND_WAIT" or (
             step.action_on_failure != "CONTINUE" and self.termination_protected
@@ -295,24 +415,24 @@ class Cluster:
             self._end(STEP_FAILED)
 
     def _end(self, ending: Ending) -> None:
-        with self._changed:
-            if self._ending is not None:
+        with self._change():
+            if self.ending is not None:
                 return
-            self._ending = ending
+            self.ending = ending
             self._enter("TERMINATING", ending.message, ending.code)
             self._drop_pending("Job terminated")
             for step in self._active():
-                step.reason = "Job terminated"
+                if not ending.step_failure:
+                    step.reason = "Job terminated"
                 if step.run is not None:
                     step.run.stop(kill=True)
-            self._changed.notify_all()
 
     def _close(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._active())
-            if self._ending is not None:
-                self._enter(self._ending.state, self._ending.message, self._ending.code)
-            self.ended = datetime.now(UTC)
+        with self._change():
+            self._changed.wait_for(lambda: self.ending is None or not self._active())
+            if self.ending is not None:
+                self._enter(self.ending.state, self.ending.message, self.ending.code)
+                self.ended = datetime.now(UTC)
 
     def _append(self, configs: Sequence[Mapping[str, Any]]) -> list[Step]:
         # EMR ends the cluster unless told otherwise, and cannot be told so when steps run side by side.
@@ -339,61 +459,3 @@ class Cluster:
             logger.info("%s %r is %s: %s", self.id, self.name, state, message)
         self.state = state
         self.reason = (code, message)
-
-
-class Registry:
-    """Every cluster of the endpoint, by region."""
-
-    def __init__(self, options: Options, faults: Faults) -> None:
-        self.options = options
-        self.faults = faults
-        self._lock = threading.Lock()
-        self._clusters: dict[str, Cluster] = {}
-        self._closed = False
-
-    def run(self, request: Mapping[str, Any], *, region: str, account: str) -> Cluster:
-        """Start a cluster.
-
-        Raises
-        ------
-        ValidationError
-            When EMR would reject the request, or when the endpoint is stopping.
-        """
-        validation.check_run_job_flow(request, region)
-        cluster = Cluster(request, region=region, account=account, options=self.options, faults=self.faults)
-        with self._lock:
-            if self._closed:
-                raise ValidationError("The endpoint is stopping.")
-            self._clusters[cluster.id] = cluster
-            cluster.start()
-        logger.info("%s %r starts in %s", cluster.id, cluster.name, region)
-        return cluster
-
-    def get(self, cluster_id: object, region: str) -> Cluster:
-        """Return a cluster of a region.
-
-        Raises
-        ------
-        InvalidRequestError
-            When there is none of that id.
-        """
-        cluster = self._clusters.get(str(cluster_id))
-        if cluster is None or cluster.region != region:
-            raise unknown_cluster(cluster_id)
-        return cluster
-
-    def all(self, region: str, keep: Callable[[Cluster], bool] = lambda cluster: True) -> list[Cluster]:
-        """Return a region's clusters, the newest first."""
-        with self._lock:
-            clusters = [cluster for cluster in self._clusters.values() if cluster.region == region and keep(cluster)]
-        return clusters[::-1]
-
-    def close(self) -> None:
-        """End every cluster with all its processes, and take no more."""
-        with self._lock:
-            self._closed = True
-            clusters = list(self._clusters.values())
-        for cluster in clusters:
-            cluster.terminate()
-        for cluster in clusters:
-            cluster.join()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 SWITCHES = {"--help", "-h", "--supervise", "--usage-error", "--verbose", "-v", "--version", "--load-spark-defaults"}
@@ -69,11 +69,14 @@ class Target:
         Spark master that stands for YARN.
     driver_memory_cap_mb : int
         Most memory a driver gets, in MiB.
+    s3_settings : mapping
+        Spark settings that a command which names ``s3://`` gets, where it does not set them itself.
     """
 
     spark_submit: str
     master: str
     driver_memory_cap_mb: int
+    s3_settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,6 +108,8 @@ def translate(argv: Sequence[str], target: Target) -> list[str]:
     for position, word in enumerate(argv):
         if word.rpartition("/")[2] == "spark-submit":
             submission = _read(argv[position + 1 :])
+            if any("s3://" in word for word in argv):
+                submission.settings = {**target.s3_settings, **submission.settings}
             return [*argv[:position], target.spark_submit, *_write(submission, target)]
     return list(argv)
 

@@ -23,7 +23,7 @@ class Options:
     Parameters
     ----------
     state_dir : Path
-        Absolute folder for the endpoint's record, step logs and scratch space.
+        Absolute folder for the endpoint's journal and record, step logs and scratch space.
     python : str
         Interpreter of the steps, driver and workers.
     master : str

@@ -77,7 +77,7 @@ class EndpointProcess:
         return self._state_dir / LOG_FILE
 
     def stop(self, timeout_seconds: float = 60.0) -> int | None:
-        """Stop it, with all its clusters and steps; return its exit code, None when it never started.
+        """Stop it, with all steps that run; return its exit code, None when it never started.
 
         Raises
         ------

@@ -1,4 +1,8 @@
-"""Processes of steps: started under a guard each, ended with all that they started."""
+"""Processes of steps: started under a guard each, ended with all that they started.
+
+A guard ends its step when the endpoint dies, however that dies. That takes a moment, and a guard can be killed too: an
+endpoint that starts therefore waits for what an earlier one of its state folder has left, and kills what stays.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,12 @@ import psutil
 from include.local_emr import guard
 
 logger = logging.getLogger(__name__)
+
+STEP_FOLDER = "LOCAL_EMR_STEP_FOLDER"
+"""Environment variable of a step's processes, by which another endpoint finds them."""
+
+PATIENCE_SECONDS = 5.0
+"""Time that the guards of an endpoint that is gone have to end their steps; it takes them some hundredths."""
 
 _guards: set[int] = set()
 _spawning = threading.Lock()
@@ -68,7 +78,7 @@ class GuardedProcess:
                 stdout=out,
                 stderr=err,
                 cwd=folder,
-                env=dict(environment),
+                env={**environment, STEP_FOLDER: str(folder.resolve())},
                 start_new_session=True,  # a terminal's Ctrl-C is for the endpoint, which ends its steps in order
             )
             _guards.add(self._guard.pid)
@@ -106,6 +116,38 @@ def end_strays() -> int:
     if family:
         logger.warning("killed %d processes that had lost their guard", len(family))
     return len(family)
+
+
+def end_leftovers(state_dir: Path) -> int:
+    """End what steps of an earlier endpoint of a state folder have left; return how many had to be killed."""
+    killed = 0
+    psutil.wait_procs([process for process in _left_in(state_dir) if _is_guard(process)], timeout=PATIENCE_SECONDS)
+    while left := _left_in(state_dir):
+        logger.warning("killing %d processes of steps that an earlier endpoint had left", len(left))
+        for process in left:
+            _kill(process)
+        killed += len(left)
+        psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
+    return killed
+
+
+def _is_guard(process: psutil.Process) -> bool:
+    try:
+        return guard.__file__ in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _left_in(state_dir: Path) -> list[psutil.Process]:
+    left = []
+    for process in psutil.process_iter():
+        try:
+            folder = process.environ().get(STEP_FOLDER, "")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if Path(folder).is_relative_to(state_dir.resolve()) and process.pid != os.getpid():
+            left.append(process)
+    return left
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

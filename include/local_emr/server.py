@@ -20,14 +20,16 @@ from werkzeug.wrappers import Request, Response
 
 from include.local_emr import guard
 from include.local_emr.api import EmrApi
-from include.local_emr.clusters import Registry
 from include.local_emr.faults import Faults, ScenarioError
+from include.local_emr.journal import Journal, JournalError
 from include.local_emr.options import Options
-from include.local_emr.processes import end_strays
+from include.local_emr.processes import end_leftovers, end_strays
+from include.local_emr.registry import Registry
 
 logger = logging.getLogger(__name__)
 
 RECORD_FILE = "endpoint.json"
+JOURNAL_FILE = "journal.jsonl"
 TARGET = "ElasticMapReduce."
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -126,7 +128,10 @@ def serve(
     until: Callable[[], object],
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until told to stop, then end every cluster and all their processes.
+    """Serve until told to stop, then end every step that runs, with all its processes.
+
+    The clusters of the state folder's earlier endpoints are there again, as far as they had not ended: see
+    :mod:`include.local_emr.clusters`.
 
     Parameters
     ----------
@@ -144,20 +149,23 @@ def serve(
     Raises
     ------
     EndpointError
-        When the address or the state folder is taken.
+        When the address or the state folder is taken, or when the state cannot be read.
     """
     with _owned(options.state_dir):
+        record = options.state_dir / RECORD_FILE
+        record.unlink(missing_ok=True)  # of one that was killed
         guard.become_subreaper()  # so that even a guard that was killed leaves nothing out of reach
-        registry = Registry(options, faults)
+        end_leftovers(options.state_dir)
+        registry = _restore(options, faults)
         try:
             server = make_server(host, port, build_app(registry), threaded=True, request_handler=_QuietHandler)
         except (OSError, SystemExit) as error:
             raise EndpointError(f"cannot listen on {host}:{port}: {error}") from None
+        registry.resume()  # only now: an endpoint that cannot serve must not touch the clusters
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
         thread.start()
-        record = options.state_dir / RECORD_FILE
         _write(record, {"url": url, "pid": os.getpid()})
         try:
             ready(url)
@@ -170,6 +178,14 @@ def serve(
             server.server_close()
             record.unlink(missing_ok=True)
             end_strays()
+
+
+def _restore(options: Options, faults: Faults) -> Registry:
+    """Return the folder's clusters. Nobody closes their journal: a request may write to it until the process ends."""
+    try:
+        return Registry(options, faults, Journal(options.state_dir / JOURNAL_FILE))
+    except (JournalError, OSError) as error:
+        raise EndpointError(str(error)) from None
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:

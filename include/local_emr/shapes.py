@@ -112,8 +112,8 @@ def step_status(step: Step) -> dict[str, Any]:
         "Timeline": _filled(timeline),
     }
     if step.state == "FAILED" and step.outcome is not None:
-        # EMR names no reason of its own for what a command did.
-        details = {"Reason": "Unknown Error.", "Message": step.outcome.message, "LogFile": step.outcome.log_file}
+        outcome = step.outcome
+        details = {"Reason": outcome.cause, "Message": outcome.message, "LogFile": outcome.log_file}
         status["FailureDetails"] = {key: value for key, value in details.items() if value}
     return status
 

@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from include.local_emr.environment import step_environment
 from include.local_emr.options import SHORT_JOB_JVM
+from include.local_emr.s3_connector import connector_folder, connector_jars
 
 ARCHIVE = "classes.jsa"
 WARM_UP = Path(__file__).with_name("warm_up.py")
@@ -32,7 +33,9 @@ def prepared_home() -> Path:
 
 
 def link_home(folder: Path, *, with_python: bool) -> None:
-    """Make a Spark home of links to pyspark's: Spark writes a ``work`` folder in its home on ``local-cluster``.
+    """Make a Spark home of links to pyspark's, and to the jars of the S3 connector where there are any.
+
+    It is not pyspark's own folder, since Spark writes a ``work`` folder in its home on ``local-cluster``.
 
     Parameters
     ----------
@@ -54,7 +57,16 @@ def link_home(folder: Path, *, with_python: bool) -> None:
     for entry in Path(spark.origin).parent.iterdir():
         if entry.name == "python" and not with_python:
             continue
+        if entry.name == "jars":
+            _link_all([*entry.iterdir(), *connector_jars(connector_folder())], folder / entry.name)
+            continue
         (folder / entry.name).symlink_to(entry)
+
+
+def _link_all(files: Iterable[Path], folder: Path) -> None:
+    folder.mkdir()
+    for file in files:
+        (folder / file.name).symlink_to(file)
 
 
 def archive_options(home: Path) -> str:

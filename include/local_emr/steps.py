@@ -23,6 +23,7 @@ from include.local_emr.faults import Faults, StepFault
 from include.local_emr.logs import NAMES, deliver, log_folder, tail
 from include.local_emr.options import Options
 from include.local_emr.processes import Exit, GuardedProcess
+from include.local_emr.s3_connector import connector_folder, connector_jars, connector_settings
 from include.local_emr.spark_home import archive_options, link_home, prepared_home
 
 logger = logging.getLogger(__name__)
@@ -42,11 +43,14 @@ class Outcome:
         Why it failed; empty otherwise.
     log_file : str
         URI of its compressed standard error; empty when the cluster has no LogUri.
+    cause : str
+        The kind of failure; EMR names none for what a command did.
     """
 
     state: str
     message: str = ""
     log_file: str = ""
+    cause: str = "Unknown Error."
 
 
 @dataclass
@@ -133,10 +137,23 @@ class StepRun:
         else:
             self._control(f"run:   {shlex.join(argv)}")
             end = self._run(argv)
-        self._control(f"exit code {end.code}{', stopped' if end.stopped else ''}")
+        self.conclude(f"exit code {end.code}{', stopped' if end.stopped else ''}")
+        return self._outcome(argv, end)
+
+    def conclude(self, how: str) -> None:
+        """Clear up after the command, say in its log how it ended, and deliver its logs; whoever has run it."""
+        for folder in (self._scratch, self._own_spark_home):
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in NAMES:
+            self._make_file(name)
+        self._control(how)
         if self._log_uri:
             deliver(self._folder, self._log_uri)
-        return self._outcome(argv, end)
+
+    @property
+    def log_file(self) -> str:
+        """URI of its compressed standard error; empty when the cluster has no LogUri."""
+        return f"{self._log_uri}/stderr.gz" if self._log_uri else ""
 
     def stop(self, *, kill: bool) -> None:
         """End the command: at once, or by asking first."""
@@ -156,11 +173,12 @@ class StepRun:
             spark_submit=str(self._spark_home / "bin" / "spark-submit"),
             master=self._options.master,
             driver_memory_cap_mb=self._options.driver_memory_cap_mb,
+            s3_settings=connector_settings(connector_jars(connector_folder()), os.environ),
         )
         return translate(self._argv, target)
 
     def _run(self, argv: list[str]) -> Exit:
-        work, scratch = self._folder / "work", self._folder / "scratch"
+        work, scratch = self._folder / "work", self._scratch
         for folder in (work, scratch):
             folder.mkdir()
         if self._spark_home == self._own_spark_home:
@@ -185,10 +203,11 @@ class StepRun:
                 result=self._folder / "exit.json",
                 grace_seconds=self._options.interrupt_grace_seconds,
             )
-        end = self._process.wait()
-        for folder in (scratch, self._own_spark_home):
-            shutil.rmtree(folder, ignore_errors=True)
-        return end
+        return self._process.wait()
+
+    @property
+    def _scratch(self) -> Path:
+        return self._folder / "scratch"
 
     @property
     def _own_spark_home(self) -> Path:
@@ -202,13 +221,12 @@ class StepRun:
         return prepared if ours and prepared.exists() else self._own_spark_home
 
     def _outcome(self, argv: list[str], end: Exit) -> Outcome:
-        log_file = f"{self._log_uri}/stderr.gz" if self._log_uri else ""
         if end.stopped:
-            return Outcome("CANCELLED", log_file=log_file)
+            return Outcome("CANCELLED", log_file=self.log_file)
         if end.code == 0:
-            return Outcome("COMPLETED", log_file=log_file)
+            return Outcome("COMPLETED", log_file=self.log_file)
         output = {name: tail(self._folder / name) for name in ("stdout", "stderr")}
-        return Outcome("FAILED", explain(argv, end.code, **output), log_file)
+        return Outcome("FAILED", explain(argv, end.code, **output), self.log_file)
 
     def _make_file(self, name: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -19,20 +19,22 @@ from typing import Any
 from rich.console import Console
 
 from include.local_emr.process import EndpointProcess
+from include.local_emr.s3_connector import connector_folder, connector_jars
 from include.local_run import watch
 from include.local_run.children import running
 from include.local_run.display import Display
 from include.local_run.environment import PROJECT, local_environment
-from include.local_run.images import ImagesError, holds_other_files, load_images
-from include.local_run.model import choose_model
-from include.local_run.sample import make_sample
-from include.local_run.summary import failure_text, success_text
+from include.local_run.failure import failure_text
+from include.local_run.lake import LakeError, fill_lake, read_summary
+from include.local_s3.process import StoreError, StoreProcess
 from include.settings import RunParams
-from include.weights import WeightsError
 
 DAG_ID = "fruit_features"
 LOCAL = PROJECT / ".local"
-SHARED = PROJECT.parent / "shared"
+DEFAULT_BUCKET = "s3://fruits"
+NOWHERE = "http://127.0.0.1:1"
+"""An address where nothing listens."""
+
 LOOK_SECONDS = 0.5
 
 
@@ -45,7 +47,8 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make run",
         description="Run the main job once on this machine: photos to features and principal components.",
-        epilog="As make variables: make run IMAGES=folder LAKE=folder PARAMS='variance_target=0.9 images_per_task=32'",
+        epilog="As make variables: make run IMAGES=folder LAKE=folder STORE=s3 "
+        "PARAMS='variance_target=0.9 images_per_task=32'",
     )
     parser.add_argument(
         "--images",
@@ -53,7 +56,17 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of photos, <label>/<name>.jpg at any depth; by default ../shared/fruits/Training when it is "
         "there, else a generated sample",
     )
-    parser.add_argument("--lake", type=Path, default=LOCAL / "lake", help="folder of the lake (default: .local/lake)")
+    parser.add_argument(
+        "--store",
+        choices=("folder", "s3"),
+        default="folder",
+        help="what the lake is on: a folder, or the local S3 store (SeaweedFS), started for the run (default: folder)",
+    )
+    parser.add_argument(
+        "--lake",
+        help="the lake: a folder (default: .local/lake), or with --store s3 a bucket (default: s3://fruits; its data: "
+        ".local/s3)",
+    )
     parser.add_argument(
         "--state", type=Path, default=LOCAL, help="folder of Airflow's database, logs and models (default: .local)"
     )
@@ -88,29 +101,44 @@ def read_params(texts: Sequence[str]) -> dict[str, Any]:
     return params
 
 
-def bring_images(images: Path | None, lake: Path, pattern: str, state: Path, display: Display) -> None:
-    """Bring the images into the lake: those that were asked for, else the shared photos, else a sample.
+def locate_lake(text: str | None, store: str) -> str:
+    """Return the lake's root for ``LAKE`` and ``STORE``.
 
     Raises
     ------
-    ImagesError
-        When they cannot be brought.
+    RunError
+        When the lake is not one of that store.
     """
-    if images is None and holds_other_files(lake):
-        display.line(f"images: as they are in {lake / 'data'}")
+    if store == "s3":
+        root = text or DEFAULT_BUCKET
+        if not root.startswith("s3://") or not root.removeprefix("s3://").strip("/"):
+            raise RunError(f"LAKE={text}: expected s3://bucket[/folder] with STORE=s3")
+        return root.rstrip("/")
+    if text is not None and "://" in text and not text.startswith("file:///"):
+        raise RunError(f"LAKE={text}: expected a folder; for a bucket on the local S3 store, add STORE=s3")
+    folder = Path(text.removeprefix("file://")) if text else LOCAL / "lake"
+    return f"file://{folder.expanduser().absolute()}"
+
+
+@contextlib.contextmanager
+def local_store(store: str, folder: Path, environ: dict[str, str]) -> Iterator[str | None]:
+    """Run the local S3 store, where one is asked for; yield its address.
+
+    Raises
+    ------
+    RunError
+        When it cannot start, or Spark's connector to it is not there.
+    """
+    if store != "s3":
+        yield None
         return
-    if images is None:
-        images = SHARED / "fruits" / "Training"
-        if not images.is_dir():
-            images = state / "sample"
-            make_sample(images)
-            display.line("images: no IMAGES given and no ../shared/fruits/Training: a GENERATED SAMPLE is used")
-    loaded = load_images(images, lake, pattern)
-    display.line(
-        f"images: {loaded.images} from {images} ({loaded.added} new, {loaded.removed} removed"
-        + (f", {loaded.kept} changed since and left alone" if loaded.kept else "")
-        + ")"
-    )
+    if not connector_jars(connector_folder()):
+        raise RunError(
+            "STORE=s3: Spark's S3 connector is not in this environment; `make setup STORE=s3` fetches it, or says why "
+            "it cannot be had"
+        )
+    with StoreProcess(folder, environment=environ) as process:
+        yield process.url
 
 
 @contextlib.contextmanager
@@ -179,27 +207,34 @@ def run_dag(
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the main job; return the exit code."""
     conf = read_params(options.param)
-    lake, state = options.lake.expanduser().absolute(), options.state.expanduser().absolute()
+    lake, state = locate_lake(options.lake, options.store), options.state.expanduser().absolute()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     log, endpoint_dir = state / "logs" / f"{stamp}.log", state / "emr" / stamp
     log.parent.mkdir(parents=True, exist_ok=True)
 
-    def environment(endpoint_url: str) -> dict[str, str]:
-        return local_environment(airflow_home=state / "airflow", endpoint_url=endpoint_url, lake=f"file://{lake}")
+    def environment(endpoint_url: str, store_url: str | None = None) -> dict[str, str]:
+        return local_environment(
+            airflow_home=state / "airflow", endpoint_url=endpoint_url, lake=lake, store_url=store_url
+        )
 
-    with alone(state / "run.lock"), Display(console) as display:
-        bring_images(options.images, lake, conf.get("image_pattern", RunParams.image_pattern), state, display)
-        model = choose_model(lake, state / "models", SHARED, display.line)
-        nowhere = environment("http://127.0.0.1:1")  # nothing listens there
+    with (
+        alone(state / "run.lock"),
+        Display(console) as display,
+        local_store(options.store, state / "s3", environment(NOWHERE)) as store_url,
+    ):
+        nowhere = environment(NOWHERE, store_url)
+        if store_url:
+            display.line(f"local S3 store at {store_url}; its data: {state / 's3'}")
+        pattern = conf.get("image_pattern", RunParams.image_pattern)
+        fill_lake(nowhere, lake, options.images, pattern, state, log, display.line)
         database = migrate_database(nowhere, log, display)
         with EndpointProcess(endpoint_dir, environment=nowhere) as endpoint:
             display.line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
-            ended = run_dag(environment(endpoint.url), conf, database, endpoint_dir, log, display)
-    if ended is None or ended.state != "success":
-        console.print(failure_text(ended, log), markup=False, highlight=False, soft_wrap=True)
-        return 1
-    console.print(success_text(lake, model), markup=False, highlight=False, soft_wrap=True)
-    return 0
+            ended = run_dag(environment(endpoint.url, store_url), conf, database, endpoint_dir, log, display)
+        succeeded = ended is not None and ended.state == "success"
+        text = read_summary(nowhere, lake) if succeeded else failure_text(ended, log)
+    console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if succeeded else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -210,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return run(options, console)
-    except (RunError, ImagesError, WeightsError) as error:
+    except (RunError, LakeError, StoreError) as error:
         console.print(f"make run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:

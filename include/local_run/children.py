@@ -16,10 +16,11 @@ _PR_SET_PDEATHSIG = 1
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], *, environ: dict[str, str], log: Path, cwd: Path
+    command: Sequence[str], *, environ: dict[str, str], log: Path, cwd: Path, output: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a session of its own, its output in a file; kill all of its session at the block's end.
 
+    ``output`` may be ``subprocess.PIPE``: then only standard error goes to the file.
     It is killed, not asked to end: Airflow's tasks catch SIGTERM, and the run would go on with its next task.
     """
     with log.open("ab") as stream:
@@ -28,8 +29,8 @@ def running(
             env=environ,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
+            stdout=stream if output is None else output,
+            stderr=stream,
             start_new_session=True,  # Ctrl-C reaches this process, which ends the others in order
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
@@ -37,6 +38,8 @@ def running(
         yield process
     finally:
         _end(process)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _end_with_parent() -> None:

@@ -25,7 +25,12 @@ _KEPT = ("FRUITS_WEIGHTS",)
 
 
 def local_environment(
-    *, airflow_home: Path, endpoint_url: str, lake: str, environ: Mapping[str, str] | None = None
+    *,
+    airflow_home: Path,
+    endpoint_url: str,
+    lake: str,
+    store_url: str | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the environment for Airflow and the endpoint.
 
@@ -37,15 +42,18 @@ def local_environment(
     airflow_home : Path
         Folder of an Airflow of its own.
     endpoint_url : str
-        Address of the local EMR endpoint. S3 resolves to it as well: nothing here may call S3, and what does fails.
+        Address of the local EMR endpoint.
     lake : str
-        Root of the lake, a ``file://`` URI.
+        Root of the lake, ``file://`` or ``s3://``.
+    store_url : str, optional
+        Address of the local S3 store of an ``s3://`` lake. Without one, S3 resolves to the EMR endpoint: nothing may
+        call S3 then, and what does fails.
     environ : mapping, optional
         The environment to start from; this process's by default.
     """
     environ = os.environ if environ is None else environ
     clean = {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_FOREIGN_PREFIXES)}
-    return clean | _process() | _aws(endpoint_url) | _airflow(airflow_home) | _settings(lake)
+    return clean | _process() | _aws(endpoint_url, store_url or endpoint_url) | _airflow(airflow_home) | _settings(lake)
 
 
 def _process() -> dict[str, str]:
@@ -59,7 +67,7 @@ def _process() -> dict[str, str]:
     }
 
 
-def _aws(endpoint_url: str) -> dict[str, str]:
+def _aws(endpoint_url: str, store_url: str) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
@@ -70,7 +78,7 @@ def _aws(endpoint_url: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "eu-west-3",
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_ENDPOINT_URL_EMR": endpoint_url,
-        "AWS_ENDPOINT_URL_S3": endpoint_url,
+        "AWS_ENDPOINT_URL_S3": store_url,
         "AWS_ENDPOINT_URL_STS": endpoint_url,
     }
 

@@ -1,4 +1,4 @@
-"""Bringing a folder of images into the lake: linked where possible, and mirrored.
+"""Bringing a folder of images into the lake, whose ``data/`` then mirrors it.
 
 What was loaded is written down in a ledger at the lake's root, so that a second folder replaces the first, and files
 that were put into the lake in another way are never changed or deleted.
@@ -6,17 +6,18 @@ that were put into the lake in another way are never changed or deleted.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 LEDGER = ".loaded_images.json"
+
+Identity = list[int | str]
+"""What tells two versions of a file apart: numbers and texts, as JSON keeps them."""
 
 
 class ImagesError(RuntimeError):
@@ -48,7 +49,7 @@ def find_images(folder: Path, pattern: str) -> dict[str, Path]:
         raise ImagesError(f"IMAGES={folder}: not a folder; expected a folder such as IMAGES/<label>/<name>.jpg")
     top = folder.resolve().name
     found: dict[str, Path] = {}
-    for path in _walk(folder, [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]):
+    for path in walk_files(folder, [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]):
         _check_name(path)
         relative = path.relative_to(folder)
         name = relative.as_posix() if len(relative.parts) > 1 else f"{top}/{relative.name}"
@@ -68,8 +69,8 @@ def _check_name(path: Path) -> None:
         raise ImagesError(f"the name of {shown} is not valid UTF-8; rename it") from None
 
 
-def _walk(folder: Path, globs: list[str]) -> Iterator[Path]:
-    """Yield the files under a folder that match; links to folders are followed, save one that the walk is already in.
+def walk_files(folder: Path, globs: list[str]) -> Iterator[Path]:
+    """Yield the files under a folder whose names match; links to folders are followed, save one that it is already in.
 
     Raises
     ------
@@ -88,15 +89,52 @@ def _walk(folder: Path, globs: list[str]) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def load_images(folder: Path, lake: Path, pattern: str) -> Loaded:
+class Destination(Protocol):
+    """The lake's ``data/``, a folder or in a bucket; names are paths below it."""
+
+    shown: str
+    """Its location, for people."""
+
+    def identify(self, source: Path) -> Identity:
+        """Return what an image that is brought has in common with its source."""
+
+    def identity(self, name: str) -> Identity | None:
+        """Return the identity of what is there, None when nothing is."""
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files that are there."""
+
+    def check(self, folder: Path, found: Mapping[str, Path]) -> None:
+        """Refuse what cannot be brought here, before anything is changed.
+
+        Raises
+        ------
+        ImagesError
+            With the reason.
+        """
+
+    def bring(self, images: Sequence[tuple[Path, str]]) -> None:
+        """Bring files in, each in one step."""
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete files, and the folders that are empty then."""
+
+    def read_ledger(self) -> str | None:
+        """Return the ledger's text, None when there is none."""
+
+    def write_ledger(self, text: str) -> None:
+        """Put the ledger there in one step."""
+
+
+def load_images(folder: Path, destination: Destination, pattern: str) -> Loaded:
     """Make the lake's ``data/`` mirror a folder, as far as this function has loaded it.
 
     Parameters
     ----------
     folder : Path
         The images, ``<label>/<name>`` at any depth.
-    lake : Path
-        The lake's root.
+    destination : Destination
+        The lake's ``data/``.
     pattern : str
         File names to take, as the featurize job takes them.
 
@@ -105,131 +143,69 @@ def load_images(folder: Path, lake: Path, pattern: str) -> Loaded:
     ImagesError
         When there are no images, or one would replace a file that was not loaded from here.
     """
-    data, ledger = lake / "data", lake / LEDGER
-    _refuse_overlap(folder, data)
     found = find_images(folder, pattern)
-    wanted = {name: _identity(path) for name, path in found.items()}
-    before = _read_ledger(ledger)
-    _refuse_foreign(data, wanted, before, found)
+    destination.check(folder, found)
+    wanted = {name: destination.identify(path) for name, path in found.items()}
+    before = _read_ledger(destination)
+    there = {name: destination.identity(name) for name in {**before, **wanted}}
+    _refuse_foreign(destination, wanted, there, before, found)
     # What lies there already and is not ours, though it equals the image, stays out of the ledger: it is never deleted.
-    ours = {name: identity for name, identity in wanted.items() if not _is_foreign(data / name, before.get(name, []))}
+    ours = {
+        name: identity
+        for name, identity in wanted.items()
+        if there[name] is None or there[name] in before.get(name, [])
+    }
     # The union comes first: a load that is killed midway is still known to the next one.
     _write_ledger(
-        ledger,
+        destination,
         {name: [*before.get(name, []), identity] for name, identity in ours.items()}
         | {name: identities for name, identities in before.items() if name not in wanted},
     )
-    added = sum(_bring(found[name], data / name, identity) for name, identity in ours.items())
-    gone = [_remove(data, name, identities) for name, identities in before.items() if name not in wanted]
-    _write_ledger(ledger, {name: [identity] for name, identity in ours.items()})
-    return Loaded(images=len(wanted), added=added, removed=gone.count(True), kept=gone.count(False))
+    new = [name for name, identity in ours.items() if there[name] != identity]
+    destination.bring([(found[name], name) for name in new])
+    gone = [name for name in before if name not in wanted and there[name] is not None]
+    removed = [name for name in gone if there[name] in before[name]]
+    destination.remove(removed)
+    _write_ledger(destination, {name: [identity] for name, identity in ours.items()})
+    return Loaded(images=len(wanted), added=len(new), removed=len(removed), kept=len(gone) - len(removed))
 
 
-def holds_other_files(lake: Path) -> bool:
-    """Tell whether the lake's ``data/`` has files that were put there in another way than by :func:`load_images`."""
-    data = lake / "data"
-    if not data.exists():
-        return False
-    loaded = _read_ledger(lake / LEDGER)
-    others = (path for path in _walk(data, ["*"]) if path.suffix != ".loading")  # left by a load that was killed
-    return any(path.relative_to(data).as_posix() not in loaded for path in others)
-
-
-def _identity(path: Path) -> list[int]:
-    """Size and modification time: what a link shares with its source, and a copy keeps."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:  # a dangling link
-        status = path.lstat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _refuse_overlap(folder: Path, data: Path) -> None:
-    images, target = folder.resolve(), data.resolve()
-    if images == target or target in images.parents:
-        raise ImagesError(f"IMAGES={folder} is in the lake's own data folder; leave IMAGES out to take it as it is")
-    if images in target.parents:
-        raise ImagesError(f"IMAGES={folder} holds the lake's data folder {data}; set LAKE to a folder outside of it")
-
-
-def _is_foreign(target: Path, loaded: list[list[int]]) -> bool:
-    return os.path.lexists(target) and _identity(target) not in loaded
+def holds_other_files(destination: Destination) -> bool:
+    """Tell whether ``data/`` has files that were put there in another way than by :func:`load_images`."""
+    loaded = _read_ledger(destination)
+    return any(name not in loaded for name in destination.names())
 
 
 def _refuse_foreign(
-    data: Path, wanted: dict[str, list[int]], before: dict[str, list[list[int]]], found: dict[str, Path]
+    destination: Destination,
+    wanted: Mapping[str, Identity],
+    there: Mapping[str, Identity | None],
+    before: Mapping[str, list[Identity]],
+    found: Mapping[str, Path],
 ) -> None:
     for name, identity in wanted.items():
-        target = data / name
-        for parent in target.relative_to(data).parents[:-1]:
-            if os.path.lexists(data / parent) and not (data / parent).is_dir():
-                raise ImagesError(f"{data / parent} is a file, and {found[name]} needs a folder there; move it away")
-        if _is_foreign(target, [identity, *before.get(name, [])]):
+        if there[name] is not None and there[name] not in [identity, *before.get(name, [])]:
             raise ImagesError(
-                f"{target} is there, was not loaded by this command, and differs from {found[name]}; "
+                f"{destination.shown}/{name} is there, was not loaded by this command, and differs from {found[name]}; "
                 "move one of them away"
             )
 
 
-def _bring(source: Path, target: Path, identity: list[int]) -> bool:
-    """Link the source to the target in one step, or copy it; tell whether anything was to do."""
-    if os.path.lexists(target) and _identity(target) == identity:
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex}.loading")
-    if source.exists():
-        source = source.resolve()  # a hard link to a relative symbolic link would point nowhere
+def _read_ledger(destination: Destination) -> dict[str, list[Identity]]:
+    text = destination.read_ledger()
+    if text is None:
+        return {}
     try:
-        try:
-            os.link(source, temporary)
-        except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP}:
-                raise
-            _link_or_copy(source, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.symlink_to(source.resolve())
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _remove(data: Path, name: str, identities: list[list[int]]) -> bool | None:
-    """Delete a file that was loaded before; False when it has changed since, None when it is gone already."""
-    target = data / name
-    if not os.path.lexists(target):
-        return None
-    if _identity(target) not in identities:
-        return False
-    target.unlink()
-    for parent in target.parents:
-        if parent == data or any(parent.iterdir()):
-            break
-        parent.rmdir()
-    return True
-
-
-def _read_ledger(ledger: Path) -> dict[str, list[list[int]]]:
-    try:
-        record: dict[str, list[list[int]]] = json.loads(ledger.read_text(encoding="utf-8"))
+        record: dict[str, list[Identity]] = json.loads(text)
         if not isinstance(record, dict) or not all(isinstance(item, list) for item in record.values()):
             raise ValueError("expected an object of lists")
-    except FileNotFoundError:
-        return {}
     except ValueError as error:
         raise ImagesError(
-            f"{ledger} is damaged ({error}); delete it: what was loaded before then stays in the lake as it is"
+            f"the ledger {LEDGER} is damaged ({error}), beside {destination.shown}; delete it: what was loaded before "
+            "then stays in the lake as it is"
         ) from error
     return record
 
 
-def _write_ledger(ledger: Path, record: dict[str, list[list[int]]]) -> None:
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    temporary = ledger.with_name(f"{ledger.name}.{uuid.uuid4().hex}")
-    temporary.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(ledger)
+def _write_ledger(destination: Destination, record: dict[str, list[Identity]]) -> None:
+    destination.write_ledger(json.dumps(record, ensure_ascii=False))

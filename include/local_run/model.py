@@ -14,12 +14,12 @@ DOWNLOAD_FAILED = "download_failed"
 """Mark beside the exported models: Keras's download failed once; later runs start without trying again."""
 
 
-def choose_model(lake: Path, cache: Path, shared: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def choose_model(lake: str, cache: Path, shared: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Put a model into the lake and return its record.
 
     Parameters
     ----------
-    lake : Path
+    lake : str
         The lake's root.
     cache : Path
         Folder of exported models on this machine.
@@ -33,7 +33,7 @@ def choose_model(lake: Path, cache: Path, shared: Path, say: Callable[[str], Non
     WeightsError
         When weights that are there cannot be exported.
     """
-    target = Lake(f"file://{lake}")
+    target = Lake(lake)
     weights = find_weights(shared=shared)
     if weights is not None:
         first = "" if any(cache.glob("*/*.json")) else " (exported to LiteRT now, once: half a minute)"

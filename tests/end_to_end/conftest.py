@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +65,14 @@ class Bench:
 
     def run(
         self,
-        lake: Path,
+        lake: Path | str,
         tmp_path: Path,
         *,
+        store_url: str | None = None,
+        keys: dict[str, str] | None = None,
+        endpoint_keys: dict[str, str] | None = None,
+        run_seconds: int = RUN_SECONDS,
+        meanwhile: Callable[[Path], None] | None = None,
         faults: dict | None = None,
         conf: dict | None = None,
         arguments: tuple[str, ...] = (),
@@ -74,30 +80,50 @@ class Bench:
         rerun_of: str | None = None,
         settle_seconds: int = 60,
     ) -> Outcome:
-        """Run the DAG once; before the endpoint is stopped, its clusters get some time to end, and are listed."""
+        """Run the DAG once; before the endpoint is stopped, its clusters get some time to end, and are listed.
+
+        A lake on S3 is given by its URI, with the store's address; ``keys`` and ``endpoint_keys`` replace
+        those of the environment.
+        ``meanwhile`` runs beside the run, with the endpoint's state folder.
+        """
+        root = lake if isinstance(lake, str) else f"file://{lake}"
         state_dir = tmp_path / "emr"
+        state_dir.mkdir(parents=True)
         scenario = tmp_path / "faults.json"
         scenario.write_text(json.dumps(faults or {}), encoding="utf-8")
         audit, log = tmp_path / "audit.txt", tmp_path / "airflow.log"
-        nowhere = local_environment(airflow_home=self.home, endpoint_url="http://127.0.0.1:1", lake=f"file://{lake}")
+        nowhere = self.environment(root, store_url=store_url) | (endpoint_keys or keys or {})
         options = ["--faults", str(scenario), *arguments]
         with EndpointProcess(state_dir, options, environment=nowhere) as endpoint:
             known = known_runs(self.home / "airflow.db", DAG_ID) if rerun_of is None else frozenset()
             command = [sys.executable, str(AUDITED_AIRFLOW), str(audit)]
             command += ["rerun", rerun_of] if rerun_of else ["dags", "test", DAG_ID, "--conf", json.dumps(conf or {})]
-            clean = local_environment(
-                airflow_home=self.home, endpoint_url=endpoint.url, lake=f"file://{lake}", environ=environ
-            )
-            with log.open("wb") as stream:
+            clean = self.environment(root, endpoint.url, store_url, environ) | (keys or {})
+            with log.open("wb") as stream, ThreadPoolExecutor(1) as beside:
+                events = beside.submit(meanwhile, state_dir) if meanwhile else None
                 subprocess.run(
-                    command, env=clean, cwd=self.home, stdout=stream, stderr=stream, timeout=RUN_SECONDS, check=False
+                    command, env=clean, cwd=self.home, stdout=stream, stderr=stream, timeout=run_seconds, check=False
                 )
+                if events:
+                    events.result()
             state = read_state(self.home / "airflow.db", DAG_ID, known)
             assert state is not None, log.read_text(encoding="utf-8")[-3000:]
             clusters = self.settled_clusters(endpoint.url, settle_seconds)
         notes = [line.split("\t") for line in audit.read_text(encoding="utf-8").splitlines()]
         hosts = {kind: {host for what, host in notes if what == kind} for kind in ("connect", "look up")}
         return Outcome(state, log.read_text(encoding="utf-8"), clusters, hosts["connect"], hosts["look up"])
+
+    def environment(
+        self,
+        root: str,
+        endpoint_url: str = "http://127.0.0.1:1",
+        store_url: str | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> dict[str, str]:
+        """Return the environment of this Airflow for a lake; by default, nothing listens where EMR is."""
+        return local_environment(
+            airflow_home=self.home, endpoint_url=endpoint_url, lake=root, store_url=store_url, environ=environ
+        )
 
     def settled_clusters(self, url: str, seconds: int) -> list[dict]:
         """Return the endpoint's clusters when none of them is live, or as they are after some seconds."""
@@ -143,11 +169,12 @@ def snapshot(lake: Path) -> dict[str, str]:
 def bench(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bench:
     """An Airflow of its own, its database migrated once."""
     home = tmp_path_factory.mktemp("airflow")
-    environ = local_environment(airflow_home=home, endpoint_url="http://127.0.0.1:1", lake="file:///nowhere")
+    bench = Bench(home, tmp_path_factory.mktemp("models"), find_weights(shared=shared) or RANDOM)
+    environ = bench.environment("file:///nowhere")
     subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"], env=environ, cwd=home, check=True, capture_output=True
     )
-    return Bench(home, tmp_path_factory.mktemp("models"), find_weights(shared=shared) or RANDOM)
+    return bench
 
 
 @pytest.fixture(scope="session")

@@ -54,10 +54,9 @@ class Emr:
         self.log_dir = log_dir
         self.client = self.client_of("eu-west-3")
 
-    def client_of(self, region: str) -> Any:
-        return boto3.client(
-            "emr", region_name=region, endpoint_url=self.url, aws_access_key_id="test", aws_secret_access_key="test"
-        )
+    def client_of(self, region: str, **options: Any) -> Any:
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client("emr", region_name=region, endpoint_url=self.url, **keys, **options)
 
     def request(self, **overrides: Any) -> dict[str, Any]:
         instances = INSTANCES | overrides.pop("instances", {})
@@ -153,3 +152,9 @@ def emr(endpoint: Emr) -> Any:
         ids = [summary["Id"]]
         endpoint.client.set_termination_protection(JobFlowIds=ids, TerminationProtected=False)
         endpoint.client.terminate_job_flows(JobFlowIds=ids)
+
+
+@pytest.fixture(scope="session")
+def emr_client() -> type[Emr]:
+    """A client of an endpoint that a test starts itself: ``emr_client(url, state_dir, log_dir)``."""
+    return Emr

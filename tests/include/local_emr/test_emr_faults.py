@@ -134,7 +134,8 @@ def test_a_cluster_is_lost_in_the_middle_of_a_step(emr: Any) -> None:
     status = emr.await_cluster(cluster, "TERMINATED_WITH_ERRORS")
     assert status["StateChangeReason"]["Code"] == "INSTANCE_FAILURE"
     steps = emr.client.list_steps(ClusterId=cluster)["Steps"]
-    assert [step["Status"]["State"] for step in steps] == ["CANCELLED", "CANCELLED"]
+    assert [step["Status"]["State"] for step in steps] == ["CANCELLED", "FAILED"], "the newest first"
+    assert steps[1]["Status"]["FailureDetails"]["Reason"] == "The master node was lost."
     assert emr.tagged(tag) == []
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.local_run import images
+from include.local_run.image_folder import ImageFolder
 from include.local_run.images import ImagesError, find_images, holds_other_files, load_images
 
 PATTERN = "*.jpg,*.jpeg"
@@ -54,21 +55,21 @@ def second(tmp_path: Path) -> Path:
 
 def test_images_come_as_links_and_other_files_stay(first: Path, lake: Path) -> None:
     put(first / "Kiwi" / "notes.txt")
-    loaded = load_images(first, lake, PATTERN)
+    loaded = load_images(first, ImageFolder(lake), PATTERN)
     assert (loaded.images, loaded.added, loaded.removed) == (3, 3, 0)
     assert set(data(lake)) == {"Kiwi/1.jpg", "Kiwi/2.JPEG", "deep/crème brûlée/a#%+ .jpg"}
     assert (lake / "data" / "Kiwi" / "1.jpg").samefile(first / "Kiwi" / "1.jpg")
 
 
 def test_loading_again_does_nothing(first: Path, lake: Path) -> None:
-    load_images(first, lake, PATTERN)
-    loaded = load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
+    loaded = load_images(first, ImageFolder(lake), PATTERN)
     assert (loaded.added, loaded.removed, loaded.kept) == (0, 0, 0)
 
 
 def test_second_folder_replaces_the_first(first: Path, second: Path, lake: Path) -> None:
-    load_images(first, lake, PATTERN)
-    loaded = load_images(second, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
+    loaded = load_images(second, ImageFolder(lake), PATTERN)
     assert data(lake) == {"Kiwi/1.jpg": "photo second/Kiwi/1.jpg", "Lime/1.jpg": "photo second/Lime/1.jpg"}
     assert (loaded.images, loaded.added, loaded.removed) == (2, 2, 2)
     assert not (lake / "data" / "deep").exists(), "folders that became empty are gone"
@@ -76,9 +77,9 @@ def test_second_folder_replaces_the_first(first: Path, second: Path, lake: Path)
 
 
 def test_image_that_left_the_folder_leaves_the_lake(first: Path, lake: Path) -> None:
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     (first / "Kiwi" / "1.jpg").unlink()
-    assert load_images(first, lake, PATTERN).removed == 1
+    assert load_images(first, ImageFolder(lake), PATTERN).removed == 1
     assert "Kiwi/1.jpg" not in data(lake)
 
 
@@ -86,7 +87,7 @@ def test_files_that_were_not_loaded_survive_everything(first: Path, second: Path
     put(lake / "data" / "Kiwi" / "mine.jpg", "mine")
     put(lake / "data" / "Kiwi" / ".hidden", "mine")
     for folder in (first, second, first):
-        load_images(folder, lake, PATTERN)
+        load_images(folder, ImageFolder(lake), PATTERN)
         assert data(lake)["Kiwi/mine.jpg"] == "mine"
         assert data(lake)["Kiwi/.hidden"] == "mine"
 
@@ -101,35 +102,35 @@ def test_own_copy_of_an_image_is_not_taken_for_a_loaded_one(first: Path, second:
         shutil.copy2(source, target)
     else:
         os.link(source, target)
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     shutil.rmtree(first)
-    load_images(second, lake, PATTERN)
+    load_images(second, ImageFolder(lake), PATTERN)
     assert target.read_text() == "photo first/deep/crème brûlée/a#%+ .jpg"
 
 
 def test_foreign_file_in_the_way_is_refused_and_named_before_anything_changes(first: Path, lake: Path) -> None:
     put(lake / "data" / "Kiwi" / "2.JPEG", "mine")
     with pytest.raises(ImagesError, match=r"2\.JPEG is there, was not loaded by this command, and differs"):
-        load_images(first, lake, PATTERN)
+        load_images(first, ImageFolder(lake), PATTERN)
     assert data(lake) == {"Kiwi/2.JPEG": "mine"}
 
 
 def test_foreign_file_where_a_folder_is_needed_is_refused_and_named(first: Path, lake: Path) -> None:
     put(lake / "data" / "deep", "mine")
     with pytest.raises(ImagesError, match=r"data/deep is a file, and .* needs a folder there"):
-        load_images(first, lake, PATTERN)
+        load_images(first, ImageFolder(lake), PATTERN)
     assert data(lake) == {"deep": "mine"}
 
 
 def test_loaded_file_that_somebody_replaced_is_kept(first: Path, second: Path, lake: Path) -> None:
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     target = lake / "data" / "Kiwi" / "2.JPEG"
     target.unlink()
     target.write_text("retouched")
-    loaded = load_images(second, lake, PATTERN)
+    loaded = load_images(second, ImageFolder(lake), PATTERN)
     assert loaded.kept == 1
     assert data(lake)["Kiwi/2.JPEG"] == "retouched"
-    load_images(first.parent / "second", lake, PATTERN)
+    load_images(first.parent / "second", ImageFolder(lake), PATTERN)
     assert data(lake)["Kiwi/2.JPEG"] == "retouched", "from now on it is not ours"
 
 
@@ -167,18 +168,18 @@ def test_load_that_is_killed_at_any_step_is_resumed_and_loses_nothing(
     while not finished:
         lake = tmp_path / f"lake-{killed}"
         put(lake / "data" / "Kiwi" / "mine.jpg", "mine")
-        load_images(first, lake, PATTERN)
+        load_images(first, ImageFolder(lake), PATTERN)
         with pytest.MonkeyPatch.context() as patched:
             begun = kill_at(killed, patched)
             try:
-                load_images(second, lake, PATTERN)
+                load_images(second, ImageFolder(lake), PATTERN)
                 finished = True
             except Killed:
                 killed += 1
         assert data(lake)["Kiwi/mine.jpg"] == "mine"
         assert not [name for name in data(lake) if name.endswith(".loading")], begun
         for folder in (second, first, second):
-            load_images(folder, lake, PATTERN)
+            load_images(folder, ImageFolder(lake), PATTERN)
         assert set(data(lake)) == {"Kiwi/mine.jpg", "Kiwi/1.jpg", "Lime/1.jpg"}, f"killed before {begun[-1]} {killed}"
         assert data(lake)["Kiwi/1.jpg"] == "photo second/Kiwi/1.jpg"
     assert killed >= 8, "two ledgers, two links, two renames, two deletions"
@@ -192,11 +193,11 @@ def test_images_on_another_disk_are_linked_symbolically(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
-    assert load_images(first, lake, PATTERN).added == 3
+    assert load_images(first, ImageFolder(lake), PATTERN).added == 3
     assert (lake / "data" / "Kiwi" / "1.jpg").is_symlink()
     assert data(lake)["Kiwi/1.jpg"] == "photo first/Kiwi/1.jpg"
-    assert load_images(first, lake, PATTERN).added == 0
-    assert load_images(second, lake, PATTERN).removed == 2
+    assert load_images(first, ImageFolder(lake), PATTERN).added == 0
+    assert load_images(second, ImageFolder(lake), PATTERN).removed == 2
 
 
 def test_images_are_copied_where_nothing_can_be_linked(
@@ -207,10 +208,10 @@ def test_images_are_copied_where_nothing_can_be_linked(
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     assert not (lake / "data" / "Kiwi" / "1.jpg").is_symlink()
-    assert load_images(first, lake, PATTERN).added == 0, "a copy keeps size and time, and is known by them"
-    assert load_images(second, lake, PATTERN).removed == 2
+    assert load_images(first, ImageFolder(lake), PATTERN).added == 0, "a copy keeps size and time, and is known by them"
+    assert load_images(second, ImageFolder(lake), PATTERN).removed == 2
 
 
 def test_full_disk_is_an_error_and_leaves_no_half_image(
@@ -221,22 +222,22 @@ def test_full_disk_is_an_error_and_leaves_no_half_image(
 
     monkeypatch.setattr(os, "link", full)
     with pytest.raises(OSError, match="No space left"):
-        load_images(first, lake, PATTERN)
+        load_images(first, ImageFolder(lake), PATTERN)
     assert data(lake) == {}
 
 
 def test_source_that_cannot_be_written_is_fine(first: Path, second: Path, lake: Path) -> None:
     for path in [*first.rglob("*"), first]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    load_images(first, lake, PATTERN)
-    load_images(second, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
+    load_images(second, ImageFolder(lake), PATTERN)
     assert len(find_images(first, PATTERN)) == 3
     for path in [first, *first.rglob("*")]:
         path.chmod(0o755)
 
 
 def test_images_at_the_top_get_the_folders_name_as_label(tmp_path: Path, lake: Path) -> None:
-    load_images(photos(tmp_path / "Kiwi", "1.jpg", "2.jpg"), lake, PATTERN)
+    load_images(photos(tmp_path / "Kiwi", "1.jpg", "2.jpg"), ImageFolder(lake), PATTERN)
     assert set(data(lake)) == {"Kiwi/1.jpg", "Kiwi/2.jpg"}
 
 
@@ -244,47 +245,47 @@ def test_label_of_a_folder_named_by_a_dot_is_its_real_name(
     tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos(tmp_path / "Kiwi", "1.jpg"))
-    load_images(Path(), lake, PATTERN)
+    load_images(Path(), ImageFolder(lake), PATTERN)
     assert set(data(lake)) == {"Kiwi/1.jpg"}
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path, lake: Path) -> None:
     folder = photos(tmp_path / "Kiwi", "1.jpg", "Kiwi/1.jpg")
     with pytest.raises(ImagesError, match=r"would both become data/Kiwi/1\.jpg; rename one"):
-        load_images(folder, lake, PATTERN)
+        load_images(folder, ImageFolder(lake), PATTERN)
 
 
 def test_missing_and_empty_folders_are_named(tmp_path: Path, first: Path, lake: Path) -> None:
     for folder in (tmp_path / "missing", put(tmp_path / "file")):
         with pytest.raises(ImagesError, match=rf"IMAGES={folder}: not a folder; expected"):
-            load_images(folder, lake, PATTERN)
+            load_images(folder, ImageFolder(lake), PATTERN)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImagesError, match=r"empty: no file matches '\*\.jpg,\*\.jpeg'; expected IMAGES/<label>"):
-        load_images(tmp_path / "empty", lake, PATTERN)
-    load_images(first, lake, PATTERN)
+        load_images(tmp_path / "empty", ImageFolder(lake), PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     with pytest.raises(ImagesError):
-        load_images(tmp_path / "empty", lake, PATTERN)
+        load_images(tmp_path / "empty", ImageFolder(lake), PATTERN)
     assert len(data(lake)) == 3, "an empty folder does not empty the lake"
 
 
 def test_lake_inside_the_images_and_images_inside_the_lake_are_refused(first: Path, tmp_path: Path) -> None:
     """Loaded images would be loaded again, one level deeper, at every run."""
     with pytest.raises(ImagesError, match="holds the lake's data folder"):
-        load_images(first, first / "lake", PATTERN)
-    load_images(first, tmp_path / "lake", PATTERN)
+        load_images(first, ImageFolder(first / "lake"), PATTERN)
+    load_images(first, ImageFolder(tmp_path / "lake"), PATTERN)
     for folder in (tmp_path / "lake" / "data", tmp_path / "lake" / "data" / "Kiwi"):
         with pytest.raises(ImagesError, match="in the lake's own data folder"):
-            load_images(folder, tmp_path / "lake", PATTERN)
+            load_images(folder, ImageFolder(tmp_path / "lake"), PATTERN)
     (tmp_path / "link").symlink_to(tmp_path / "lake" / "data")
     with pytest.raises(ImagesError, match="in the lake's own data folder"):
-        load_images(tmp_path / "link", tmp_path / "lake", PATTERN)
+        load_images(tmp_path / "link", ImageFolder(tmp_path / "lake"), PATTERN)
 
 
 def test_links_to_folders_are_followed_once(first: Path, lake: Path) -> None:
     (first / "circle").symlink_to(first)
     (first / "Kiwi" / "up").symlink_to("..")
     (first / "again").symlink_to("Kiwi")
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     assert {name.partition("/")[0] for name in data(lake)} == {"Kiwi", "deep", "again"}
     assert len(data(lake)) == 5
 
@@ -295,46 +296,46 @@ def test_links_to_images_lead_to_the_image(tmp_path: Path, lake: Path, absolute:
     (tmp_path / "links" / "Kiwi").mkdir(parents=True)
     link = tmp_path / "links" / "Kiwi" / "1.jpg"
     link.symlink_to(tmp_path / "store" / "a.jpg" if absolute else "../../store/a.jpg")
-    load_images(tmp_path / "links", lake, PATTERN)
+    load_images(tmp_path / "links", ImageFolder(lake), PATTERN)
     assert data(lake) == {"Kiwi/1.jpg": "photo"}
-    assert load_images(tmp_path / "links", lake, PATTERN).added == 0
+    assert load_images(tmp_path / "links", ImageFolder(lake), PATTERN).added == 0
 
 
 def test_link_to_nothing_is_loaded_for_the_job_to_reject(first: Path, lake: Path) -> None:
     (first / "Kiwi" / "gone.jpg").symlink_to("nowhere")
-    assert load_images(first, lake, PATTERN).images == 4
+    assert load_images(first, ImageFolder(lake), PATTERN).images == 4
     assert (lake / "data" / "Kiwi" / "gone.jpg").is_symlink()
 
 
 def test_name_that_is_no_text_is_named(first: Path, lake: Path) -> None:
     Path(os.fsdecode(os.fsencode(first / "Kiwi") + b"/\xff.jpg")).touch()
     with pytest.raises(ImagesError, match=r"\\xff\.jpg is not valid UTF-8; rename it"):
-        load_images(first, lake, PATTERN)
+        load_images(first, ImageFolder(lake), PATTERN)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"Kiwi/1.jpg": 1}'])
 def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Path, lake: Path, text: str) -> None:
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     (lake / images.LEDGER).write_text(text)
     with pytest.raises(ImagesError, match=rf"{images.LEDGER} is damaged .*delete it"):
-        load_images(second, lake, PATTERN)
+        load_images(second, ImageFolder(lake), PATTERN)
     assert len(data(lake)) == 3
 
 
 def test_ledger_is_not_an_image_and_people_can_read_it(first: Path, lake: Path) -> None:
-    load_images(first, lake, PATTERN)
+    load_images(first, ImageFolder(lake), PATTERN)
     record = json.loads((lake / images.LEDGER).read_text(encoding="utf-8"))
     assert set(record) == set(data(lake))
 
 
 def test_other_files_are_noticed(first: Path, lake: Path) -> None:
-    assert holds_other_files(lake) is False
-    load_images(first, lake, PATTERN)
-    assert holds_other_files(lake) is False
+    assert holds_other_files(ImageFolder(lake)) is False
+    load_images(first, ImageFolder(lake), PATTERN)
+    assert holds_other_files(ImageFolder(lake)) is False
     put(lake / "data" / "Kiwi" / ".0123.loading")
-    assert holds_other_files(lake) is False, "a load that was killed is not another way"
+    assert holds_other_files(ImageFolder(lake)) is False, "a load that was killed is not another way"
     put(lake / "data" / "Kiwi" / "mine.jpg")
-    assert holds_other_files(lake) is True
+    assert holds_other_files(ImageFolder(lake)) is True
 
 
 names = st.sampled_from(["Kiwi/1.jpg", "Kiwi/2.jpg", "Lime/1.jpg", "Lime/deep/1.jpg", "a b/é.jpg"])
@@ -348,6 +349,6 @@ def test_lake_is_always_the_last_folder_and_the_foreign_files(
     for name in foreign:
         put(root / "lake" / "data" / f"{name}.mine.jpg", "mine")
     for number, wanted in enumerate(folders):
-        load_images(photos(root / str(number), *wanted), root / "lake", PATTERN)
+        load_images(photos(root / str(number), *wanted), ImageFolder(root / "lake"), PATTERN)
     expected = {name: f"photo {len(folders) - 1}/{name}" for name in folders[-1]}
     assert data(root / "lake") == expected | {f"{name}.mine.jpg": "mine" for name in foreign}

@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from include.local_run import __main__ as command
-from include.local_run.__main__ import RunError, alone, read_options, read_params
+from include.local_run.__main__ import RunError, alone, locate_lake, read_options, read_params
 from include.local_run.children import running
-from include.local_run.summary import failure_text, success_text
+from include.local_run.failure import failure_text
+from include.local_run.summary import success_text
 from include.local_run.watch import RunState
+from include.locations import Lake
 from include.params import run_params
 from include.report import build_report
 from include.settings import RunParams
@@ -153,7 +155,7 @@ def put_report(lake: Path, record: dict[str, Any]) -> None:
 
 
 def test_summary_tells_what_was_asked_for(lake: Path) -> None:
-    shown = success_text(lake, {"weights": {"source": "file"}})
+    shown = success_text(Lake(f"file://{lake}"))
     for part in ("images      3", "rejects     1 (1 truncated", "2 explain 90.00% of the variance", "featurize",
                  "moments 0.5", f"{lake}/results ", f"{lake}/results_csv/pca_features.csv", "report.html",
                  "WARNING     the target was not reached"):  # fmt: skip
@@ -162,7 +164,30 @@ def test_summary_tells_what_was_asked_for(lake: Path) -> None:
 
 
 def test_summary_says_that_weights_were_random(lake: Path) -> None:
-    assert "RANDOM WEIGHTS were used" in success_text(lake, {"weights": {"source": "random"}})
+    put_report(lake, manifest() | {"model": {"weights": {"source": "random"}}})
+    assert "RANDOM WEIGHTS were used" in success_text(Lake(f"file://{lake}"))
+
+
+@pytest.mark.parametrize(
+    ("lake", "store", "root"),
+    [
+        ("/data/lake", "folder", "file:///data/lake"),
+        ("file:///data/mon lac", "folder", "file:///data/mon lac"),
+        (None, "s3", "s3://fruits"),
+        ("s3://photos/2026/", "s3", "s3://photos/2026"),
+    ],
+)
+def test_lake_is_located_by_its_store(lake: str | None, store: str, root: str) -> None:
+    assert locate_lake(lake, store) == root
+
+
+@pytest.mark.parametrize(
+    ("lake", "store", "told"),
+    [("s3://fruits", "folder", "add STORE=s3"), ("/data", "s3", r"expected s3://bucket"), ("s3://", "s3", "expected")],
+)
+def test_lake_of_the_other_store_is_refused(lake: str, store: str, told: str) -> None:
+    with pytest.raises(RunError, match=told):
+        locate_lake(lake, store)
 
 
 def test_failure_tells_the_task_and_the_last_errors_once(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def choose(
     publisher = Publisher(network)
     monkeypatch.setattr(model, "find_weights", lambda shared: weights)
     monkeypatch.setattr(model, "publish_model", publisher)
-    choose_model(tmp_path / "lake", tmp_path / "cache", tmp_path / "shared", said.append)
+    choose_model(f"file://{tmp_path}/lake", tmp_path / "cache", tmp_path / "shared", said.append)
     return publisher
 
 
@@ -89,5 +89,5 @@ def test_weights_that_cannot_be_exported_are_an_error_and_never_replaced(
     monkeypatch.setattr(model, "find_weights", lambda shared: "/w.h5")
     monkeypatch.setattr(model, "publish_model", fail)
     with pytest.raises(WeightsError, match="damaged"):
-        choose_model(tmp_path / "lake", tmp_path / "cache", tmp_path / "shared", said.append)
+        choose_model(f"file://{tmp_path}/lake", tmp_path / "cache", tmp_path / "shared", said.append)
     assert asked == ["/w.h5"]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from include.local_run import sample
+from include.local_run.image_folder import ImageFolder
 from include.local_run.images import load_images
 from include.settings import RunParams
 
@@ -38,7 +39,7 @@ def test_every_image_can_be_decoded_and_loaded(tmp_path: Path) -> None:
         with Image.open(path) as image:
             image.load()
             assert (image.mode, image.size) == ("RGB", (sample.SIZE, sample.SIZE))
-    loaded = load_images(tmp_path / "sample", tmp_path / "lake", RunParams.image_pattern)
+    loaded = load_images(tmp_path / "sample", ImageFolder(tmp_path / "lake"), RunParams.image_pattern)
     assert loaded.images == 3 * len(sample.LABELS)
 
 

@@ -1,0 +1,345 @@
+"""The DAG through Airflow with its lake on S3: SeaweedFS on this machine, Spark through its S3A connector."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from botocore.exceptions import ClientError
+from pyarrow import fs
+
+from include.local_emr.s3_connector import connector_folder, connector_jars
+from include.local_run.image_bucket import ImageBucket
+from include.local_run.images import load_images
+from include.local_run.lake import fill_lake
+from include.local_run.model import DOWNLOAD_FAILED
+from include.local_s3.process import StoreProcess
+from include.settings import RunParams
+from tests.end_to_end.conftest import Bench, Outcome, put_pictures
+
+ROOT = "s3://fruits"
+BUCKET = "fruits"
+REGION = "eu-west-3"
+ACTIONS = {
+    "local": ["Admin", "Read", "List", "Tagging", "Write"],
+    "reader": [f"{action}:{BUCKET}" for action in ("Read", "List")],
+    "worker": [f"{action}:{BUCKET}" for action in ("Read", "List", "Write", "Tagging")],
+}
+NO_DELETE = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Deny", "Principal": "*", "Action": ["s3:DeleteObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/*"]}
+    ],
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not connector_jars(connector_folder()),
+        reason="Spark's S3 connector could not be fetched from Maven Central (make setup STORE=s3 says why)",
+    ),
+]
+
+
+def keys_of(name: str) -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": name}
+
+
+class Store:
+    """A store with some identities, that can be killed and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.identities = folder / "identities.json"
+        users = [
+            {"name": name, "credentials": [{"accessKey": name, "secretKey": name}], "actions": actions}
+            for name, actions in ACTIONS.items()
+        ]
+        self.identities.write_text(json.dumps({"identities": users}))
+        self.process = StoreProcess(folder / "data", identities=self.identities)
+        self.url = self.process.url
+        self.s3 = boto3.client(
+            "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="local", aws_secret_access_key="local"
+        )
+        self.files = fs.S3FileSystem(endpoint_override=self.url, region=REGION, access_key="local", secret_key="local")
+
+    def come_back(self) -> None:
+        """Start again where it was, on what it had stored."""
+        self.process = StoreProcess(
+            self.folder / "data", port=int(self.url.rpartition(":")[2]), identities=self.identities
+        )
+
+    def names(self, prefix: str = "") -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def table(self, folder: str) -> pd.DataFrame:
+        return pq.read_table(f"{BUCKET}/{folder}", filesystem=self.files).to_pandas()
+
+    def unfinished_uploads(self) -> list[str]:
+        return [item["Key"] for item in self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
+
+    def published(self) -> dict[str, str]:
+        """Return what people read: the name of every published object and its ETag."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        return {
+            item["Key"]: item["ETag"]
+            for page in pages
+            for item in page.get("Contents", [])
+            if item["Key"].startswith(("results/", "results_csv/", "current.json"))
+        }
+
+    @contextlib.contextmanager
+    def policy(self, document: dict[str, Any]) -> Iterator[None]:
+        self.s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(document))
+        await_refusal(lambda: self.s3.delete_object(Bucket=BUCKET, Key="nothing"))
+        try:
+            yield
+        finally:
+            self.s3.delete_bucket_policy(Bucket=BUCKET)
+
+
+def await_refusal(action: Any) -> None:
+    """Wait until the store applies a policy that it has taken; the limit only turns a hang into a failure."""
+    for _ in range(300):
+        try:
+            action()
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "AccessDenied":
+                return
+            raise
+        time.sleep(0.1)
+    pytest.fail("the store does not apply the policy")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(tmp_path_factory.mktemp("store"))
+    try:
+        yield store
+    finally:
+        store.process.stop()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures under labels that are hard for URLs and globs, and two files that cannot become features."""
+    folder = tmp_path_factory.mktemp("images")
+    put_pictures(folder)
+    shutil.copytree(folder / "Banana", folder / "Mangue 🥭 «mûre» [1] & co=?")
+    (folder / "Kiwi 100%" / "empty.jpg").write_bytes(b"")
+    (folder / "Lime #1+2" / "text é+%20.jpg").write_text("not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(
+    bench: Bench, store: Store, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Store, Outcome]:
+    """The store with a lake that was filled as `make run STORE=s3` fills it, and that a run has published to."""
+    state = tmp_path_factory.mktemp("state")
+    (state / "models").symlink_to(bench.models)
+    (bench.models / DOWNLOAD_FAILED).touch()  # no network: without weights on this machine, random ones
+    said: list[str] = []
+    environ = bench.environment(ROOT, store_url=store.url)
+    fill_lake(environ, ROOT, images, RunParams.image_pattern, state, state / "log", said.append)
+    assert "images: 34 from" in said[0]
+    outcome = bench.run(ROOT, tmp_path_factory.mktemp("published"), store_url=store.url, conf={"max_reject_ratio": 0.1})
+    assert outcome.state.state == "success", outcome.log[-4000:]
+    return store, outcome
+
+
+def only_run(store: Store) -> str:
+    return json.loads(store.read("current.json"))["run"]
+
+
+def test_results_are_those_of_the_photos(published: tuple[Store, Outcome], images: Path) -> None:
+    store, _ = published
+    results = store.table("results")
+    assert list(results.columns) == ["path", "label", "features"]
+    assert set(results["label"]) == {folder.name for folder in images.iterdir()}
+    expected = {
+        f"{ROOT}/data/{path.relative_to(images)}" for path in images.rglob("*.[jJ]*") if path.stat().st_size > 99
+    }
+    assert set(results["path"]) == expected
+    assert len(results) == 32
+    same = results.assign(name=results["path"].str.rpartition("/")[2]).set_index(["label", "name"])["features"]
+    for name in ("0_100.jpg", "_hidden.JPG"):
+        np.testing.assert_array_equal(same["Banana", name], same["Mangue 🥭 «mûre» [1] & co=?", name])
+    table = pd.read_csv(io.BytesIO(store.read("results_csv/pca_features.csv")))
+    assert len(table) == 32
+    assert table.columns[-1] == "label"
+
+
+def test_rejects_have_their_reasons(published: tuple[Store, Outcome]) -> None:
+    store, _ = published
+    rejects = store.table(f"runs/{only_run(store)}/rejects").sort_values("path")
+    assert [path.rpartition("/")[2] for path in rejects["path"]] == ["empty.jpg", "text é+%20.jpg"]
+    assert list(rejects["reason"]) == ["empty_file", "not_an_image"]
+
+
+def test_nothing_unfinished_is_left(published: tuple[Store, Outcome]) -> None:
+    store, outcome = published
+    run = f"runs/{only_run(store)}/"
+    # File systems on S3 keep an empty object as the mark of a folder.
+    kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run) if not name.endswith("/")}
+    assert kinds == {
+        *("features", "rejects", "pca", "listing.parquet", "featurize.json", "pca.json"),
+        *("report.json", "report.html", "manifest.json"),
+    }
+    assert store.unfinished_uploads() == []
+    assert ".access" not in store.names()
+    assert outcome.live_clusters == []
+    logs = store.names(f"logs/{outcome.clusters[0]['Id']}/")
+    assert sum(name.endswith("stderr.gz") for name in logs) == 2
+
+
+def test_only_this_machine_was_called(published: tuple[Store, Outcome]) -> None:
+    _, outcome = published
+    assert outcome.connections <= {"127.0.0.1", "::1"}
+    assert not any("amazonaws" in host for host in outcome.lookups)
+
+
+def test_wrong_keys(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
+    check_refused(bench, published[0], tmp_path, "write to the bucket 'fruits'", keys=keys_of("stranger"))
+
+
+@pytest.mark.soak
+def test_missing_bucket(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
+    check_refused(bench, published[0], tmp_path, "write to the bucket 'vegetables'", root="s3://vegetables")
+
+
+@pytest.mark.soak
+def test_read_only_bucket(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
+    check_refused(bench, published[0], tmp_path, "write to the bucket 'fruits'", keys=keys_of("reader"))
+
+
+@pytest.mark.soak
+def test_no_permission_to_delete(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
+    with published[0].policy(NO_DELETE):
+        check_refused(bench, published[0], tmp_path, "delete from the bucket 'fruits'", keys=keys_of("worker"))
+
+
+def check_refused(
+    bench: Bench, store: Store, tmp_path: Path, told: str, *, root: str = ROOT, keys: dict[str, str] | None = None
+) -> None:
+    """Run, and see that the first task names what is refused: no cluster was made, and nothing changed."""
+    before = store.published()
+    outcome = bench.run(root, tmp_path, store_url=store.url, keys=keys)
+    assert outcome.state.state == "failed"
+    assert outcome.state.tasks["open_run"] == "failed"
+    assert outcome.clusters == []
+    assert f"AccessRefusedError: cannot {told}" in outcome.log
+    assert store.published() == before
+
+
+@pytest.mark.soak
+def test_cluster_that_may_only_read(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
+    """Airflow's keys are good and the cluster's are not, as with a wrong instance profile."""
+    store, _ = published
+    before = store.published()
+    outcome = bench.run(ROOT, tmp_path, store_url=store.url, endpoint_keys=keys_of("reader"))
+    assert outcome.state.tasks["wait_featurize"] == "failed", outcome.state
+    assert outcome.state.state == "failed"
+    assert "ACCESS_DENIED" in outcome.log
+    assert f"bucket '{BUCKET}'" in outcome.log
+    assert outcome.live_clusters == []
+    assert store.published() == before
+
+
+@pytest.mark.soak
+def test_rerun_of_the_same_run_gives_the_same_state(
+    bench: Bench, published: tuple[Store, Outcome], tmp_path: Path
+) -> None:
+    store, first = published
+    run = f"runs/{only_run(store)}/"
+    before, names = store.table("results").sort_values("path", ignore_index=True), set(store.names(run))
+    again = bench.run(ROOT, tmp_path, store_url=store.url, rerun_of=first.state.run_id)
+    assert again.state.state == "success", again.log[-4000:]
+    after = store.table("results").sort_values("path", ignore_index=True)
+    pd.testing.assert_frame_equal(before.drop(columns="features"), after.drop(columns="features"))
+    np.testing.assert_array_equal(np.stack(before["features"]), np.stack(after["features"]))
+    rows = {kind: len(store.table(f"{run}{kind}")) for kind in ("features", "rejects")}
+    assert rows == {"features": 32, "rejects": 2}
+    assert {name for name in store.names(run) if "/part-" not in name} == {
+        name for name in names if "/part-" not in name
+    }
+    assert store.unfinished_uploads() == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("job", ["featurize", "pca"])
+def test_store_that_is_killed_in_a_step_and_comes_back(
+    bench: Bench, published: tuple[Store, Outcome], tmp_path: Path, job: str
+) -> None:
+    """Whether the step outlives it or not: what people read is whole, and the next run ends well."""
+    store, _ = published
+    before = store.published()
+
+    def interrupt(state_dir: Path) -> None:
+        await_text(state_dir, f"progress {job}")
+        store.process._process.kill()
+        store.process.stop()
+        time.sleep(10)
+        store.come_back()
+
+    outcome = bench.run(
+        ROOT, tmp_path, store_url=store.url, meanwhile=interrupt, conf={"max_reject_ratio": 0.1, "images_per_task": 1}
+    )
+    if outcome.state.state == "failed":
+        assert store.published() == before
+        assert outcome.live_clusters == []
+    else:
+        assert len(store.table("results")) == 32
+    again = bench.run(ROOT, tmp_path / "again", store_url=store.url, conf={"max_reject_ratio": 0.1})
+    assert again.state.state == "success", again.log[-4000:]
+    assert len(store.table("results")) == 32
+
+
+def await_text(folder: Path, text: str) -> None:
+    """Wait until a step's output holds a text; the limit only turns a hang into a failure."""
+    for _ in range(2000):
+        for path in folder.rglob("stderr"):
+            with contextlib.suppress(OSError):
+                if text in path.read_text(encoding="utf-8", errors="replace"):
+                    return
+        time.sleep(0.05)
+    pytest.fail(f"no step wrote {text!r}")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_ten_thousand_small_objects(
+    bench: Bench, published: tuple[Store, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = published
+    put_pictures(tmp_path / "few")
+    photos = sorted((tmp_path / "few").rglob("*.jpg"))
+    for number in range(10_000):
+        photo = photos[number % len(photos)]
+        target = tmp_path / "many" / photo.parent.name / f"{number:05d} #é%.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(photo)
+    for name, value in bench.environment(ROOT, store_url=store.url).items():
+        monkeypatch.setenv(name, value)
+    assert load_images(tmp_path / "many", ImageBucket(f"{ROOT}/many"), "*.jpg").added == 10_000
+    assert load_images(tmp_path / "many", ImageBucket(f"{ROOT}/many"), "*.jpg").added == 0
+    outcome = bench.run(ROOT, tmp_path, store_url=store.url, conf={"data_prefix": "many/data"}, run_seconds=900)
+    assert outcome.state.state == "success", outcome.log[-4000:]
+    results = store.table("results")
+    assert len(results) == 10_000
+    assert results["path"].is_unique
