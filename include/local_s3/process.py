@@ -111,8 +111,12 @@ class StoreProcess:
         """Its log."""
         return self._data_dir / LOG_FILE
 
-    def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Stop it; what was stored stays. It is killed when it does not end in time, which it is built to survive."""
+    def stop(self, timeout_seconds: float = 2.0) -> None:
+        """Stop it; what was stored stays.
+
+        It is killed when it does not end in time: it would wait 15 s for clients that keep idle connections, and what
+        it has acknowledged is in its files by then.
+        """
         if self._process.poll() is None:
             self._process.terminate()
         try:

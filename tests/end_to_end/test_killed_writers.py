@@ -1,0 +1,138 @@
+"""A job that is killed while it writes to S3: what it leaves, who could take it for a result, and who clears it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from include.local_emr.environment import step_environment
+from include.local_emr.options import SHORT_JOB_JVM
+from include.local_emr.s3_connector import connector_folder, connector_jars, connector_settings
+from include.local_emr.spark_home import archive_options, prepared_home
+from include.local_run.environment import PROJECT, local_environment
+from include.local_run.image_bucket import ImageBucket
+from include.local_run.images import load_images
+from include.local_s3.process import StoreProcess
+from include.locations import Lake
+from include.settings import Settings
+from include.uploads import abort_uploads
+from spark_jobs import storage
+from spark_jobs.args import FeaturizeArgs, PcaArgs
+from tests.end_to_end.conftest import Bench, put_pictures
+
+LAKE = Lake("s3://fruits")
+RUN = LAKE.run("20261122T000000Z-00000000")
+SETTINGS = Settings(profile="local", aws_conn_id=None)
+IMAGES = 49
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not connector_jars(connector_folder()),
+        reason="Spark's S3 connector could not be fetched from Maven Central (make setup STORE=s3 says why)",
+    ),
+]
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """This process's environment, with a store in it."""
+    clean = local_environment(airflow_home=tmp_path, endpoint_url="http://127.0.0.1:1", lake=LAKE.root)
+    with StoreProcess(tmp_path / "store", environment=clean) as store:
+        for name in os.environ:
+            if name.startswith(("AWS_", "AIRFLOW", "FRUITS_")):
+                monkeypatch.delenv(name)
+        for name, value in (clean | {"AWS_ENDPOINT_URL_S3": store.url}).items():
+            monkeypatch.setenv(name, value)
+        yield dict(os.environ)
+
+
+def submit(job: str, arguments: FeaturizeArgs | PcaArgs, environ: dict[str, str], folder: Path) -> subprocess.Popen:
+    """Start a job as a step of the local endpoint starts it."""
+    home = prepared_home()
+    folder.mkdir()
+    settings = connector_settings(connector_jars(connector_folder()), environ)
+    options = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
+    options += ["--conf", "spark.ui.enabled=false", "--conf", "spark.driver.bindAddress=127.0.0.1"]
+    clean = step_environment(
+        environ,
+        python=sys.executable,
+        spark_home=home,
+        scratch=folder,
+        jvm_options=f"{SHORT_JOB_JVM} {archive_options(home)}",
+    )
+    command = [f"{home}/bin/spark-submit", "--master", "local[2]", *options]
+    command += [str(PROJECT / "spark_jobs" / "entrypoints" / f"{job}.py"), *arguments.to_argv()]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            env=clean | {"PYTHONPATH": str(PROJECT)},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill a job with all its processes, as losing a node does."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        try:
+            member.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+    psutil.wait_procs(family, timeout=30)
+
+
+def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path: Path) -> None:
+    put_pictures(tmp_path / "images", per_label=12)
+    load_images(tmp_path / "images", ImageBucket(LAKE.root), "*.jpg")
+    bench.lake(tmp_path / "lake", images=False)
+    (model,) = (folder for folder in (tmp_path / "lake" / "models").iterdir() if folder.is_dir())
+    for path in model.iterdir():
+        storage.write_bytes(f"{LAKE.model(model.name)}/{path.name}", path.read_bytes())
+    arguments = FeaturizeArgs(images=LAKE.data("data"), run=RUN.root, model=LAKE.model(model.name), images_per_task=2)
+    s3 = boto3.client("s3")
+
+    def unfinished() -> list[str]:
+        return [item["Key"] for item in s3.list_multipart_uploads(Bucket="fruits").get("Uploads", [])]
+
+    process = submit("featurize", arguments, environ, tmp_path / "first")
+    while not unfinished():
+        assert process.poll() is None, (tmp_path / "first" / "log").read_text()[-3000:]
+        time.sleep(0.01)
+    kill(process)
+
+    left = unfinished()
+    assert left, "it was killed between a task's writing and the job's commit"
+    assert all(key.startswith("runs/") for key in left)
+    visible = [item["Key"] for item in s3.list_objects_v2(Bucket="fruits", Prefix="runs/").get("Contents", [])]
+    assert not any(name.endswith(".parquet") and "/__magic" not in name for name in visible if "listing" not in name)
+    assert not storage.exists(RUN.featurize_summary)
+
+    pca = submit("pca", PcaArgs(run=RUN.root, variance_target=0.8), environ, tmp_path / "pca")
+    assert pca.wait() == 1
+    assert "featurize has not completed for this run" in (tmp_path / "pca" / "log").read_text().splitlines()[-1]
+
+    again = submit("featurize", replace(arguments, images_per_task=16), environ, tmp_path / "again")
+    assert again.wait() == 0, (tmp_path / "again" / "log").read_text()[-3000:]
+    filesystem, folder = storage.locate(RUN.features)
+    assert len(set(pq.read_table(folder, filesystem=filesystem)["path"].to_pylist())) == IMAGES
+    assert json.loads(storage.read_bytes(RUN.featurize_summary))["features"] == IMAGES
+    still = unfinished()
+    assert abort_uploads(LAKE, RUN.root, SETTINGS) == len(still)
+    assert unfinished() == []
