@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Each sets up what it needs in .venv by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run test soak bench model publish docs lint format lock clean
+.PHONY: help setup run up down store test soak bench model publish docs lint format lock clean
 
 PYTHON := .venv/bin/python
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
@@ -16,6 +16,16 @@ run: setup ## the main job, end to end: photos to features and components [IMAGE
 	@$(IN_VENV) -m include.local_run $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
 		$(if $(STORE),--store "$(STORE)") \
 		$(foreach param,$(PARAMS),--param '$(param)')
+
+up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder] [LAKE=folder] [STORE=s3] [PORT=8080]
+	@$(IN_VENV) -m include.local_run.service up $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
+		$(if $(STORE),--store "$(STORE)") $(if $(PORT),--port "$(PORT)")
+
+down: setup ## end what `make up` has started; lake, database and logs stay
+	@$(IN_VENV) -m include.local_run.service down
+
+store: setup ## the local S3 store by itself, to read what `make run STORE=s3` has left, until Ctrl-C
+	@$(IN_VENV) -m include.local_s3
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']
 	@$(IN_VENV) -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
@@ -43,7 +53,7 @@ lint: setup ## ruff, import rules, types, generated documents, shell scripts
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy
 	@$(IN_VENV) scripts/write_dag_docs.py --check
-	@bash -n scripts/*.sh include/*.sh .ci/run
+	@bash -n scripts/*.sh include/*.sh docker/*.sh tests/compose/*.sh .ci/run
 
 format: setup ## format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
@@ -54,6 +64,9 @@ lock: setup ## compile the requirements again from the *.in files
 	@for name in airflow cluster; do .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 		--custom-compile-command "make lock" --constraint requirements.txt \
 		requirements-$$name.in --output-file requirements-$$name.txt; done
+	@for name in airflow emr init store uv; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
+		--python-version 3.11 --custom-compile-command "make lock" --constraint requirements.txt \
+		docker/$$name.in --output-file docker/$$name.txt; done
 
 clean: ## delete what local runs have made (.local), not the environment
 	@rm -rf .local

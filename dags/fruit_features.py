@@ -15,6 +15,7 @@ principal components as explain 80 % of their variance, on an EMR cluster that e
 | `terminate_cluster` | always ends the cluster, also after a failure |
 | `verify_results` | rows, dimensions, NaN, k and variance against the job's own listing |
 | `publish_results` | brings `results/`, `results_csv/` and `current.json` up to date; writes report and manifest |
+| `close_run` | fails unless every other task has succeeded: the run is green only when its results are published |
 
 **Settings.** `FRUITS_LAKE` (or the Variable `fruits_lake`), the lake's root such as `s3://bucket`, is the only one
 without a default. All of them are listed in `docs/dags.md`; those of one run are in the trigger form.
@@ -29,24 +30,27 @@ read changes in `publish_results` alone, after verification: a failed run leaves
 cluster is gone by then. Correct the cause, then trigger a new run, or clear `open_run` and downstream. When
 `terminate_cluster` itself fails, end the cluster `fruit-features <slug>` by hand; its idle time-out ends it otherwise.
 
+**Marked failed by hand** (or marked success before it has published), a run ends red in `close_run`: what was running
+is failed, what was pending skipped, the cluster ended, nothing published. A cluster whose `create_cluster` was cut off
+is looked for during a minute.
+
 **Other DAGs** follow the published results by scheduling on `Asset("fruit_features_results")`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, task
 
 from include import tasks
+from include.links import ReportLink
 from include.notifiers import failure_notifier
 from include.operators import AddSteps, CreateCluster, StepSensor, TerminateCluster
 from include.params import MAX_STEP_MINUTES, run_params
 from include.settings import read_settings
 
 settings = read_settings()
-zone = ZoneInfo(settings.timezone)
 notifier = failure_notifier(settings)
 RESULTS = Asset("fruit_features_results")
 CLUSTER_START = timedelta(hours=1)
@@ -56,7 +60,7 @@ with DAG(
     doc_md=__doc__,
     description="Fruit photos to MobileNetV2 features and principal components, on a transient EMR cluster",
     schedule=settings.schedule,
-    start_date=datetime.combine(settings.start_date, datetime.min.time(), tzinfo=zone),
+    start_date=settings.schedule_start,
     catchup=False,
     max_active_runs=1,
     params=run_params(),
@@ -104,6 +108,7 @@ with DAG(
         task_id="terminate_cluster",
         cluster_name="{{ ti.xcom_pull('open_run')['cluster_name'] }}",
         job_flow_id="{{ ti.xcom_pull('create_cluster') or '' }}",
+        create_task_id="create_cluster",
         **aws,
     )
     verify_results = task(tasks.verify_results)(open_run)
@@ -111,7 +116,13 @@ with DAG(
         open_run, verify_results, plan_cluster["code"], create_cluster.output
     )
 
+    publish_results.operator.operator_extra_links = (ReportLink(),)
+    close_run = task(tasks.close_run)()
+
     open_run >> plan_cluster >> publish_code >> create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
     # The teardown's setup is open_run, not create_cluster: a create that fails after RunJobFlow has made a cluster.
     wait_pca >> terminate_cluster.as_teardown(setups=open_run, on_failure_fail_dagrun=True)
     wait_pca >> verify_results >> publish_results
+    # The only leaf, so that it alone says how the run ended. A teardown, since marking a run skips all but these;
+    # without setups, since clearing verify_results must not clear open_run.
+    [terminate_cluster, publish_results] >> close_run.as_teardown(on_failure_fail_dagrun=True)

@@ -13,6 +13,9 @@ from include.objects import at, delete, put_bytes
 PROBE = ".access"
 """Name of the file at the lake's root that is put there and deleted again."""
 
+REFUSALS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, ClientError)
+"""What s3fs and folders answer when the same will be answered again."""
+
 
 class AccessError(RuntimeError):
     """The lake does not answer; a retry may help."""
@@ -56,7 +59,7 @@ def _try(lake: Lake, what: str, action: Callable[[], object]) -> None:
     try:
         action()
     except (OSError, ClientError, BotoCoreError) as error:
-        refused = isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError | ClientError)
+        refused = isinstance(error, REFUSALS)
         kind = AccessRefusedError if refused else AccessError
         raise kind(
             f"cannot {what} {_place(lake)}: {type(error).__name__}: {str(error).rstrip('.')}. {_advice(lake)}"

@@ -56,11 +56,11 @@ def step_log_uri(log_uri: str, cluster_id: str, step_id: str, stream: str) -> st
     return f"{log_uri.rstrip('/')}/{cluster_id}/steps/{step_id}/{stream}.gz"
 
 
-def read_log_tail(uri: str, aws_conn_id: str | None) -> str | None:
+def read_log_tail(uri: str, aws_conn_id: str | None, lines: int = TAIL_LINES) -> str | None:
     """Return the last lines of a gzipped log; None when EMR has not written it yet."""
     path = at(uri, aws_conn_id)
     try:
         text = gzip.decompress(path.read_bytes()).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return None
-    return "\n".join(text.splitlines()[-TAIL_LINES:])
+    return "\n".join(text.splitlines()[-lines:])

@@ -8,6 +8,8 @@ a task never fails for one.
 
 from __future__ import annotations
 
+import logging
+import time
 import zlib
 from typing import Any, cast
 
@@ -20,17 +22,27 @@ from airflow.providers.amazon.aws.operators.emr import (
     EmrTerminateJobFlowOperator,
 )
 from airflow.providers.amazon.aws.sensors.emr import EmrStepSensor
-from airflow.sdk import Context
+from airflow.sdk import BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from include import autopsy
 from include.endpoints import check_endpoint
+from include.links import StepLogsLink
 from include.settings import read_airflow_settings
 
 SINGLE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
 LIVE_CLUSTER_STATES = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 ATTACHABLE_STEP_STATES = ["PENDING", "RUNNING", "COMPLETED"]
+
+SETTLED = "settled"
+"""XCom key of a create that has failed for good: no request of it is under way."""
+
+LATE_CLUSTER_SECONDS = 60.0
+"""How long to look for the cluster of a create that was cut off: a worker needs up to ten seconds to end a task that
+was marked failed, and botocore itself would wait sixty for the answer."""
+
+LATE_CLUSTER_LOOK_SECONDS = 3.0
 
 
 def check_hook(hook: EmrHook) -> None:
@@ -86,6 +98,16 @@ class CreateCluster(EmrCreateJobFlowOperator):
         EndpointRefusedError
             When the client resolves to an address that the profile does not allow.
         """
+        try:
+            cluster_id = self._attach_or_create()
+        except Exception as error:
+            if not isinstance(error, HTTPClientError):  # without an answer, a cluster may yet come of it
+                context["ti"].xcom_push(key=SETTLED, value=True)
+            raise
+        persist_links(self, context, cluster_id)
+        return cluster_id
+
+    def _attach_or_create(self) -> str:
         check_hook(self.hook)
         request = cast("dict[str, Any]", self.job_flow_overrides)
         live = find_live_clusters(self.hook, request["Name"])
@@ -96,7 +118,6 @@ class CreateCluster(EmrCreateJobFlowOperator):
             cluster_id = str(self.hook.create_job_flow(request)["JobFlowId"])
             self.log.info("Created the cluster %s (%s)", cluster_id, request["Name"])
         self._job_flow_id = cluster_id  # the provider's on_kill ends it
-        persist_links(self, context, cluster_id)
         return cluster_id
 
 
@@ -153,6 +174,8 @@ class StepSensor(EmrStepSensor):
     Errors of the API itself are ordinary failures, which Airflow's retries repeat.
     """
 
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (*EmrStepSensor.operator_extra_links, StepLogsLink())  # type: ignore[assignment]
+
     def __init__(self, **kwargs: Any) -> None:
         # A deployment's default_deferrable would replace poke, and give up after 60 looks.
         super().__init__(deferrable=False, **kwargs)
@@ -173,9 +196,12 @@ class StepSensor(EmrStepSensor):
     def poke(self, context: Context) -> bool:
         """Look at the step once."""
         try:
-            return bool(super().poke(context))
+            completed = bool(super().poke(context))
         except AirflowException as error:
             raise AirflowFailException(self._explain()) from error
+        if completed:
+            self._log_tails(self._describe_cluster(), logging.INFO, autopsy.STREAMS[-1:])
+        return completed
 
     def get_emr_response(self, context: Context) -> dict[str, Any]:
         """Return EMR's description of the step."""
@@ -185,18 +211,24 @@ class StepSensor(EmrStepSensor):
 
     def _explain(self) -> str:
         step = self.hook.conn.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
+        cluster = self._describe_cluster()
+        self._log_tails(cluster, logging.ERROR, autopsy.STREAMS)
+        return autopsy.describe_failure(step, cluster)
+
+    def _describe_cluster(self) -> dict[str, Any] | None:
         try:
-            cluster = self.hook.conn.describe_cluster(ClusterId=self.job_flow_id)["Cluster"]
+            cluster: dict[str, Any] = self.hook.conn.describe_cluster(ClusterId=self.job_flow_id)["Cluster"]
         except (BotoCoreError, ClientError) as error:
             self.log.warning("The cluster cannot be described: %s", error)
-            cluster = None
-        explanation = autopsy.describe_failure(step, cluster)
-        if cluster and cluster.get("LogUri"):
-            for stream in autopsy.STREAMS:
-                self._log_tail(autopsy.step_log_uri(cluster["LogUri"], self.job_flow_id, self.step_id, stream))
-        return explanation
+            return None
+        return cluster
 
-    def _log_tail(self, uri: str) -> None:
+    def _log_tails(self, cluster: dict[str, Any] | None, level: int, streams: tuple[str, ...]) -> None:
+        if cluster and cluster.get("LogUri"):
+            for stream in streams:
+                self._log_tail(autopsy.step_log_uri(cluster["LogUri"], self.job_flow_id, self.step_id, stream), level)
+
+    def _log_tail(self, uri: str, level: int) -> None:
         try:
             tail = autopsy.read_log_tail(uri, self.aws_conn_id)
         except (OSError, EOFError, ValueError, zlib.error, BotoCoreError) as error:
@@ -205,7 +237,7 @@ class StepSensor(EmrStepSensor):
         if tail is None:
             self.log.info("The step's log is not at %s yet; EMR writes it some minutes after the step", uri)
         elif tail:
-            self.log.error("The end of %s:\n%s", uri, tail)
+            self.log.log(level, "The end of %s:\n%s", uri, tail)
 
 
 class TerminateCluster(EmrTerminateJobFlowOperator):
@@ -213,13 +245,19 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
 
     By name too, since a create that failed after RunJobFlow has returned no id. TerminateJobFlows is the first call
     that can matter: the provider's operator describes the cluster before, and ends nothing when that fails.
+
+    A create that was cut off (the run was marked failed, or its worker was lost) may have a request under way, and this
+    task starts at once: then it looks for the cluster for some time.
     """
 
     template_fields = (*EmrTerminateJobFlowOperator.template_fields, "cluster_name")
 
-    def __init__(self, *, cluster_name: str, job_flow_id: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, cluster_name: str, job_flow_id: str, create_task_id: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(job_flow_id=job_flow_id, **kwargs)
         self.cluster_name = cluster_name
+        self.create_task_id = create_task_id
 
     def execute(self, context: Context) -> None:
         """End the run's clusters, and see that none is left.
@@ -233,6 +271,8 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
         """
         check_hook(self.hook)
         live = self._find_clusters()
+        if not live and self._may_still_come(context):
+            live = self._await_cluster()
         if not live:
             self.log.info("No live cluster named %s: nothing to end", self.cluster_name)
             return
@@ -254,3 +294,25 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
                 raise
             self.log.warning("ListClusters failed (%s); ending %s by its id", error, self.job_flow_id)
             return [self.job_flow_id]
+
+    def _may_still_come(self, context: Context) -> bool:
+        if self.job_flow_id or self.create_task_id is None:
+            return False
+        ti = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.create_task_id], run_ids=[ti.run_id])
+        failed = states.get(ti.run_id, {}).get(self.create_task_id) == "failed"
+        return failed and not ti.xcom_pull(task_ids=self.create_task_id, key=SETTLED)
+
+    def _await_cluster(self) -> list[str]:
+        self.log.info(
+            "%s was cut off: looking for %s for %g s, should its request come through",
+            self.create_task_id,
+            self.cluster_name,
+            LATE_CLUSTER_SECONDS,
+        )
+        deadline = time.monotonic() + LATE_CLUSTER_SECONDS
+        live: list[str] = []
+        while not live and time.monotonic() < deadline:
+            time.sleep(LATE_CLUSTER_LOOK_SECONDS)
+            live = self._find_clusters()
+        return live

@@ -1,4 +1,4 @@
-"""The reports page: every run's report, behind Airflow's own login."""
+"""The pages of reports and of the steps' logs, behind Airflow's own login."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Path
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
+from include.autopsy import STREAMS, read_log_tail, step_log_uri
 from include.locations import Lake
 from include.objects import at
 from include.report import render_index
@@ -17,6 +18,8 @@ from include.settings import SettingsError, read_airflow_settings
 
 SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
 MAX_RUNS = 200
+CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
+LOG_LINES = 5_000
 
 # Airflow mounts a plugin's application without authentication: each route asks for it, for all of them at once.
 app = FastAPI(
@@ -56,3 +59,19 @@ def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
             status_code=404, detail=f"the run {slug} has no report: it did not publish, or is not known"
         )
     return str(report.read_text(encoding="utf-8"))
+
+
+@app.get("/logs/{cluster}/{step}", response_class=PlainTextResponse)
+def show_step_logs(
+    cluster: Annotated[str, Path(pattern=CLUSTER)], step: Annotated[str, Path(pattern=STEP)]
+) -> PlainTextResponse:
+    """Return the end of a step's logs, as the cluster has put them into the lake."""
+    lake, conn = _lake()
+    parts = []
+    for stream in reversed(STREAMS):
+        uri = step_log_uri(lake.logs, cluster, step, stream)
+        tail = read_log_tail(uri, conn, LOG_LINES)
+        parts.append(
+            f"==== {uri}\n" + ("(not there: EMR writes it some minutes after the step)" if tail is None else tail)
+        )
+    return PlainTextResponse("\n\n".join(parts) + "\n", headers={"X-Content-Type-Options": "nosniff"})

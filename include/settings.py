@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -92,10 +92,18 @@ def _zone(value: str) -> str:
 
 
 def _date(value: str) -> date:
+    """Read a day, or a moment (a datetime is a date, too)."""
     try:
         return date.fromisoformat(value)
     except ValueError:
-        raise ValueError("a date as YYYY-MM-DD") from None
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("a date as YYYY-MM-DD, or a moment with its time zone as YYYY-MM-DDTHH:MM:SSZ")
+    return moment
 
 
 def _notifier(value: str) -> Notifier | None:
@@ -134,7 +142,7 @@ class Settings:
         "cron expression or preset; `none` for runs by hand only", _optional, "@daily", shapes_dag=True
     )
     timezone: str = _setting("time zone of the schedule", _zone, "Europe/Paris", shapes_dag=True)
-    start_date: date = _setting("first day of the schedule", _date, date(2026, 1, 1), shapes_dag=True)
+    start_date: date = _setting("first day, or moment, of the schedule", _date, date(2026, 1, 1), shapes_dag=True)
     owner: str = _setting("owner shown in the Airflow UI", _text, "data-engineering", shapes_dag=True)
     failure_notifier: Notifier | None = _setting(
         'notifier called when a run fails: `{"path": "…NotifierClass", "arguments": {…}}`',
@@ -164,6 +172,14 @@ class Settings:
     local_hosts: tuple[str, ...] = _setting(
         "with profile local: host names, beside loopback, that endpoints may have", _names, ()
     )
+
+    @property
+    def schedule_start(self) -> datetime:
+        """The moment from which the schedule counts, in its time zone."""
+        zone = ZoneInfo(self.timezone)
+        if isinstance(self.start_date, datetime):
+            return self.start_date.astimezone(zone)
+        return datetime.combine(self.start_date, datetime.min.time(), tzinfo=zone)
 
     @property
     def lake_root(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.access import AccessRefusedError, check_access
 from include.artifacts import put_bundle
 from include.bundle import build_bundle
 from include.cluster import cluster_name, run_job_flow_request
@@ -24,6 +25,7 @@ from include.publication import publish_run
 from include.report import build_report, render_report
 from include.settings import RunParams, SettingsError, read_airflow_settings
 from include.steps import spark_step
+from include.uploads import STALE, abort_uploads
 from include.verification import VerificationError, verify_run
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 
@@ -37,7 +39,7 @@ class NoImagesError(RuntimeError):
     """The folder of images is missing, or holds no file that the pattern takes."""
 
 
-HOPELESS = (SettingsError, EndpointRefusedError, ModelError, NoImagesError, VerificationError)
+HOPELESS = (SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, NoImagesError, VerificationError)
 """Errors that a retry cannot mend."""
 
 
@@ -67,13 +69,17 @@ def open_run() -> dict[str, Any]:
     ------
     AirflowFailException
         When settings or parameters are missing or wrong, a client resolves to an address that the profile does not
-        allow, no model is published, or there is no image.
+        allow, the lake is missing or refuses access, no model is published, or there is no image.
+    AccessError
+        When the lake does not answer.
     """
     context = get_current_context()
     settings = read_airflow_settings()
     params = RunParams.from_params(dict(context["params"]))
     endpoints = check_clients(settings)
     lake = Lake(settings.lake_root)
+    check_access(lake, settings.aws_conn_id)
+    abort_uploads(lake, lake.runs, settings, older_than=STALE)
     dag_run = context["dag_run"]
     slug = run_slug(dag_run.run_id, dag_run.run_after)
     images = lake.data(params.data_prefix)
@@ -162,7 +168,9 @@ def verify_results(run: dict[str, Any]) -> dict[str, Any]:
         With every check that failed.
     """
     settings = read_airflow_settings()
-    locations = Lake(run["lake"]).run(run["slug"])
+    lake = Lake(run["lake"])
+    locations = lake.run(run["slug"])
+    abort_uploads(lake, locations.root, settings)  # nothing of the run writes any more
     checked = verify_run(locations, RunParams.from_params(run["params"]), settings.aws_conn_id)
     log.info("Verified %s: %s", locations.root, checked)
     return checked
@@ -193,3 +201,27 @@ def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, clu
         log.warning(warning)
     log.info("Published %s: %s images, k = %s", run["slug"], checked["images"], checked["k"])
     return published
+
+
+def close_run() -> None:
+    """Fail unless every other task of the run has succeeded: what makes a run green or red.
+
+    A run that a person marks failed has its pending tasks skipped, which Airflow counts as success, and its teardowns
+    run: without this task, the last of them, the run would end green with nothing published.
+
+    Raises
+    ------
+    AirflowFailException
+        With the tasks that have not succeeded.
+    """
+    ti = get_current_context()["ti"]
+    states: dict[str, str] = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+    others = {name: state for name, state in states.items() if name != ti.task_id}
+    failed = sorted(name for name, state in others.items() if state == "failed")
+    rest = sorted(f"{name} ({state})" for name, state in others.items() if state not in {"failed", "success"})
+    if failed or rest or not others:
+        raise AirflowFailException(
+            f"failed: {', '.join(failed) or 'none'}; not run: {', '.join(rest) or 'none'}. "
+            "The log of what has failed says why; skipped tasks are those of a run that was marked by hand"
+        )
+    log.info("All %d tasks have succeeded", len(others))

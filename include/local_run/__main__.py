@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import logging
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,27 +17,19 @@ from typing import Any
 from rich.console import Console
 
 from include.local_emr.process import EndpointProcess
-from include.local_emr.s3_connector import connector_folder, connector_jars
 from include.local_run import watch
+from include.local_run.airflow_home import RunError, alone, migrate_database
 from include.local_run.children import running
 from include.local_run.display import Display
-from include.local_run.environment import PROJECT, local_environment
+from include.local_run.environment import LOCAL, local_environment
 from include.local_run.failure import failure_text
 from include.local_run.lake import LakeError, fill_lake, read_summary
-from include.local_s3.process import StoreError, StoreProcess
+from include.local_run.store import NOWHERE, local_store, locate_lake
+from include.local_s3.process import StoreError
 from include.settings import RunParams
 
 DAG_ID = "fruit_features"
-LOCAL = PROJECT / ".local"
-DEFAULT_BUCKET = "s3://fruits"
-NOWHERE = "http://127.0.0.1:1"
-"""An address where nothing listens."""
-
 LOOK_SECONDS = 0.5
-
-
-class RunError(RuntimeError):
-    """The run cannot start; the message says what to do."""
 
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -99,94 +89,6 @@ def read_params(texts: Sequence[str]) -> dict[str, Any]:
             with contextlib.suppress(ValueError):
                 params[name] = json.loads(value)
     return params
-
-
-def locate_lake(text: str | None, store: str) -> str:
-    """Return the lake's root for ``LAKE`` and ``STORE``.
-
-    Raises
-    ------
-    RunError
-        When the lake is not one of that store.
-    """
-    if store == "s3":
-        root = text or DEFAULT_BUCKET
-        if not root.startswith("s3://") or not root.removeprefix("s3://").strip("/"):
-            raise RunError(f"LAKE={text}: expected s3://bucket[/folder] with STORE=s3")
-        return root.rstrip("/")
-    if text is not None and "://" in text and not text.startswith("file:///"):
-        raise RunError(f"LAKE={text}: expected a folder; for a bucket on the local S3 store, add STORE=s3")
-    folder = Path(text.removeprefix("file://")) if text else LOCAL / "lake"
-    return f"file://{folder.expanduser().absolute()}"
-
-
-@contextlib.contextmanager
-def local_store(store: str, folder: Path, environ: dict[str, str]) -> Iterator[str | None]:
-    """Run the local S3 store, where one is asked for; yield its address.
-
-    Raises
-    ------
-    RunError
-        When it cannot start, or Spark's connector to it is not there.
-    """
-    if store != "s3":
-        yield None
-        return
-    if not connector_jars(connector_folder()):
-        raise RunError(
-            "STORE=s3: Spark's S3 connector is not in this environment; `make setup STORE=s3` fetches it, or says why "
-            "it cannot be had"
-        )
-    with StoreProcess(folder, environment=environ) as process:
-        yield process.url
-
-
-@contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold the lock of the local Airflow.
-
-    Raises
-    ------
-    RunError
-        When another run holds it.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"another `make run` is working in {lock.parent}; wait for it, or stop it with Ctrl-C"
-            ) from None
-        yield
-
-
-def migrate_database(environ: dict[str, str], log: Path, display: Display) -> Path:
-    """Make Airflow's database, or bring it to this version; return its file.
-
-    Raises
-    ------
-    RunError
-        When Airflow fails; the message names its log.
-    """
-    home = Path(environ["AIRFLOW_HOME"])
-    mark, database = home / "migrated", home / "airflow.db"
-    version = subprocess.run(
-        [sys.executable, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    if database.exists() and mark.exists() and mark.read_text() == version:
-        return database
-    display.line("making Airflow's database (the first time only)")
-    home.mkdir(parents=True, exist_ok=True)
-    with running([sys.executable, "-m", "airflow", "db", "migrate"], environ=environ, log=log, cwd=home) as process:
-        code = process.wait()
-    if code != 0:
-        raise RunError(f"`airflow db migrate` failed; see {log}")
-    mark.write_text(version)
-    return database
 
 
 def run_dag(

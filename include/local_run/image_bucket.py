@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,13 @@ class ImageBucket:
         """Identity of every object under ``data/``: one listing instead of a request for each."""
         start = f"{self._root}data/"
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start)
-        return {
-            item["Key"].removeprefix(start): [item["Size"], item["ETag"].strip('"')]
-            for page in pages
-            for item in page.get("Contents", [])
-            if not item["Key"].endswith("/")
-        }
+        with self._telling():
+            return {
+                item["Key"].removeprefix(start): [item["Size"], item["ETag"].strip('"')]
+                for page in pages
+                for item in page.get("Contents", [])
+                if not item["Key"].endswith("/")
+            }
 
     def identify(self, source: Path) -> Identity:
         """Return size and MD5: what S3 tells of an object that was put in one request, in every listing."""
@@ -120,21 +122,28 @@ class ImageBucket:
 
     def read_ledger(self) -> str | None:
         """Return the ledger's text, None when there is none."""
-        try:
-            body = self._s3.get_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}")["Body"]
-        except self._s3.exceptions.NoSuchKey:
-            return None
-        return bytes(body.read()).decode("utf-8", "replace")
+        with self._telling():
+            try:
+                body = self._s3.get_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}")["Body"]
+            except self._s3.exceptions.NoSuchKey:
+                return None
+            return bytes(body.read()).decode("utf-8", "replace")
 
     def write_ledger(self, text: str) -> None:
         """Put the ledger there in one step."""
-        self._s3.put_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}", Body=text.encode())
+        with self._telling():
+            self._s3.put_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}", Body=text.encode())
 
     def _each(self, work: Any, items: Sequence[Any]) -> None:
+        with self._telling(), ThreadPoolExecutor(UPLOADS) as pool:
+            for _ in pool.map(work, items):
+                pass
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell what the store refuses as an ImagesError that names the bucket."""
         try:
-            with ThreadPoolExecutor(UPLOADS) as pool:
-                for _ in pool.map(work, items):
-                    pass
+            yield
         except (BotoCoreError, ClientError) as error:
             raise ImagesError(f"{self.shown}: {error}") from error
 

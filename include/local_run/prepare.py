@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from include.local_run.environment import PROJECT
+from include.local_run.environment import LOCAL, PROJECT
 from include.local_run.image_bucket import ImageBucket
 from include.local_run.image_folder import ImageFolder
 from include.local_run.images import Destination, ImagesError, holds_other_files, load_images
@@ -23,7 +23,6 @@ from include.local_run.sample import make_sample
 from include.settings import RunParams
 from include.weights import WeightsError
 
-LOCAL = PROJECT / ".local"
 SHARED = PROJECT.parent / "shared"
 
 

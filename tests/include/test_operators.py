@@ -11,7 +11,7 @@ from typing import Any
 import botocore.session
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import ANY, Stubber
 
 from include import operators
@@ -34,10 +34,21 @@ THROTTLED = {"service_error_code": "ThrottlingException", "http_status_code": 40
 
 
 class TaskInstance:
-    """Keeps what a task pushes."""
+    """Keeps what a task pushes, and knows in which state the create ended."""
+
+    dag_id, run_id = "dag", "run"
 
     def __init__(self) -> None:
         self.xcom: dict[str, Any] = {}
+        self.create_state = "failed"
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        assert task_ids == "create"
+        return self.xcom.get(key)
+
+    def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
+        assert (dag_id, task_ids, run_ids) == ("dag", ["create"], ["run"])
+        return {"run": {"create": self.create_state}}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
@@ -371,3 +382,89 @@ def test_names_and_ids_may_be_templates() -> None:
     assert {"job_flow_id", "step_id"} <= set(sensor().template_fields)
     assert {"job_flow_id", "steps"} <= set(add().template_fields)
     assert "job_flow_overrides" in create().template_fields
+
+
+def late(job_flow_id: str = "") -> TerminateCluster:
+    return TerminateCluster(
+        task_id="terminate", cluster_name=NAME, job_flow_id=job_flow_id, create_task_id="create", **AWS
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were slept; time passes in no other way."""
+    slept: list[float] = []
+    monkeypatch.setattr(operators.time, "sleep", slept.append)
+    monkeypatch.setattr(operators.time, "monotonic", lambda: sum(slept))
+    return slept
+
+
+def test_cluster_of_a_create_that_was_cut_off_is_waited_for(
+    script: Any, context: dict[str, Any], clock: list[float]
+) -> None:
+    operator = late()
+    emr = script(operator)
+    for _ in range(3):
+        emr.add_response("list_clusters", clusters(), LIVE)
+    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE)
+    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("list_clusters", clusters(), LIVE)
+    operator.execute(context)
+    assert clock == [operators.LATE_CLUSTER_LOOK_SECONDS] * 3
+
+
+def test_cluster_that_never_comes_is_given_up(script: Any, context: dict[str, Any], clock: list[float]) -> None:
+    operator = late()
+    emr = script(operator)
+    for _ in range(1 + int(operators.LATE_CLUSTER_SECONDS / operators.LATE_CLUSTER_LOOK_SECONDS)):
+        emr.add_response("list_clusters", clusters(), LIVE)
+    operator.execute(context)
+    assert sum(clock) == operators.LATE_CLUSTER_SECONDS
+
+
+@pytest.mark.parametrize("state", ["success", "skipped", "upstream_failed", None])
+def test_no_cluster_is_waited_for_when_create_did_not_run(
+    script: Any, context: dict[str, Any], clock: list[float], state: str | None
+) -> None:
+    context["ti"].create_state = state
+    operator = late()
+    script(operator).add_response("list_clusters", clusters(), LIVE)
+    operator.execute(context)
+    assert clock == []
+
+
+def test_no_cluster_is_waited_for_when_create_knew_its_end(
+    script: Any, context: dict[str, Any], clock: list[float]
+) -> None:
+    """Refused by EMR: the request was answered, and no other is under way."""
+    refused = create()
+    emr = script(refused)
+    emr.add_response("list_clusters", clusters(), LIVE)
+    emr.add_client_error("run_job_flow", "ValidationException", http_status_code=400)
+    with pytest.raises(ClientError, match="ValidationException"):
+        refused.execute(context)
+    operator = late()
+    script(operator).add_response("list_clusters", clusters(), LIVE)
+    operator.execute(context)
+    assert clock == []
+
+
+def test_cluster_is_waited_for_when_the_answer_was_lost(
+    script: Any, context: dict[str, Any], clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise ReadTimeoutError(endpoint_url="http://emr")
+
+    unanswered = create()
+    script(unanswered).add_response("list_clusters", clusters(), LIVE)
+    monkeypatch.setattr(unanswered.hook, "create_job_flow", lose)
+    with pytest.raises(ReadTimeoutError):
+        unanswered.execute(context)
+    test_cluster_of_a_create_that_was_cut_off_is_waited_for(script, context, clock)
+
+
+def test_link_of_a_sensor_leads_to_the_logs_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example/team/")
+    [link] = [link for link in sensor().operator_extra_links if link.name == "Step logs"]
+    assert link.get_link(sensor(), ti_key=None) == "/team/fruit-reports/logs/j-1/s-1"

@@ -215,3 +215,23 @@ def test_reading_the_settings_changes_nothing_in_the_environment() -> None:
     before = dict(os.environ)
     read_settings({"FRUITS_LAKE": "s3://bucket"})
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("2026-06-01", "2026-06-01T00:00:00+02:00"),
+        ("2026-11-22T09:30:00Z", "2026-11-22T10:30:00+01:00"),
+        ("2026-11-22T09:30:00+05:00", "2026-11-22T05:30:00+01:00"),
+    ],
+)
+def test_schedule_starts_on_a_day_or_at_a_moment(text: str, start: str) -> None:
+    schedule_start = read_settings({"FRUITS_START_DATE": text}).schedule_start
+    assert schedule_start.isoformat() == start
+    assert str(schedule_start.tzinfo) == "Europe/Paris"
+
+
+@pytest.mark.parametrize("text", ["2026-11-22T09:30:00", "2026-11-22T25:00:00Z", "tomorrow"])
+def test_moment_needs_its_time_zone(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"FRUITS_START_DATE=.*expected a date as YYYY-MM-DD, or a moment with"):
+        read_settings({"FRUITS_START_DATE": text})

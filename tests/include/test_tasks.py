@@ -235,3 +235,42 @@ def test_every_parameter_of_the_form_reaches_a_request(lake: Path, open_run: Ope
     for name, value in changed.items():
         plan = tasks.plan_cluster(plain | {"params": plain["params"] | {name: value}})
         assert plan != tasks.plan_cluster(plain), f"{name} changes nothing: the form asks for it in vain"
+
+
+def close_after(monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None]) -> None:
+    """Run close_run as the last task of a run whose tasks ended so."""
+
+    class TaskInstance:
+        dag_id, run_id, task_id = "dag", "run", "close_run"
+
+        def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
+            assert (dag_id, run_ids) == ("dag", ["run"])
+            return {"run": states | {"close_run": "running"}} if states else {}
+
+    monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": TaskInstance()})
+    tasks.close_run()
+
+
+def test_run_is_green_when_every_task_has_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    close_after(monkeypatch, {"open_run": "success", "publish_results": "success"})
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (
+            {"open_run": "success", "wait_pca": "failed", "publish_results": "upstream_failed"},
+            "failed: wait_pca; not run: publish_results (upstream_failed)",
+        ),
+        ({"wait_pca": "success", "publish_results": "skipped"}, "failed: none; not run: publish_results (skipped)"),
+        ({"terminate_cluster": "failed", "publish_results": "success"}, "failed: terminate_cluster; not run: none"),
+        ({"publish_results": None}, "not run: publish_results (None)"),
+        ({}, "failed: none; not run: none"),
+    ],
+)
+def test_run_is_red_otherwise_and_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None], told: str
+) -> None:
+    with pytest.raises(AirflowFailException) as caught:
+        close_after(monkeypatch, states)
+    assert told in str(caught.value)

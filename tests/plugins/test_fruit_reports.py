@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib.util
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("lake")
-@pytest.mark.parametrize("path", ["/", f"/{SLUG}", "/nonsense"])
+@pytest.mark.parametrize("path", ["/", f"/{SLUG}", "/logs/j-1/s-1", "/nonsense"])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer forged"}, {"Cookie": "_token=forged"}])
 def test_nothing_is_shown_without_a_login(strangers: Browser, path: str, headers: dict[str, str]) -> None:
     response = strangers.get(path, headers=headers)
@@ -96,7 +97,7 @@ def test_nothing_is_shown_without_a_login(strangers: Browser, path: str, headers
 
 def test_every_route_asks_for_the_login(page: FastAPI) -> None:
     routes = [route for route in page.routes if isinstance(route, APIRoute)]
-    assert len(routes) == 2
+    assert len(routes) == 3
     [access] = page.router.dependencies
     for route in routes:
         assert access.dependency in [item.call for item in route.dependant.dependencies], f"{route.path} is open to all"
@@ -218,3 +219,21 @@ def test_tasks_do_not_pay_for_the_page() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]"), done.stdout
+
+
+def test_logs_of_a_step_are_shown_as_text(user: Browser, lake: Path) -> None:
+    folder = lake / "logs" / "j-1" / "steps" / "s-1"
+    folder.mkdir(parents=True)
+    (folder / "stdout.gz").write_bytes(gzip.compress("progress é <b>\n".encode()))
+    response = user.get("/logs/j-1/s-1")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert f"==== file://{folder}/stdout.gz\nprogress é <b>" in response.text
+    assert f"==== file://{folder}/stderr.gz\n(not there" in response.text
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize("path", ["/logs/j-1/..", "/logs/j-1/s-1%2F..", "/logs/x/s-1", "/logs/j-é/s-1", "/logs/j-1"])
+def test_only_ids_of_clusters_and_steps_lead_to_logs(user: Browser, path: str) -> None:
+    assert user.get(path).status_code in {404, 422}

@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from include.local_run import __main__ as command
-from include.local_run.__main__ import RunError, alone, locate_lake, read_options, read_params
+from include.local_run.__main__ import read_options, read_params
+from include.local_run.airflow_home import RunError, alone
 from include.local_run.children import running
 from include.local_run.failure import failure_text
+from include.local_run.store import locate_lake
 from include.local_run.summary import success_text
 from include.local_run.watch import RunState
 from include.locations import Lake
@@ -90,7 +92,7 @@ def test_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
 def test_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
     code = f"""
 import pathlib, time
-from include.local_run.__main__ import alone
+from include.local_run.airflow_home import alone
 with alone(pathlib.Path({str(tmp_path / "lock")!r})):
     print("held", flush=True)
     time.sleep(600)

@@ -1,0 +1,478 @@
+"""`make up`: Airflow with its scheduler on this machine, steered through its REST API as a person does in the UI.
+
+One service for all tests here, started and ended by the fixture; what its end leaves is checked there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import boto3
+import httpx
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from sklearn.decomposition import PCA
+
+from include.local_emr.s3_connector import connector_folder, connector_jars
+from include.settings import RunParams
+from tests.end_to_end.conftest import DAG_ID, LIVE, put_pictures, snapshot
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 300.0
+ENDED = {"success", "failed"}
+TASKS = 12
+PICTURES, BROKEN = 24, 3
+CONF = {"variance_target": 0.93, "image_pattern": "*_100.jpg", "max_reject_ratio": 0.2, "images_per_task": 8}
+"""The pattern leaves one picture out, and with the default ratio the broken ones would fail the run."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(name: str, folder: Path, *arguments: str, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
+    """Run what `make up` and `make down` run."""
+    program = [sys.executable, "-m", "include.local_run.service", name, "--state", str(folder / "state"), *arguments]
+    return subprocess.run(
+        program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False
+    )
+
+
+def up(folder: Path, port: int, *arguments: str) -> subprocess.CompletedProcess:
+    places = ["--images", str(folder / "photos"), "--lake", str(folder / "lake"), "--port", str(port)]
+    return command("up", folder, *places, *arguments)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def processes_of(folder: Path) -> list[list[str]]:
+    """Return the command lines of the processes that work in a folder; Airflow's rename themselves."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if process.pid == os.getpid():
+            continue
+        with contextlib.suppress(psutil.Error):
+            places = [*(process.info["cmdline"] or []), process.environ().get("AIRFLOW_HOME", "")]
+            if process.status() != psutil.STATUS_ZOMBIE and any(str(folder) in place for place in places):
+                found.append(process.info["cmdline"])
+    return found
+
+
+def wait_until(is_so, what: str, seconds: float = PATIENCE_SECONDS):
+    """Wait for something to be true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := is_so()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain until {what}"
+        time.sleep(0.3)
+    return value
+
+
+@dataclass
+class Service:
+    """A running service, as a person with its password sees it."""
+
+    folder: Path
+    port: int
+    output: str
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
+        [(user, password)] = json.loads((self.folder / "state/airflow/passwords.json").read_text()).items()
+        answer = self.client.post("/auth/token", json={"username": user, "password": password})
+        answer.raise_for_status()
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "lake"
+
+    @property
+    def endpoint(self) -> str:
+        return json.loads((self.folder / "state/emr/service/endpoint.json").read_text())["url"]
+
+    def call(self, method: str, path: str, body: Any = None) -> dict:
+        answer = self.client.request(method, f"/api/v2{path}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def trigger(self, conf: dict | None = None) -> str:
+        return self.call("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": conf or {}})["dag_run_id"]
+
+    def state(self, run_id: str) -> str:
+        return self.call("GET", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}")["state"]
+
+    def mark_failed(self, run_id: str) -> None:
+        self.call("PATCH", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}", {"state": "failed"})
+
+    def tasks(self, run_id: str) -> dict[str, dict]:
+        found = self.call("GET", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+        return {task["task_id"]: task for task in found}
+
+    def states(self, run_id: str) -> dict[str, str]:
+        return {name: task["state"] for name, task in self.tasks(run_id).items()}
+
+    def finish(self, run_id: str) -> str:
+        wait_until(lambda: self.state(run_id) in ENDED, f"{run_id} has ended")
+        return self.state(run_id)
+
+    def log(self, run_id: str, task: str) -> str:
+        number = self.tasks(run_id)[task]["try_number"]
+        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/{task}/logs/{number}"
+        return "\n".join(
+            " ".join([str(line["event"]), *(error["exc_value"] for error in line.get("error_detail") or [])])
+            for line in self.call("GET", path)["content"]
+        )
+
+    def links(self, run_id: str, task: str) -> dict[str, str | None]:
+        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/{task}/links"
+        return self.call("GET", path)["extra_links"]
+
+    def clusters(self) -> dict[str, str]:
+        emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=self.endpoint)
+        return {cluster["Name"]: cluster["Status"]["State"] for cluster in emr.list_clusters()["Clusters"]}
+
+    @contextlib.contextmanager
+    def faults(self, scenario: dict) -> Iterator[None]:
+        httpx.put(f"{self.endpoint}/local-emr/faults", json=scenario, trust_env=False).raise_for_status()
+        yield
+        httpx.delete(f"{self.endpoint}/local-emr/faults", trust_env=False).raise_for_status()
+
+    def fault_matched(self, kind: str) -> bool:
+        rules = httpx.get(f"{self.endpoint}/local-emr/faults", trust_env=False).json()[kind]
+        return all(rule["matched"] for rule in rules)
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the run's folder in the lake, which a run that failed early does not have."""
+        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/open_run/xcomEntries/slug"
+        return self.lake / "runs" / self.call("GET", path)["value"].strip('"')
+
+
+def furnish(folder: Path, models: Path) -> None:
+    """Put photos into a folder, some of them broken, and the models that were exported once for all tests."""
+    put_pictures(folder / "photos")
+    for number in range(BROKEN):
+        (folder / "photos" / "Banana" / f"broken{number}_100.jpg").write_text("not an image")
+    (folder / "state").mkdir()
+    (folder / "state" / "models").symlink_to(models)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, port: int, *arguments: str) -> Iterator[Service]:
+    """Run a service; whatever happens, nothing of it is left running."""
+    try:
+        started = up(folder, port, *arguments)
+        assert started.returncode == 0, started.stdout
+        service = Service(folder, port, started.stdout)
+        with contextlib.closing(service.client):
+            yield service
+    finally:
+        command("down", folder)
+
+
+@pytest.fixture(scope="module")
+def service(bench, tmp_path_factory) -> Iterator[Service]:
+    """A service on a folder of its own; in the end `make down` ends it, and nothing is left but the data."""
+    folder = tmp_path_factory.mktemp("service")
+    furnish(folder, bench.models)
+    port = free_port()
+    with serving(folder, port) as service:
+        yield service
+        ended = command("down", folder)
+        assert ended.returncode == 0, ended.stdout
+        assert processes_of(folder) == []
+        assert is_free(port)
+        assert "nothing is running" in command("down", folder).stdout
+        assert (folder / "state" / "airflow" / "airflow.db").stat().st_size > 0, "down keeps the database"
+        assert len(snapshot(folder / "lake")) in {0, 3}, "down keeps the lake"
+
+
+@pytest.fixture(scope="module")
+def finished(service: Service) -> str:
+    """A run with changed parameters that has succeeded."""
+    run_id = service.trigger(CONF)
+    assert service.finish(run_id) == "success", service.states(run_id)
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def first_tasks(service: Service, finished: str) -> dict[str, dict]:
+    """Its tasks as they were before anything was cleared."""
+    return service.tasks(finished)
+
+
+def test_up_tells_what_a_person_needs(service: Service) -> None:
+    passwords = service.folder / "state" / "airflow" / "passwords.json"
+    [(user, password)] = json.loads(passwords.read_text()).items()
+    assert f"http://127.0.0.1:{service.port}/dags/{DAG_ID}" in service.output
+    assert user in service.output
+    assert password in service.output
+    assert "make down" in service.output
+    assert passwords.stat().st_mode & 0o777 == 0o600
+
+
+def test_only_this_machine_reaches_it(service: Service) -> None:
+    record = json.loads((service.folder / "state" / "service.json").read_text())
+    family = [psutil.Process(record["pid"]), *psutil.Process(record["pid"]).children(recursive=True)]
+    listening = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_wrong_password_is_refused(service: Service) -> None:
+    answer = service.client.post("/auth/token", json={"username": "admin", "password": "admin"})
+    assert answer.status_code == 401
+    anonymous = httpx.get(f"http://127.0.0.1:{service.port}/api/v2/dags/{DAG_ID}", trust_env=False)
+    assert anonymous.status_code == 401
+
+
+def test_the_dag_waits_for_midnight_and_for_a_click(service: Service, finished: str) -> None:
+    """Nothing has run by itself at the start, and the daily run is still to come."""
+    dag = service.call("GET", f"/dags/{DAG_ID}")
+    assert dag["is_paused"] is False
+    midnight = pd.Timestamp.now(tz="Europe/Paris").normalize() + pd.DateOffset(days=1)
+    assert pd.Timestamp(dag["next_dagrun_run_after"]) == midnight
+    runs = service.call("GET", f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
+    assert {run["run_type"] for run in runs} == {"manual"}
+    form = service.call("GET", f"/dags/{DAG_ID}/details")["params"]
+    assert set(form) == set(RunParams.__dataclass_fields__)
+    assert form["variance_target"]["value"] == RunParams.variance_target
+    refused = service.client.post(
+        f"/api/v2/dags/{DAG_ID}/dagRuns", json={"logical_date": None, "conf": {"variance_target": 2}}
+    )
+    assert refused.status_code == 400
+    assert "variance_target" in refused.text
+
+
+def test_results_obey_the_parameters(service: Service, finished: str) -> None:
+    results = pd.read_parquet(service.lake / "results")
+    assert len(results) == PICTURES
+    assert all(path.endswith("_100.jpg") for path in results["path"])
+    rejects = pd.read_parquet(service.run_folder(finished) / "rejects")
+    assert len(rejects) == BROKEN
+    components = pd.read_csv(service.lake / "results_csv" / "pca_features.csv")
+    ratios = PCA().fit(np.stack(results["features"]).astype(np.float64)).explained_variance_ratio_.cumsum()
+    k = int(np.searchsorted(ratios, CONF["variance_target"])) + 1
+    assert k != int(np.searchsorted(ratios, RunParams.variance_target)) + 1, "the default would give the same"
+    assert list(components.columns) == [*(f"F {number}" for number in range(1, k + 1)), "label"]
+    manifest = json.loads((service.run_folder(finished) / "manifest.json").read_text())
+    assert manifest["run_id"] == finished
+    assert {name: manifest["params"][name] for name in CONF} == CONF
+
+
+def test_every_task_succeeded_at_its_first_try(first_tasks: dict[str, dict]) -> None:
+    """A sensor that is looked at again too soon loses a try, by a race in Airflow's scheduler."""
+    tasks = first_tasks
+    assert len(tasks) == TASKS
+    assert {(name, task["state"], task["try_number"]) for name, task in tasks.items()} == {
+        (name, "success", 1) for name in tasks
+    }
+
+
+def test_links_lead_to_what_the_run_did(service: Service, finished: str) -> None:
+    report = service.links(finished, "publish_results")["Report"]
+    assert report == f"/fruit-reports/{service.run_folder(finished).name}"
+    page = service.client.get(report)
+    assert page.status_code == 200
+    assert f"<b>{PICTURES}</b>images" in page.text
+    for job in ("featurize", "pca"):
+        links = service.links(finished, f"wait_{job}")
+        assert f"#/clusterDetails/{cluster_of(service, finished)}" in str(links["EMR Cluster"])
+        logs = service.client.get(str(links["Step logs"]))
+        assert logs.status_code == 200
+        assert f"progress {job}" in logs.text, "the log of the Python driver"
+    anonymous = httpx.get(f"http://127.0.0.1:{service.port}{report}", trust_env=False)
+    assert anonymous.status_code in {401, 403}, "pages ask for the login"
+
+
+def test_logs_tell_what_was_done(service: Service, finished: str) -> None:
+    cluster = cluster_of(service, finished)
+    assert f"Created the cluster {cluster}" in service.log(finished, "create_cluster")
+    assert "progress featurize" in service.log(finished, "wait_featurize")
+    assert "progress pca" in service.log(finished, "wait_pca")
+    assert f"Ending {cluster}" in service.log(finished, "terminate_cluster")
+    assert f"Published {service.run_folder(finished).name}: {PICTURES} images" in service.log(
+        finished, "publish_results"
+    )
+
+
+def cluster_of(service: Service, run_id: str) -> str:
+    return json.loads((service.run_folder(run_id) / "manifest.json").read_text())["cluster"]["id"]
+
+
+@dataclass
+class Cut:
+    """A run that was marked failed."""
+
+    run_id: str
+    before: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def cut_mid_step(service: Service, finished: str) -> Cut:
+    """Marked failed while featurize runs, and would for ever."""
+    before = snapshot(service.lake)
+    with service.faults({"steps": [{"name": "featurize*", "hangs": True}]}):
+        run_id = service.trigger(CONF)
+        wait_until(lambda: service.fault_matched("steps"), "featurize runs")
+        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "it is waited for")
+        service.mark_failed(run_id)
+        service.finish(run_id)
+    return Cut(run_id, before)
+
+
+@pytest.fixture(scope="module")
+def cut_in_create(service: Service, finished: str) -> Cut:
+    """Marked failed while RunJobFlow is under way: the teardown comes before there is a cluster."""
+    before = snapshot(service.lake)
+    with service.faults({"api": [{"action": "RunJobFlow", "delay_seconds": 10}]}):
+        run_id = service.trigger(CONF)
+        wait_until(lambda: service.fault_matched("api"), "the request is under way")
+        service.mark_failed(run_id)
+        service.finish(run_id)
+    return Cut(run_id, before)
+
+
+@pytest.mark.parametrize("cut_run", ["cut_mid_step", "cut_in_create"])
+def test_a_run_that_is_marked_failed_leaves_nothing(
+    service: Service, cut_run: str, request: pytest.FixtureRequest
+) -> None:
+    cut: Cut = request.getfixturevalue(cut_run)
+    folder = service.run_folder(cut.run_id)
+    clusters = service.clusters()
+    assert clusters[f"fruit-features {folder.name}"] == "TERMINATED"
+    assert not [name for name, state in clusters.items() if state in LIVE]
+    assert not (folder / "manifest.json").exists()
+    assert snapshot(service.lake) == cut.before
+    assert len(cut.before) == 3
+
+
+def test_a_run_that_is_marked_failed_is_red(service: Service, cut_mid_step: Cut, cut_in_create: Cut) -> None:
+    """Airflow skips what is pending, which counts as success: close_run is what fails the run, and says why."""
+    for cut, task in ((cut_mid_step, "wait_featurize"), (cut_in_create, "create_cluster")):
+        assert service.state(cut.run_id) == "failed"
+        states = service.states(cut.run_id)
+        assert states[task] == "failed"
+        assert states["publish_results"] == "skipped"
+        assert states["terminate_cluster"] == "success"
+        assert states["close_run"] == "failed"
+        assert f"failed: {task}; not run: add_" in service.log(cut.run_id, "close_run")
+    assert "was cut off: looking for fruit-features" in service.log(cut_in_create.run_id, "terminate_cluster")
+
+
+def test_clearing_the_verification_makes_no_cluster(
+    service: Service, finished: str, first_tasks: dict[str, dict]
+) -> None:
+    clusters, before = service.clusters(), first_tasks
+    body = {"dry_run": False, "dag_run_id": finished, "task_ids": ["verify_results"], "include_downstream": True}
+    cleared = service.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body | {"only_failed": False})
+    assert {task["task_id"] for task in cleared["task_instances"]} == {"verify_results", "publish_results", "close_run"}
+    first = before["close_run"]["end_date"]
+    wait_until(lambda: service.tasks(finished)["close_run"]["end_date"] not in {first, None}, "close_run has run again")
+    assert service.finish(finished) == "success"
+    after = service.tasks(finished)
+    assert {name for name in after if after[name]["start_date"] != before[name]["start_date"]} == {
+        "verify_results",
+        "publish_results",
+        "close_run",
+    }
+    assert service.clusters() == clusters
+    assert len(pd.read_parquet(service.lake / "results")) == PICTURES
+
+
+def test_a_second_up_is_refused(service: Service) -> None:
+    again = up(service.folder, free_port())
+    assert again.returncode == 2
+    assert f"it runs already, at http://127.0.0.1:{service.port}" in again.stdout
+
+
+def test_make_run_is_refused_meanwhile(service: Service) -> None:
+    run = [sys.executable, "-m", "include.local_run", "--state", str(service.folder / "state")]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert done.returncode == 2
+    assert f"is working in {service.folder / 'state'}" in done.stdout
+    assert "`make down` ends it" in done.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2400)
+def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, tmp_path) -> None:
+    """kill -9 of all that could clean up: of the supervisor, then of it with its guards."""
+    furnish(tmp_path, bench.models)
+    port = free_port()
+    for with_guards in (False, True):
+        with serving(tmp_path, port):
+            supervisor = psutil.Process(json.loads((tmp_path / "state" / "service.json").read_text())["pid"])
+            guards = [child for child in supervisor.children() if "guard.py" in " ".join(child.cmdline())]
+            assert len(guards) == 4
+            for process in [supervisor, *(guards if with_guards else [])]:
+                process.send_signal(signal.SIGKILL)
+            if with_guards:
+                ended = command("down", tmp_path)
+                assert ended.returncode == 0, ended.stdout
+            wait_until(lambda: processes_of(tmp_path) == [], "everything has ended", 60)
+            assert is_free(port)
+    with serving(tmp_path, port) as service:  # after what `make down` did the first time by itself
+        assert service.finish(service.trigger(CONF)) == "success"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, tmp_path) -> None:
+    furnish(tmp_path, bench.models)
+    with serving(tmp_path, free_port()) as service:
+        run_id = service.trigger(CONF)
+        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the step runs")
+        supervisor = psutil.Process(json.loads((tmp_path / "state" / "service.json").read_text())["pid"])
+        killed = [
+            process
+            for process in supervisor.children(recursive=True)
+            if {"scheduler", "dag-processor"} & set(process.cmdline()) and "-I" not in process.cmdline()
+        ]
+        assert len(killed) >= 2
+        for process in killed:
+            process.kill()
+        assert service.finish(run_id) == "success", service.states(run_id)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_on_the_s3_store(bench, tmp_path) -> None:
+    """The same with the lake in a bucket; down and up keep what is in it."""
+    if not connector_jars(connector_folder()):
+        pytest.skip("Spark's S3 connector is not in this environment: `make setup STORE=s3`")
+    furnish(tmp_path, bench.models)
+    for round_number in range(2):
+        with serving(tmp_path, free_port(), "--store", "s3", "--lake", "s3://fruits") as service:
+            runs = service.call("GET", f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
+            assert [run["state"] for run in runs] == ["success"] * round_number, "down keeps the database"
+            if round_number == 0:
+                run_id = service.trigger(CONF)
+                assert service.finish(run_id) == "success", service.states(run_id)
+            report = service.links(runs[0]["dag_run_id"] if runs else run_id, "publish_results")["Report"]
+            assert f"<b>{PICTURES}</b>images" in service.client.get(str(report)).text
