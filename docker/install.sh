@@ -1,0 +1,6 @@
+#!/bin/sh
+# Installs a lock into the image's environment, hash-checked, and leaves nothing else behind: install.sh LOCK
+set -eu
+pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes --requirement /usr/local/share/uv.txt
+uv pip install --quiet --no-cache --compile-bytecode --python /opt/venv/bin/python --require-hashes --requirement "$1"
+pip uninstall --quiet --disable-pip-version-check --yes uv

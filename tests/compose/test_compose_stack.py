@@ -1,0 +1,113 @@
+"""The stack in containers, where an engine is: images, services, runs, restarts, and what is kept.
+
+Base images are pulled, or are the stand-ins that tests/compose/make_base_images.sh imports. One stack serves all the
+tests of this file; each starts runs of its own. With IMAGE_TAG=local in the environment, the images of that tag are
+tested as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.compose.compose_files import services
+from tests.compose.stack import AirflowClient, Stack, missing_engine
+from tests.compose.test_compose_files import compose_command
+
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(3_600)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    if reason := missing_engine():
+        pytest.skip(reason)
+    stack = Stack(compose_command(), tmp_path_factory.mktemp("stack"))
+    try:
+        stack.build()
+        stack.up()
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--timeout", "20")
+    assert stack.volumes() == set(), "down --volumes left data behind"
+
+
+def test_everything_is_well_and_no_run_has_started_by_itself(stack: Stack) -> None:
+    states = stack.states()
+    assert states.pop("init") == "exited 0"
+    assert states == dict.fromkeys(set(services()) - {"init"}, "running healthy")
+    dag = AirflowClient(stack).dag()
+    assert dag["is_paused"] is False
+    assert [run for run in AirflowClient(stack).runs() if run["run_type"] == "scheduled"] == []
+    assert stack.compose("exec", "scheduler", "id", "--user").strip() != "0"
+
+
+def test_a_run_from_the_api_obeys_its_parameters_and_publishes(stack: Stack) -> None:
+    airflow = AirflowClient(stack)
+    airflow.dag()
+    run_id = airflow.trigger(variance_target=0.6)
+    assert airflow.wait_for_end(run_id) == "success"
+    slug, files = stack.published()
+    assert any(name.startswith("results/") and name.endswith(".parquet") for name in files)
+    assert "results_csv/pca_features.csv" in files
+    s3 = stack.s3()
+    manifest = json.loads(s3.get_object(Bucket="fruits", Key=f"runs/{slug}/manifest.json")["Body"].read())
+    assert run_id in json.dumps(manifest)
+    report = json.loads(s3.get_object(Bucket="fruits", Key=f"runs/{slug}/report.json")["Body"].read())
+    assert 0.6 <= report["variance_reached"] < 0.8
+    assert report["images"] > 0
+    # The log of a task that the scheduler's container ran, read through the API server's.
+    assert "features" in airflow.log_of(run_id, "verify_results", airflow.tasks(run_id)["verify_results"]["try_number"])
+
+
+@pytest.mark.parametrize(
+    "restarted", [("triggerer", "dag-processor", "scheduler", "api-server"), ("postgres", "store")]
+)
+def test_a_run_survives_the_restart_of_each_service_but_the_endpoint(stack: Stack, restarted: tuple[str, ...]) -> None:
+    airflow = AirflowClient(stack)
+    airflow.dag()
+    run_id = airflow.trigger()
+    airflow.wait_for_task(run_id, "wait_featurize", {"running", "up_for_reschedule", "success"})
+    for service in restarted:
+        stack.compose("restart", service)
+    stack.up()
+    assert airflow.wait_for_end(run_id) == "success"
+    # The step went on, and was found again: nothing was made twice.
+    made = ("create_cluster", "add_featurize", "add_pca")
+    assert {task: airflow.tasks(run_id)[task]["try_number"] for task in made} == dict.fromkeys(made, 1)
+    slug, _ = stack.published()
+    manifest = stack.s3().get_object(Bucket="fruits", Key=f"runs/{slug}/manifest.json")["Body"].read().decode()
+    assert run_id in manifest
+
+
+def test_a_step_that_runs_while_the_endpoint_restarts_fails_with_a_reason(stack: Stack) -> None:
+    airflow = AirflowClient(stack)
+    airflow.dag()
+    if not airflow.runs() or "success" not in {run["state"] for run in airflow.runs()}:
+        assert airflow.wait_for_end(airflow.trigger()) == "success"
+    before = stack.published()
+    run_id = airflow.trigger()
+    airflow.wait_for_task(run_id, "wait_featurize", {"running", "up_for_reschedule"})
+    stack.compose("restart", "emr")
+    assert airflow.wait_for_end(run_id) == "failed"
+    tasks = airflow.tasks(run_id)
+    failed = next(task for task in ("wait_featurize", "wait_pca") if tasks[task]["state"] == "failed")
+    assert "FAILED" in airflow.log_of(run_id, failed, tasks[failed]["try_number"])
+    assert stack.published() == before, "a run that failed has changed what people read"
+    assert airflow.wait_for_end(airflow.trigger()) == "success", "the endpoint takes new clusters after its restart"
+
+
+def test_down_and_up_keeps_everything(stack: Stack) -> None:
+    airflow = AirflowClient(stack)
+    airflow.dag()
+    run_id = airflow.trigger()
+    assert airflow.wait_for_end(run_id) == "success"
+    published, runs, volumes = stack.published(), {run["dag_run_id"] for run in airflow.runs()}, stack.volumes()
+    stack.compose("down", "--timeout", "30")
+    stack.up()
+    airflow = AirflowClient(stack)
+    assert stack.volumes() == volumes
+    assert stack.published() == published
+    assert runs <= {run["dag_run_id"] for run in airflow.runs()}
+    assert airflow.log_of(run_id, "verify_results", 1)
