@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 HOST = "127.0.0.1"
 LOG_FILE = "store.log"
+LOCK_FILE = "store.lock"
+FATAL = re.compile(r"^F\d{4} .*$", re.MULTILINE)
+"""The line of SeaweedFS's log that says why it ends; a stack trace follows it."""
+
+SOCKETS = Path("/tmp")
+"""Where SeaweedFS makes Unix sockets, whatever the environment's folder for temporary files is (4.48)."""
+
 PORT_OPTIONS = (
     *("-s3.port", "-s3.port.grpc", "-filer.port", "-filer.port.grpc"),
     *("-master.port", "-master.port.grpc", "-volume.port", "-volume.port.grpc"),
@@ -51,7 +61,7 @@ class StoreProcess:
     Parameters
     ----------
     data_dir : Path
-        Folder of the store's data; its log is ``store.log`` in it.
+        Folder of the store's data, of one store at a time; its log is ``store.log`` in it.
     port : int
         Port of S3; 0 takes a free one. The store's inner ports are free ones always.
     identities : Path, optional
@@ -70,8 +80,8 @@ class StoreProcess:
     Raises
     ------
     StoreError
-        When SeaweedFS is not installed, the environment has no keys, or it does not come up; the message has the end
-        of its log.
+        When SeaweedFS is not installed, the environment has no keys, the port is taken, another store runs on the
+        folder, or it does not come up; the message then has what its log says of it.
     """
 
     def __init__(
@@ -88,18 +98,21 @@ class StoreProcess:
         self._environment = dict(os.environ if environment is None else environment)
         if identities is None and not all(self._environment.get(name) for name in KEYS):
             raise StoreError(f"{' and '.join(KEYS)} are not set: without them the store would check no signature")
+        if port:
+            _check_free(port)
         self._data_dir.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
             ports = free_ports(len(PORT_OPTIONS) - 1)
             ports.insert(0, port or free_ports(1)[0])
             self.url = f"http://{HOST}:{ports[0]}"
-            self._process = self._start(ports)
+            self._ports = ports
+            self._process = self._start()
             if self._answers(time.monotonic() + start_seconds):
                 return
             self.stop()
             # Between choosing a free port and listening on it, another process may have taken it.
-            if attempt == ATTEMPTS or "address already in use" not in self._log_tail():
-                raise StoreError(f"the S3 store did not come up; the end of {self.log_file}:\n{self._log_tail()}")
+            if attempt == ATTEMPTS or "address already in use" not in self._told():
+                raise StoreError(f"the S3 store did not come up; {self.log_file} says:\n{self._told()}")
 
     @property
     def pid(self) -> int:
@@ -111,19 +124,17 @@ class StoreProcess:
         """Its log."""
         return self._data_dir / LOG_FILE
 
-    def stop(self, timeout_seconds: float = 2.0) -> None:
-        """Stop it; what was stored stays.
+    def stop(self) -> None:
+        """End it; what was stored stays.
 
-        It is killed when it does not end in time: it would wait 15 s for clients that keep idle connections, and what
-        it has acknowledged is in its files by then.
+        It is killed: what it has answered for is with the kernel by then. When asked to end, it waits 15 seconds for
+        connections between its own parts before it does anything else (SeaweedFS 4.48).
         """
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
+        for port in self._ports:
+            for socket_file in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                socket_file.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -133,32 +144,61 @@ class StoreProcess:
     ) -> None:
         self.stop()
 
-    def _start(self, ports: list[int]) -> subprocess.Popen[bytes]:
-        numbers = [f"{option}={number}" for option, number in zip(PORT_OPTIONS, ports, strict=True)]
-        with self.log_file.open("wb") as log:
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start it from a thread that lives as long as it does: the kernel ends it when the *thread* ends."""
+        started: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(target=self._keep, args=(started,), name="store keeper", daemon=True).start()
+        return started.result()
+
+    def _keep(self, started: Future[subprocess.Popen[bytes]]) -> None:
+        try:
+            process = self._launch()
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        process.wait()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        numbers = [f"{option}={number}" for option, number in zip(PORT_OPTIONS, self._ports, strict=True)]
+        with self._locked() as lock, self.log_file.open("wb") as log:
             return subprocess.Popen(
-                [find_program(), "server", f"-dir={self._data_dir}", *FIXED_OPTIONS, *numbers, *self._options],
+                # The folder is where it runs: the option takes several folders, separated by commas.
+                [find_program(), "server", "-dir=.", *FIXED_OPTIONS, *numbers, *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 cwd=self._data_dir,
+                pass_fds=[lock],  # which holds the lock for as long as it lives
                 start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the store
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Lock the folder: SeaweedFS notices a second store on it only after having opened some of its files."""
+        with (self._data_dir / LOCK_FILE).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(f"another S3 store runs on the folder {self._data_dir}; end it first") from None
+            yield lock.fileno()
+
     def _answers(self, deadline: float) -> bool:
+        master = self._ports[PORT_OPTIONS.index("-master.port")]
         while self._process.poll() is None and time.monotonic() < deadline:
-            with (
-                contextlib.suppress(urllib.error.URLError, OSError),
-                urllib.request.urlopen(f"{self.url}/healthz", timeout=2) as answer,
-            ):
-                return bool(answer.status == 200)
+            # S3 answers before its data is within reach: until the master has heard of the volume server, which may
+            # take it five seconds, what is there cannot be read.
+            topology = _get(f"http://{HOST}:{master}/dir/status")
+            if _get(f"{self.url}/healthz") is not None and b'"DataNodes"' in (topology or b""):
+                return True
             time.sleep(0.1)
         return False
 
-    def _log_tail(self) -> str:
-        return self.log_file.read_text(encoding="utf-8", errors="replace")[-2_000:]
+    def _told(self) -> str:
+        log = self.log_file.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(FATAL.findall(log)) or log[-2_000:]
 
 
 def find_program() -> str:
@@ -185,5 +225,28 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
+def _get(url: str) -> bytes | None:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bytes(answer.read())
+    except OSError:  # no answer, or an answer such as 503
+        return None
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        # As the store does: connections of an earlier one that linger are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise StoreError(
+                f"the S3 store cannot listen on port {port} of {HOST}: {reason}; end what listens there, or choose "
+                "another port"
+            ) from error
+
+
 def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Not a polite end: in its 15 seconds, a new store on the same folder would be refused.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

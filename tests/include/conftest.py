@@ -1,4 +1,4 @@
-"""A store that speaks S3 on loopback, for what folders cannot show."""
+"""Stores that speak S3 on loopback, for what folders cannot show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import boto3
 import pytest
+
+from tests.include.s3_store import Store
 
 BUCKET = "lake-of-the-tests"
 
@@ -36,3 +38,21 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield found
     found.objects.delete()
     found.delete()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """SeaweedFS, which checks signatures and permissions; the other store takes any keys."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    try:
+        yield store
+    finally:
+        store.process.stop()
+
+
+@pytest.fixture
+def lake_bucket(store: Store) -> Iterator[str]:
+    """The name of a bucket in that store, empty and of this test alone."""
+    name = store.new_bucket()
+    yield name
+    store.delete_bucket(name)  # each holds some GB of the disk for what may still come
