@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -113,9 +114,15 @@ def connection(monkeypatch: pytest.MonkeyPatch, url: str, name: str, secret: str
     return conn_id
 
 
+@functools.cache
+def session_of(url: str, name: str) -> boto3.Session:
+    """Return a session for one environment, which takes its keys from there when it is first used."""
+    return boto3.Session()
+
+
 def use_environment(monkeypatch: pytest.MonkeyPatch, url: str, name: str = "local") -> None:
     """Point boto3's own configuration at a store, as the environment of a local run does."""
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it has remembered other keys
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session_of(url, name))  # a session remembers the keys it has found
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", name)
