@@ -44,6 +44,9 @@ FIXED_OPTIONS = (
     *("-master.volumeSizeLimitMB=1024", "-volume.max=0", "-volume.preStopSeconds=0"),
 )
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+ONE_VOLUME = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+"""A bucket takes one volume at first, instead of seven: more buckets fit on a small disk."""
+
 ATTEMPTS = 3
 _PR_SET_PDEATHSIG = 1
 
@@ -95,7 +98,7 @@ class StoreProcess:
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._options = [] if identities is None else [f"-s3.config={identities.absolute()}"]
-        self._environment = dict(os.environ if environment is None else environment)
+        self._environment = {**(os.environ if environment is None else environment), **ONE_VOLUME}
         if identities is None and not all(self._environment.get(name) for name in KEYS):
             raise StoreError(f"{' and '.join(KEYS)} are not set: without them the store would check no signature")
         if port:
