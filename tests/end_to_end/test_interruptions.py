@@ -13,6 +13,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from include.local_emr.s3_connector import connector_folder, connector_jars
+from include.local_s3.process import StoreProcess
 from tests.end_to_end.conftest import put_pictures, snapshot
 
 pytestmark = pytest.mark.slow
@@ -50,8 +52,9 @@ def wait_for_text(output: Path, text: str, process: subprocess.Popen) -> None:
 def processes_of(folder: Path) -> list[list[str]]:
     """Return the command lines of the processes that work in a folder."""
     found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        if process.pid != os.getpid() and any(str(folder) in part for part in process.info["cmdline"] or []):
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+        places = [*(process.info["cmdline"] or []), process.info["cwd"] or ""]
+        if process.pid != os.getpid() and any(str(folder) in place for place in places):
             found.append(process.info["cmdline"])
     return found
 
@@ -123,6 +126,37 @@ def test_a_second_run_at_the_same_time_is_refused(folder, tmp_path):
     assert "another `make run`" in second.read_text(encoding="utf-8")
     process.send_signal(signal.SIGINT)
     process.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(
+    not connector_jars(connector_folder()),
+    reason="Spark's S3 connector could not be fetched from Maven Central (make setup STORE=s3 says why)",
+)
+def test_on_s3_it_is_the_same(folder, tmp_path):
+    """`make run STORE=s3`, killed with its store midway: nothing is left running, and the next one ends well."""
+    state = tmp_path / "state"
+    (state / "models").parent.mkdir()
+    (state / "models").symlink_to(folder / "state" / "models")
+    arguments = ("--store", "s3", "--lake", "s3://fruits/deep/lake", "--state", str(state))
+    process = start_run(folder, tmp_path / "first.txt", *arguments)
+    wait_for_text(tmp_path / "first.txt", "add_featurize      done", process)
+    process.kill()
+    process.wait(PATIENCE_SECONDS)
+    assert wait_for_silence(tmp_path) == []
+    for number in range(2):
+        output = tmp_path / f"{number}.txt"
+        text = finish(start_run(folder, output, *arguments), output)
+        assert "images: 25" in text
+        assert "(0 new, 0 removed)" in text
+        assert "s3://fruits/deep/lake/results_csv/pca_features.csv" in text
+    assert wait_for_silence(tmp_path) == []
+    keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    with StoreProcess(state / "s3", environment=os.environ | keys) as store:
+        options = {"key": "local", "secret": "local", "client_kwargs": {"endpoint_url": store.url}}
+        results = pd.read_parquet("s3://fruits/deep/lake/results", storage_options=options)
+    assert len(results) == results["path"].nunique() == 25
+    assert results["path"].str.startswith("s3://fruits/deep/lake/data/").all()
 
 
 @pytest.mark.soak
