@@ -39,7 +39,10 @@ class ImageBucket:
     def __init__(self, lake: str) -> None:
         self._bucket, _, folder = lake.removeprefix("s3://").rstrip("/").partition("/")
         self._root = f"{folder}/" if folder else ""
-        self._s3 = boto3.client("s3", config=Config(max_pool_connections=UPLOADS, retries={"mode": "standard"}))
+        # A session of its own: the default one keeps the keys that the environment had when it was first used.
+        self._s3 = boto3.Session().client(
+            "s3", config=Config(max_pool_connections=UPLOADS, retries={"mode": "standard"})
+        )
         self.shown = f"s3://{self._bucket}/{self._root}data"
         try:
             self._make_bucket()

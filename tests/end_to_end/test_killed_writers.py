@@ -106,7 +106,7 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
     for path in model.iterdir():
         storage.write_bytes(f"{LAKE.model(model.name)}/{path.name}", path.read_bytes())
     arguments = FeaturizeArgs(images=LAKE.data("data"), run=RUN.root, model=LAKE.model(model.name), images_per_task=2)
-    s3 = boto3.client("s3")
+    s3 = boto3.Session().client("s3")
 
     def unfinished() -> list[str]:
         return [item["Key"] for item in s3.list_multipart_uploads(Bucket="fruits").get("Uploads", [])]
