@@ -63,6 +63,8 @@ def component_environment(port: int, passwords: Path, since: datetime) -> dict[s
         # before the scheduler has heard of its last look is taken for lost, and loses a try.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "FRUITS_POKE_INTERVAL_SECONDS": "3",
+        # The endpoint is away for some seconds when it is started again.
+        "FRUITS_RETRY_DELAY_SECONDS": "10",
         # A task that was killed with the service is tried again after this, not after five minutes.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "FRUITS_START_DATE": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -25,7 +25,7 @@ from include.local_run.display import Display
 from include.local_run.environment import LOCAL, PROJECT, local_environment
 from include.local_run.lake import LakeError, fill_lake
 from include.local_run.store import NOWHERE, local_store, locate_lake
-from include.local_run.supervisor import DAG_ID, Service, ServiceError, check_port, family, fresh_log
+from include.local_run.supervisor import DAG_ID, MARK, Service, ServiceError, check_port, family, fresh_log
 from include.local_s3.process import StoreError
 from include.settings import RunParams
 
@@ -123,7 +123,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
         raise ServiceError(f"it runs already, at {record.url}; end it with `make down`")
     if record is not None:
         console.print("the last service was killed; waiting for what it has left to end")
-        end_remains(record)
+        end_remains(record, state)
         record_file(state).unlink(missing_ok=True)
     check_port(options.port)
     log = fresh_log(state / "logs" / "service.log")
@@ -242,7 +242,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
         if not wait_until(lambda: not record.alive, STOP_SECONDS):
             os.kill(record.pid, signal.SIGKILL)
             console.print(f"it did not end in {STOP_SECONDS:g} s and was killed; see {state / 'logs'}")
-    end_remains(record)
+    end_remains(record, state)
     record_file(state).unlink(missing_ok=True)
     console.print("make down: everything has ended; the lake, Airflow's database and the logs are kept")
     return 0
@@ -262,11 +262,21 @@ def tell_active_runs(record: Record, state: Path, console: Console) -> None:
         )
 
 
-def end_remains(record: Record) -> None:
+def remains(record: Record, state: Path) -> list[int]:
+    """Return what a service has left: what it wrote down, and what came after that and carries its mark."""
+    found = set(record.left())
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == str(state) and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+    return sorted(found)
+
+
+def end_remains(record: Record, state: Path) -> None:
     """Wait for what a killed service has left to end, and kill what does not."""
-    if wait_until(lambda: not record.left(), REMAINS_SECONDS):
+    if wait_until(lambda: not remains(record, state), REMAINS_SECONDS):
         return
-    for pid in record.left():
+    for pid in remains(record, state):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             for member in (*process.children(recursive=True), process):

@@ -32,6 +32,9 @@ from include.local_run.airflow_components import USER, component_commands, compo
 logger = logging.getLogger(__name__)
 
 DAG_ID = "fruit_features"
+MARK = "LOCAL_SERVICE_STATE"
+"""Environment variable that Airflow's components and their tasks carry: the state folder of the service they are of."""
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 300.0
 GRACE_SECONDS = 8.0
@@ -147,7 +150,7 @@ class Service:
         api = AirflowApi(self.url, USER, read_password(passwords))
         since = datetime.now(UTC).replace(second=0, microsecond=0)
         environ = self.environment(f"http://127.0.0.1:{self._endpoint_port}")
-        environ |= component_environment(self.port, passwords, since)
+        environ |= component_environment(self.port, passwords, since) | {MARK: str(self.state)}
         self._components = [
             Component(name, command, environ, self.state / "airflow", fresh_log(self.logs / f"{name}.log"))
             for name, command in component_commands().items()

@@ -4,6 +4,7 @@ Usage: audited_airflow.py AUDIT_FILE airflow-arguments…
        audited_airflow.py AUDIT_FILE rerun DATE: runs the DAG under the run id of that date, each time the same
 """
 
+import json
 import os
 import socket
 import sys
@@ -25,7 +26,7 @@ def main() -> None:
 
     sys.addaudithook(audit)
     if sys.argv[1] == "rerun":
-        rerun(sys.argv[2])
+        rerun(sys.argv[2], json.loads(sys.argv[3]))
         return
     from airflow.__main__ import main as airflow
 
@@ -33,14 +34,16 @@ def main() -> None:
     airflow()
 
 
-def rerun(date):
+def rerun(date, conf):
     """`airflow dags test DATE` gives each run an id of its own; here a run is repeated as itself."""
     from datetime import datetime
 
     from airflow.dag_processing.dagbag import DagBag
 
     when = datetime.fromisoformat(date)
-    DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).dags["fruit_features"].test(run_after=when, logical_date=when)
+    DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).dags["fruit_features"].test(
+        run_after=when, logical_date=when, run_conf=conf
+    )
 
 
 if __name__ == "__main__":

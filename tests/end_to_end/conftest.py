@@ -97,7 +97,8 @@ class Bench:
         with EndpointProcess(state_dir, options, environment=nowhere) as endpoint:
             known = known_runs(self.home / "airflow.db", DAG_ID) if rerun_of is None else frozenset()
             command = [sys.executable, str(AUDITED_AIRFLOW), str(audit)]
-            command += ["rerun", rerun_of] if rerun_of else ["dags", "test", DAG_ID, "--conf", json.dumps(conf or {})]
+            settings = json.dumps(conf or {})
+            command += ["rerun", rerun_of, settings] if rerun_of else ["dags", "test", DAG_ID, "--conf", settings]
             clean = self.environment(root, endpoint.url, store_url, environ) | (keys or {})
             with log.open("wb") as stream, ThreadPoolExecutor(1) as beside:
                 events = beside.submit(meanwhile, state_dir) if meanwhile else None

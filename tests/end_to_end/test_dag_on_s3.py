@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ pytestmark = [
 
 def keys_of(name: str) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": name}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A run that has published, and the store that its lake is on."""
+
+    store: Store
+    outcome: Outcome
+    slug: str
+
+    @property
+    def folder(self) -> str:
+        return f"runs/{self.slug}/"
 
 
 class Store:
@@ -147,9 +161,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def published(
-    bench: Bench, store: Store, images: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Store, Outcome]:
+def published(bench: Bench, store: Store, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The store with a lake that was filled as `make run STORE=s3` fills it, and that a run has published to."""
     state = tmp_path_factory.mktemp("state")
     (state / "models").symlink_to(bench.models)
@@ -160,15 +172,11 @@ def published(
     assert "images: 34 from" in said[0]
     outcome = bench.run(ROOT, tmp_path_factory.mktemp("published"), store_url=store.url, conf={"max_reject_ratio": 0.1})
     assert outcome.state.state == "success", outcome.log[-4000:]
-    return store, outcome
+    return Published(store, outcome, json.loads(store.read("current.json"))["run"])
 
 
-def only_run(store: Store) -> str:
-    return json.loads(store.read("current.json"))["run"]
-
-
-def test_results_are_those_of_the_photos(published: tuple[Store, Outcome], images: Path) -> None:
-    store, _ = published
+def test_results_are_those_of_the_photos(published: Published, images: Path) -> None:
+    store = published.store
     results = store.table("results")
     assert list(results.columns) == ["path", "label", "features"]
     assert set(results["label"]) == {folder.name for folder in images.iterdir()}
@@ -185,16 +193,16 @@ def test_results_are_those_of_the_photos(published: tuple[Store, Outcome], image
     assert table.columns[-1] == "label"
 
 
-def test_rejects_have_their_reasons(published: tuple[Store, Outcome]) -> None:
-    store, _ = published
-    rejects = store.table(f"runs/{only_run(store)}/rejects").sort_values("path")
+def test_rejects_have_their_reasons(published: Published) -> None:
+    store = published.store
+    rejects = store.table(f"{published.folder}rejects").sort_values("path")
     assert [path.rpartition("/")[2] for path in rejects["path"]] == ["empty.jpg", "text é+%20.jpg"]
     assert list(rejects["reason"]) == ["empty_file", "not_an_image"]
 
 
-def test_nothing_unfinished_is_left(published: tuple[Store, Outcome]) -> None:
-    store, outcome = published
-    run = f"runs/{only_run(store)}/"
+def test_nothing_unfinished_is_left(published: Published) -> None:
+    store, outcome = published.store, published.outcome
+    run = published.folder
     # File systems on S3 keep an empty object as the mark of a folder.
     kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run) if not name.endswith("/")}
     assert kinds == {
@@ -208,30 +216,30 @@ def test_nothing_unfinished_is_left(published: tuple[Store, Outcome]) -> None:
     assert sum(name.endswith("stderr.gz") for name in logs) == 2
 
 
-def test_only_this_machine_was_called(published: tuple[Store, Outcome]) -> None:
-    _, outcome = published
+def test_only_this_machine_was_called(published: Published) -> None:
+    outcome = published.outcome
     assert outcome.connections <= {"127.0.0.1", "::1"}
     assert not any("amazonaws" in host for host in outcome.lookups)
 
 
-def test_wrong_keys(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
-    check_refused(bench, published[0], tmp_path, "write to the bucket 'fruits'", keys=keys_of("stranger"))
+def test_wrong_keys(bench: Bench, published: Published, tmp_path: Path) -> None:
+    check_refused(bench, published.store, tmp_path, "write to the bucket 'fruits'", keys=keys_of("stranger"))
 
 
 @pytest.mark.soak
-def test_missing_bucket(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
-    check_refused(bench, published[0], tmp_path, "write to the bucket 'vegetables'", root="s3://vegetables")
+def test_missing_bucket(bench: Bench, published: Published, tmp_path: Path) -> None:
+    check_refused(bench, published.store, tmp_path, "write to the bucket 'vegetables'", root="s3://vegetables")
 
 
 @pytest.mark.soak
-def test_read_only_bucket(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
-    check_refused(bench, published[0], tmp_path, "write to the bucket 'fruits'", keys=keys_of("reader"))
+def test_read_only_bucket(bench: Bench, published: Published, tmp_path: Path) -> None:
+    check_refused(bench, published.store, tmp_path, "write to the bucket 'fruits'", keys=keys_of("reader"))
 
 
 @pytest.mark.soak
-def test_no_permission_to_delete(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
-    with published[0].policy(NO_DELETE):
-        check_refused(bench, published[0], tmp_path, "delete from the bucket 'fruits'", keys=keys_of("worker"))
+def test_no_permission_to_delete(bench: Bench, published: Published, tmp_path: Path) -> None:
+    with published.store.policy(NO_DELETE):
+        check_refused(bench, published.store, tmp_path, "delete from the bucket 'fruits'", keys=keys_of("worker"))
 
 
 def check_refused(
@@ -248,9 +256,9 @@ def check_refused(
 
 
 @pytest.mark.soak
-def test_cluster_that_may_only_read(bench: Bench, published: tuple[Store, Outcome], tmp_path: Path) -> None:
+def test_cluster_that_may_only_read(bench: Bench, published: Published, tmp_path: Path) -> None:
     """Airflow's keys are good and the cluster's are not, as with a wrong instance profile."""
-    store, _ = published
+    store = published.store
     before = store.published()
     outcome = bench.run(ROOT, tmp_path, store_url=store.url, endpoint_keys=keys_of("reader"))
     assert outcome.state.tasks["wait_featurize"] == "failed", outcome.state
@@ -262,32 +270,44 @@ def test_cluster_that_may_only_read(bench: Bench, published: tuple[Store, Outcom
 
 
 @pytest.mark.soak
-def test_rerun_of_the_same_run_gives_the_same_state(
-    bench: Bench, published: tuple[Store, Outcome], tmp_path: Path
-) -> None:
-    store, first = published
-    run = f"runs/{only_run(store)}/"
-    before, names = store.table("results").sort_values("path", ignore_index=True), set(store.names(run))
-    again = bench.run(ROOT, tmp_path, store_url=store.url, rerun_of=first.state.run_id)
-    assert again.state.state == "success", again.log[-4000:]
-    after = store.table("results").sort_values("path", ignore_index=True)
-    pd.testing.assert_frame_equal(before.drop(columns="features"), after.drop(columns="features"))
-    np.testing.assert_array_equal(np.stack(before["features"]), np.stack(after["features"]))
-    rows = {kind: len(store.table(f"{run}{kind}")) for kind in ("features", "rejects")}
-    assert rows == {"features": 32, "rejects": 2}
+def test_rerun_of_the_same_run_gives_the_same_state(bench: Bench, published: Published, tmp_path: Path) -> None:
+    store, outcomes = published.store, []
+    for number in range(2):
+        outcome = bench.run(
+            ROOT,
+            tmp_path / str(number),
+            store_url=store.url,
+            conf={"max_reject_ratio": 0.1},
+            rerun_of="2026-11-20T00:00:00+00:00",
+        )
+        assert outcome.state.state == "success", outcome.log[-4000:]
+        run = f"runs/{json.loads(store.read('current.json'))['run']}/"
+        if number == 0:
+            before, names = by_path(store.table(f"{run}features")), set(store.names(run))
+        outcomes.append((outcome.state.run_id, run))
+    assert outcomes[0] == outcomes[1]
+    for folder in (f"{run}features", "results"):
+        after = by_path(store.table(folder))
+        assert list(after["path"]) == list(before["path"])
+        np.testing.assert_array_equal(np.stack(after["features"]), np.stack(before["features"]))
+    assert len(store.table(f"{run}rejects")) == 2
     assert {name for name in store.names(run) if "/part-" not in name} == {
         name for name in names if "/part-" not in name
     }
     assert store.unfinished_uploads() == []
 
 
+def by_path(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values("path", ignore_index=True)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("job", ["featurize", "pca"])
 def test_store_that_is_killed_in_a_step_and_comes_back(
-    bench: Bench, published: tuple[Store, Outcome], tmp_path: Path, job: str
+    bench: Bench, published: Published, tmp_path: Path, job: str
 ) -> None:
     """Whether the step outlives it or not: what people read is whole, and the next run ends well."""
-    store, _ = published
+    store = published.store
     before = store.published()
 
     def interrupt(state_dir: Path) -> None:
@@ -323,9 +343,9 @@ def await_text(folder: Path, text: str) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_ten_thousand_small_objects(
-    bench: Bench, published: tuple[Store, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, _ = published
+    store = published.store
     put_pictures(tmp_path / "few")
     photos = sorted((tmp_path / "few").rglob("*.jpg"))
     for number in range(10_000):
@@ -335,10 +355,13 @@ def test_ten_thousand_small_objects(
         target.hardlink_to(photo)
     for name, value in bench.environment(ROOT, store_url=store.url).items():
         monkeypatch.setenv(name, value)
-    assert load_images(tmp_path / "many", ImageBucket(f"{ROOT}/many"), "*.jpg").added == 10_000
-    assert load_images(tmp_path / "many", ImageBucket(f"{ROOT}/many"), "*.jpg").added == 0
-    outcome = bench.run(ROOT, tmp_path, store_url=store.url, conf={"data_prefix": "many/data"}, run_seconds=900)
+    lake = f"{ROOT}/a lake of its own"
+    assert load_images(tmp_path / "many", ImageBucket(lake), "*.jpg").added == 10_000
+    assert load_images(tmp_path / "many", ImageBucket(lake), "*.jpg").added == 0
+    for name in store.names("models/"):
+        store.s3.copy({"Bucket": BUCKET, "Key": name}, BUCKET, f"a lake of its own/{name}")
+    outcome = bench.run(lake, tmp_path, store_url=store.url, run_seconds=900)
     assert outcome.state.state == "success", outcome.log[-4000:]
-    results = store.table("results")
+    results = store.table("a lake of its own/results")
     assert len(results) == 10_000
     assert results["path"].is_unique

@@ -79,6 +79,14 @@ def processes_of(folder: Path) -> list[list[str]]:
     return found
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """Return a process's command line; nothing when it has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def wait_until(is_so, what: str, seconds: float = PATIENCE_SECONDS):
     """Wait for something to be true, and return it."""
     deadline = time.monotonic() + seconds
@@ -452,7 +460,7 @@ def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, tmp_p
         killed = [
             process
             for process in supervisor.children(recursive=True)
-            if {"scheduler", "dag-processor"} & set(process.cmdline()) and "-I" not in process.cmdline()
+            if {"scheduler", "dag-processor"} & set(words := words_of(process)) and "-I" not in words
         ]
         assert len(killed) >= 2
         for process in killed:
