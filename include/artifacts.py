@@ -22,7 +22,7 @@ from include.bundle import Bundle, build_bundle
 from include.locations import Lake
 from include.models import name_published_model
 from include.objects import at, put_bytes
-from include.settings import SettingsError, read_settings
+from include.settings import SettingsError, read_location
 from include.weights import DOWNLOAD, WeightsError, find_weights
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
@@ -119,9 +119,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def publish(root: str, weights: str, cache: Path) -> None:
     """Put the model and the code bundle into a lake."""
     try:
-        lake = Lake(read_settings({"FRUITS_PROFILE": "local", "FRUITS_LAKE": root}).lake_root)
-    except SettingsError:
-        raise SettingsError([f"ROOT={root!r}: expected s3://bucket[/folder] or file:///absolute/path"]) from None
+        lake = Lake(read_location(root))
+    except ValueError as error:
+        raise SettingsError([f"ROOT={root!r}: expected {error}"]) from None
     record = publish_model(lake, weights, cache, None)
     log.info("Model: %s (%s weights)", lake.model(record["digest"][:MODEL_FOLDER_DIGITS]), record["weights"]["source"])
     log.info("Code: %s", put_bundle(lake, build_bundle(), None))

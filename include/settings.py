@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import date, datetime
@@ -58,11 +59,24 @@ def _profile(value: str) -> str:
     return value
 
 
-def _location(value: str) -> str:
+def read_location(value: str) -> str:
+    """Return the root of a lake without a slash at its end.
+
+    Raises
+    ------
+    ValueError
+        With what was expected. A folder on S3 has to be of S3's safe characters: spark-submit takes others, in the
+        addresses of its files, for URL syntax.
+    """
     scheme, separator, rest = value.partition("://")
     if not separator or not rest.strip("/") or scheme != ("file" if rest[0] == "/" else "s3"):
         raise ValueError("s3://bucket[/folder] or file:///absolute/path")
+    if scheme == "s3" and not _SAFE_KEY.fullmatch(rest):
+        raise ValueError("s3://bucket[/folder] of the letters A to Z, digits and ! - _ . * ' ( ) / only")
     return value.rstrip("/")
+
+
+_SAFE_KEY = re.compile(r"[A-Za-z0-9!\-_.*'()/]+")
 
 
 def _names(value: str) -> tuple[str, ...]:
@@ -161,7 +175,7 @@ class Settings:
     retries: int = _setting("retries of the tasks that are safe to repeat", _count, 2, shapes_dag=True)
     retry_delay_seconds: float = _setting("seconds before a retry", _seconds, 60.0, shapes_dag=True)
     lake: str | None = _setting(
-        "root of the lake: s3://bucket[/folder]; file:///path with profile local", _location, None
+        "root of the lake: s3://bucket[/folder]; file:///path with profile local", read_location, None
     )
     model: str | None = _setting(
         "folder name under models/ of the model to use; the published one by default", _optional, None

@@ -72,7 +72,7 @@ checksum() { { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d' ' -
 wanted="$(checksum requirements.txt) $PWD"
 if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv/bin/python; then
   python=$(get_python)
-  say "making .venv with $python (3 GB with TensorFlow, Spark and Airflow; some minutes the first time)"
+  say "making .venv with $python (3.6 GB with TensorFlow, Spark and Airflow; some minutes the first time)"
   rm -f .venv/complete
   "$python" -m venv --clear .venv
   # uv resolves nothing here: it installs the lock, some ten times faster than pip.

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -113,7 +113,9 @@ def delete(uri: str) -> None:
     """Delete a file, or a folder with all that is in it; nothing happens when it is not there."""
     filesystem, path = locate(uri)
     kind = filesystem.get_file_info(path).type
-    if kind == fs.FileType.Directory:
-        filesystem.delete_dir(path)
-    elif kind != fs.FileType.NotFound:
-        filesystem.delete_file(path)
+    # A store may tell of a folder for a moment after the last object in it has gone.
+    with suppress(FileNotFoundError):
+        if kind == fs.FileType.Directory:
+            filesystem.delete_dir(path)
+        elif kind != fs.FileType.NotFound:
+            filesystem.delete_file(path)

@@ -10,6 +10,7 @@ from include.local_emr.s3_connector import connector_folder, connector_jars
 from include.local_run.airflow_home import RunError
 from include.local_run.environment import LOCAL
 from include.local_s3.process import StoreProcess
+from include.settings import read_location
 
 DEFAULT_BUCKET = "s3://fruits"
 NOWHERE = "http://127.0.0.1:1"
@@ -26,9 +27,12 @@ def locate_lake(text: str | None, store: str) -> str:
     """
     if store == "s3":
         root = text or DEFAULT_BUCKET
-        if not root.startswith("s3://") or not root.removeprefix("s3://").strip("/"):
+        if not root.startswith("s3://"):
             raise RunError(f"LAKE={text}: expected s3://bucket[/folder] with STORE=s3")
-        return root.rstrip("/")
+        try:
+            return read_location(root)
+        except ValueError as error:
+            raise RunError(f"LAKE={text}: expected {error}") from None
     if text is not None and "://" in text and not text.startswith("file:///"):
         raise RunError(f"LAKE={text}: expected a folder; for a bucket on the local S3 store, add STORE=s3")
     folder = Path(text.removeprefix("file://")) if text else LOCAL / "lake"

@@ -355,13 +355,13 @@ def test_ten_thousand_small_objects(
         target.hardlink_to(photo)
     for name, value in bench.environment(ROOT, store_url=store.url).items():
         monkeypatch.setenv(name, value)
-    lake = f"{ROOT}/a lake of its own"
+    lake = f"{ROOT}/many/objects"
     assert load_images(tmp_path / "many", ImageBucket(lake), "*.jpg").added == 10_000
     assert load_images(tmp_path / "many", ImageBucket(lake), "*.jpg").added == 0
     for name in store.names("models/"):
-        store.s3.copy({"Bucket": BUCKET, "Key": name}, BUCKET, f"a lake of its own/{name}")
+        store.s3.copy({"Bucket": BUCKET, "Key": name}, BUCKET, f"many/objects/{name}")
     outcome = bench.run(lake, tmp_path, store_url=store.url, run_seconds=900)
     assert outcome.state.state == "success", outcome.log[-4000:]
-    results = store.table("a lake of its own/results")
+    results = store.table("many/objects/results")
     assert len(results) == 10_000
     assert results["path"].is_unique

@@ -235,3 +235,15 @@ def test_schedule_starts_on_a_day_or_at_a_moment(text: str, start: str) -> None:
 def test_moment_needs_its_time_zone(text: str) -> None:
     with pytest.raises(SettingsError, match=r"FRUITS_START_DATE=.*expected a date as YYYY-MM-DD, or a moment with"):
         read_settings({"FRUITS_START_DATE": text})
+
+
+@pytest.mark.parametrize(
+    "lake", ["s3://fruits/my lake", "s3://fruits/100%", "s3://fruits/#1", "s3://fruits/été", "s3://a?b"]
+)
+def test_folder_on_s3_that_spark_submit_would_misread_is_refused(lake):
+    with pytest.raises(SettingsError, match=r"FRUITS_LAKE=.*letters A to Z, digits and .* only"):
+        read_settings({"FRUITS_LAKE": lake})
+
+
+def test_folder_on_s3_of_safe_characters_is_taken():
+    assert read_settings({"FRUITS_LAKE": "s3://fruits-2026/a_b/c.d-e(1)/"}).lake == "s3://fruits-2026/a_b/c.d-e(1)"

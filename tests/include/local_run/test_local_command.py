@@ -185,7 +185,12 @@ def test_lake_is_located_by_its_store(lake: str | None, store: str, root: str) -
 
 @pytest.mark.parametrize(
     ("lake", "store", "told"),
-    [("s3://fruits", "folder", "add STORE=s3"), ("/data", "s3", r"expected s3://bucket"), ("s3://", "s3", "expected")],
+    [
+        ("s3://fruits", "folder", "add STORE=s3"),
+        ("/data", "s3", r"expected s3://bucket"),
+        ("s3://", "s3", "expected"),
+        ("s3://fruits/my lake", "s3", "only"),
+    ],
 )
 def test_lake_of_the_other_store_is_refused(lake: str, store: str, told: str) -> None:
     with pytest.raises(RunError, match=told):
