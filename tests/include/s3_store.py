@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable
@@ -27,10 +26,6 @@ ACTIONS = {
 """Identities and what they may do; an identity's key and its secret are its name."""
 
 
-ONE_VOLUME = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
-"""A bucket takes a volume of 1 GB, of those that the disk has room for, where it would take seven at once."""
-
-
 class Store:
     """A running store. Each test takes a bucket of its own."""
 
@@ -41,7 +36,7 @@ class Store:
         ]
         identities = folder / "identities.json"
         identities.write_text(json.dumps({"identities": users}))
-        self.process = StoreProcess(folder / "data", identities=identities, environment=dict(os.environ) | ONE_VOLUME)
+        self.process = StoreProcess(folder / "data", identities=identities)
         self.url = self.process.url
         self.s3 = client(self.url, "local")
 
