@@ -18,7 +18,7 @@ from rich.console import Console
 
 from include.local_emr.process import EndpointProcess
 from include.local_run import watch
-from include.local_run.airflow_home import RunError, alone, migrate_database
+from include.local_run.airflow_home import DAG_ID, RunError, alone, migrate_database
 from include.local_run.children import running
 from include.local_run.display import Display
 from include.local_run.environment import LOCAL, local_environment
@@ -28,7 +28,6 @@ from include.local_run.store import NOWHERE, local_store, locate_lake
 from include.local_s3.process import StoreError
 from include.settings import RunParams
 
-DAG_ID = "fruit_features"
 LOOK_SECONDS = 0.5
 
 

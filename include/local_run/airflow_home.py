@@ -12,6 +12,9 @@ from pathlib import Path
 from include.local_run.children import running
 from include.local_run.display import Display
 
+DAG_ID = "fruit_features"
+"""The DAG that local runs run."""
+
 
 class RunError(RuntimeError):
     """The run cannot start; the message says what to do."""

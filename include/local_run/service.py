@@ -20,12 +20,12 @@ from rich.console import Console
 
 from include.local_run.airflow_api import AirflowApi
 from include.local_run.airflow_components import USER, read_password
-from include.local_run.airflow_home import RunError, alone, migrate_database
+from include.local_run.airflow_home import DAG_ID, RunError, alone, migrate_database
 from include.local_run.display import Display
 from include.local_run.environment import LOCAL, PROJECT, local_environment
 from include.local_run.lake import LakeError, fill_lake
 from include.local_run.store import NOWHERE, local_store, locate_lake
-from include.local_run.supervisor import DAG_ID, MARK, Service, ServiceError, check_port, family, fresh_log
+from include.local_run.supervisor import MARK, Service, ServiceError, check_port, family, fresh_log
 from include.local_s3.process import StoreError
 from include.settings import RunParams
 

@@ -28,10 +28,11 @@ from include.local_emr import guard
 from include.local_emr.process import EndpointProcess
 from include.local_run.airflow_api import AirflowApi
 from include.local_run.airflow_components import USER, component_commands, component_environment, read_password
+from include.local_run.airflow_home import DAG_ID
+from include.local_s3.process import free_ports
 
 logger = logging.getLogger(__name__)
 
-DAG_ID = "fruit_features"
 MARK = "LOCAL_SERVICE_STATE"
 """Environment variable that Airflow's components and their tasks carry: the state folder of the service they are of."""
 
@@ -144,7 +145,7 @@ class Service:
         """
         self._keep = {child.pid for child in psutil.Process().children()}
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._endpoint_port = free_port()
+        (self._endpoint_port,) = free_ports(1)
         self._start_endpoint()
         passwords = self.state / "airflow" / "passwords.json"
         api = AirflowApi(self.url, USER, read_password(passwords))
@@ -268,13 +269,6 @@ def family() -> Iterator[None]:
         yield
     finally:
         guard.kill_descendants()
-
-
-def free_port() -> int:
-    """Return a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def check_port(port: int) -> None:

@@ -28,6 +28,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from include.local_emr.s3_connector import connector_folder, connector_jars
+from include.local_s3.process import free_ports
 from include.settings import RunParams
 from tests.end_to_end.conftest import DAG_ID, LIVE, put_pictures, snapshot
 
@@ -40,12 +41,6 @@ TASKS = 12
 PICTURES, BROKEN = 24, 3
 CONF = {"variance_target": 0.93, "image_pattern": "*_100.jpg", "max_reject_ratio": 0.2, "images_per_task": 8}
 """The pattern leaves one picture out, and with the default ratio the broken ones would fail the run."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def command(name: str, folder: Path, *arguments: str, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
@@ -204,7 +199,7 @@ def service(bench, tmp_path_factory) -> Iterator[Service]:
     """A service on a folder of its own; in the end `make down` ends it, and nothing is left but the data."""
     folder = tmp_path_factory.mktemp("service")
     furnish(folder, bench.models)
-    port = free_port()
+    port = free_ports(1)[0]
     with serving(folder, port) as service:
         yield service
         ended = command("down", folder)
@@ -418,7 +413,7 @@ def test_clearing_the_verification_makes_no_cluster(
 
 
 def test_a_second_up_is_refused(service: Service) -> None:
-    again = up(service.folder, free_port())
+    again = up(service.folder, free_ports(1)[0])
     assert again.returncode == 2
     assert f"it runs already, at http://127.0.0.1:{service.port}" in again.stdout
 
@@ -436,7 +431,7 @@ def test_make_run_is_refused_meanwhile(service: Service) -> None:
 def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, tmp_path) -> None:
     """kill -9 of all that could clean up: of the supervisor, then of it with its guards."""
     furnish(tmp_path, bench.models)
-    port = free_port()
+    port = free_ports(1)[0]
     for with_guards in (False, True):
         with serving(tmp_path, port):
             supervisor = psutil.Process(json.loads((tmp_path / "state" / "service.json").read_text())["pid"])
@@ -457,7 +452,7 @@ def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, tmp_path) -> 
 @pytest.mark.timeout(1800)
 def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, tmp_path) -> None:
     furnish(tmp_path, bench.models)
-    with serving(tmp_path, free_port()) as service:
+    with serving(tmp_path, free_ports(1)[0]) as service:
         run_id = service.trigger(CONF)
         wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the step runs")
         supervisor = psutil.Process(json.loads((tmp_path / "state" / "service.json").read_text())["pid"])
@@ -480,7 +475,7 @@ def test_on_the_s3_store(bench, tmp_path) -> None:
         pytest.skip("Spark's S3 connector is not in this environment: `make setup STORE=s3`")
     furnish(tmp_path, bench.models)
     for round_number in range(2):
-        with serving(tmp_path, free_port(), "--store", "s3", "--lake", "s3://fruits") as service:
+        with serving(tmp_path, free_ports(1)[0], "--store", "s3", "--lake", "s3://fruits") as service:
             runs = service.call("GET", f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
             assert [run["state"] for run in runs] == ["success"] * round_number, "down keeps the database"
             if round_number == 0:
