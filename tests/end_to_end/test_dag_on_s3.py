@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from botocore.exceptions import ClientError
 from pyarrow import fs
 
 from include.local_emr.s3_connector import connector_folder, connector_jars
@@ -26,25 +21,12 @@ from include.local_run.image_bucket import ImageBucket
 from include.local_run.images import load_images
 from include.local_run.lake import fill_lake
 from include.local_run.model import DOWNLOAD_FAILED
-from include.local_s3.process import StoreProcess
 from include.settings import RunParams
 from tests.end_to_end.conftest import Bench, Outcome, put_pictures
+from tests.include.s3_store import REGION, Store
 
 ROOT = "s3://fruits"
 BUCKET = "fruits"
-REGION = "eu-west-3"
-ACTIONS = {
-    "local": ["Admin", "Read", "List", "Tagging", "Write"],
-    "reader": [f"{action}:{BUCKET}" for action in ("Read", "List")],
-    "worker": [f"{action}:{BUCKET}" for action in ("Read", "List", "Write", "Tagging")],
-}
-NO_DELETE = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Deny", "Principal": "*", "Action": ["s3:DeleteObject"], "Resource": [f"arn:aws:s3:::{BUCKET}/*"]}
-    ],
-}
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -62,7 +44,7 @@ def keys_of(name: str) -> dict[str, str]:
 class Published:
     """A run that has published, and the store that its lake is on."""
 
-    store: Store
+    store: LakeStore
     outcome: Outcome
     slug: str
 
@@ -71,36 +53,22 @@ class Published:
         return f"runs/{self.slug}/"
 
 
-class Store:
-    """A store with some identities, that can be killed and come back."""
+class LakeStore(Store):
+    """The store with the bucket of a lake; it can be killed and come back."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.identities = folder / "identities.json"
-        users = [
-            {"name": name, "credentials": [{"accessKey": name, "secretKey": name}], "actions": actions}
-            for name, actions in ACTIONS.items()
-        ]
-        self.identities.write_text(json.dumps({"identities": users}))
-        self.process = StoreProcess(folder / "data", identities=self.identities)
-        self.url = self.process.url
-        self.s3 = boto3.client(
-            "s3", endpoint_url=self.url, region_name=REGION, aws_access_key_id="local", aws_secret_access_key="local"
-        )
+        super().__init__(folder)
         self.files = fs.S3FileSystem(endpoint_override=self.url, region=REGION, access_key="local", secret_key="local")
 
     def come_back(self) -> None:
-        """Start again where it was, on what it had stored."""
-        self.process = StoreProcess(
-            self.folder / "data", port=int(self.url.rpartition(":")[2]), identities=self.identities
-        )
+        """Start again where it was."""
+        self.start(int(self.url.rpartition(":")[2]))
 
-    def names(self, prefix: str = "") -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+    def names(self, prefix: str = "") -> set[str]:
+        return self.keys(BUCKET, prefix)
 
-    def read(self, key: str) -> bytes:
-        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    def current_run(self) -> str:
+        return json.loads(self.read(BUCKET, "current.json"))["run"]
 
     def table(self, folder: str) -> pd.DataFrame:
         return pq.read_table(f"{BUCKET}/{folder}", filesystem=self.files).to_pandas()
@@ -118,32 +86,10 @@ class Store:
             if item["Key"].startswith(("results/", "results_csv/", "current.json"))
         }
 
-    @contextlib.contextmanager
-    def policy(self, document: dict[str, Any]) -> Iterator[None]:
-        self.s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(document))
-        await_refusal(lambda: self.s3.delete_object(Bucket=BUCKET, Key="nothing"))
-        try:
-            yield
-        finally:
-            self.s3.delete_bucket_policy(Bucket=BUCKET)
-
-
-def await_refusal(action: Any) -> None:
-    """Wait until the store applies a policy that it has taken; the limit only turns a hang into a failure."""
-    for _ in range(300):
-        try:
-            action()
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "AccessDenied":
-                return
-            raise
-        time.sleep(0.1)
-    pytest.fail("the store does not apply the policy")
-
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    store = Store(tmp_path_factory.mktemp("store"))
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeStore]:
+    store = LakeStore(tmp_path_factory.mktemp("store"))
     try:
         yield store
     finally:
@@ -162,7 +108,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def published(bench: Bench, store: Store, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published(bench: Bench, store: LakeStore, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The store with a lake that was filled as `make run STORE=s3` fills it, and that a run has published to."""
     state = tmp_path_factory.mktemp("state")
     (state / "models").symlink_to(bench.models)
@@ -173,7 +119,7 @@ def published(bench: Bench, store: Store, images: Path, tmp_path_factory: pytest
     assert "images: 34 from" in said[0]
     outcome = bench.run(ROOT, tmp_path_factory.mktemp("published"), store_url=store.url, conf={"max_reject_ratio": 0.1})
     assert outcome.state.state == "success", outcome.log[-4000:]
-    return Published(store, outcome, json.loads(store.read("current.json"))["run"])
+    return Published(store, outcome, store.current_run())
 
 
 def test_results_are_those_of_the_photos(published: Published, images: Path) -> None:
@@ -189,7 +135,7 @@ def test_results_are_those_of_the_photos(published: Published, images: Path) -> 
     same = results.assign(name=results["path"].str.rpartition("/")[2]).set_index(["label", "name"])["features"]
     for name in ("0_100.jpg", "_hidden.JPG"):
         np.testing.assert_array_equal(same["Banana", name], same["Mangue 🥭 «mûre» [1] & co=?", name])
-    table = pd.read_csv(io.BytesIO(store.read("results_csv/pca_features.csv")))
+    table = pd.read_csv(io.BytesIO(store.read(BUCKET, "results_csv/pca_features.csv")))
     assert len(table) == 32
     assert table.columns[-1] == "label"
 
@@ -204,8 +150,7 @@ def test_rejects_have_their_reasons(published: Published) -> None:
 def test_nothing_unfinished_is_left(published: Published) -> None:
     store, outcome = published.store, published.outcome
     run = published.folder
-    # File systems on S3 keep an empty object as the mark of a folder.
-    kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run) if not name.endswith("/")}
+    kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run)}
     assert kinds == {
         *("features", "rejects", "pca", "listing.parquet", "featurize.json", "pca.json"),
         *("report.json", "report.html", "manifest.json"),
@@ -239,12 +184,16 @@ def test_read_only_bucket(bench: Bench, published: Published, tmp_path: Path) ->
 
 @pytest.mark.soak
 def test_no_permission_to_delete(bench: Bench, published: Published, tmp_path: Path) -> None:
-    with published.store.policy(NO_DELETE):
-        check_refused(bench, published.store, tmp_path, "delete from the bucket 'fruits'", keys=keys_of("worker"))
+    store = published.store
+    store.deny_delete(BUCKET)
+    try:
+        check_refused(bench, store, tmp_path, "delete from the bucket 'fruits'", keys=keys_of("worker"))
+    finally:
+        store.allow(BUCKET, lambda: store.delete_nothing(BUCKET))
 
 
 def check_refused(
-    bench: Bench, store: Store, tmp_path: Path, told: str, *, root: str = ROOT, keys: dict[str, str] | None = None
+    bench: Bench, store: LakeStore, tmp_path: Path, told: str, *, root: str = ROOT, keys: dict[str, str] | None = None
 ) -> None:
     """Run, and see that the first task names what is refused: no cluster was made, and nothing changed."""
     before = store.published()
@@ -282,9 +231,9 @@ def test_rerun_of_the_same_run_gives_the_same_state(bench: Bench, published: Pub
             rerun_of="2026-11-20T00:00:00+00:00",
         )
         assert outcome.state.state == "success", outcome.log[-4000:]
-        run = f"runs/{json.loads(store.read('current.json'))['run']}/"
+        run = f"runs/{store.current_run()}/"
         if number == 0:
-            before, names = by_path(store.table(f"{run}features")), set(store.names(run))
+            before, names = by_path(store.table(f"{run}features")), store.names(run)
         outcomes.append((outcome.state.run_id, run))
     assert outcomes[0] == outcomes[1]
     for folder in (f"{run}features", "results"):
@@ -292,9 +241,9 @@ def test_rerun_of_the_same_run_gives_the_same_state(bench: Bench, published: Pub
         assert list(after["path"]) == list(before["path"])
         np.testing.assert_array_equal(np.stack(after["features"]), np.stack(before["features"]))
     assert len(store.table(f"{run}rejects")) == 2
-    # Spark's files have names of their own at each try; an empty object that marks a folder may come or go.
-    assert {name for name in store.names(run) if not re.search(r"/part-|/$", name)} == {
-        name for name in names if not re.search(r"/part-|/$", name)
+    # Spark's files have names of their own at each try.
+    assert {name for name in store.names(run) if "/part-" not in name} == {
+        name for name in names if "/part-" not in name
     }
     assert store.unfinished_uploads() == []
 

@@ -34,11 +34,15 @@ class Store:
             {"name": name, "credentials": [{"accessKey": name, "secretKey": name}], "actions": actions}
             for name, actions in ACTIONS.items()
         ]
-        identities = folder / "identities.json"
-        identities.write_text(json.dumps({"identities": users}))
-        self.process = StoreProcess(folder / "data", identities=identities)
+        self._folder = folder
+        (folder / "identities.json").write_text(json.dumps({"identities": users}))
+        self.start()
         self.url = self.process.url
         self.s3 = client(self.url, "local")
+
+    def start(self, port: int = 0) -> None:
+        """Start it, or start it again on what it has stored."""
+        self.process = StoreProcess(self._folder / "data", port=port, identities=self._folder / "identities.json")
 
     def new_bucket(self) -> str:
         """Make a bucket and return its name."""
