@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from include.settings import RunParams
+from spark_jobs.args import APPLY_ORIENTATION, IGNORE_ORIENTATION
 
 MAX_STEP_MINUTES = 720
 
@@ -38,10 +39,17 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
         "maximum": 1,
         "section": "Images",
     },
+    "exif_orientation": {
+        "type": "string",
+        "enum": [IGNORE_ORIENTATION, APPLY_ORIENTATION],
+        "title": "EXIF orientation",
+        "description": "Take the pixels as they are stored (ignore), or turned as the camera was held (apply).",
+        "section": "Images",
+    },
     "images_per_task": {
         "type": "integer",
-        "title": "Most images per Spark task",
-        "description": "The most; small runs get smaller tasks, so that every core has some.",
+        "title": "Images per Spark task",
+        "description": "A full task, of some two minutes; large files make it fewer, small runs get smaller tasks.",
         "minimum": 1,
         "maximum": 100_000,
         "section": "Images",

@@ -21,7 +21,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from spark_jobs.args import DEFAULT_PATTERN
+from spark_jobs.args import DEFAULT_PATTERN, IGNORE_ORIENTATION
 
 Profile = Literal["aws", "local"]
 VariableReader = Callable[[str], str | None]
@@ -322,11 +322,12 @@ class RunParams:
     image_pattern: str = DEFAULT_PATTERN
     variance_target: float = 0.80
     max_reject_ratio: float = 0.05
+    exif_orientation: str = IGNORE_ORIENTATION
     release_label: str = "emr-spark-8.1.0"
     master_instance_type: str = "m7g.xlarge"
     core_instance_types: tuple[str, ...] = ("c7g.2xlarge", "c8g.2xlarge", "c6g.2xlarge")
     core_instance_count: int = 2
-    images_per_task: int = 1024
+    images_per_task: int = 12_000
     step_time_limit_minutes: int = 180
     idle_timeout_minutes: int = 15
 

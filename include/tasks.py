@@ -124,6 +124,7 @@ def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
         model=run["model"]["uri"],
         pattern=params.image_pattern,
         max_reject_ratio=params.max_reject_ratio,
+        exif_orientation=params.exif_orientation,
         images_per_task=params.images_per_task,
     )
     pca = PcaArgs(run=run_root, variance_target=params.variance_target)

@@ -20,6 +20,9 @@ FEATURE_DIMENSIONS = 1280
 DEFAULT_PATTERN = "*.jpg,*.jpeg"
 """File names taken by default, in any case: a superset of the notebook's ``*.jpg``."""
 
+IGNORE_ORIENTATION = "ignore"
+APPLY_ORIENTATION = "apply"
+
 MODEL_FILE = "model.tflite"
 MODEL_RECORD_FILE = "model.json"
 MODEL_FOLDER_DIGITS = 16
@@ -51,6 +54,14 @@ def _not_empty(value: str) -> str | None:
 
 def _ratio(value: float) -> str | None:
     return None if math.isfinite(value) and 0 <= value <= 1 else "must be between 0 and 1"
+
+
+def _positive(value: float) -> str | None:
+    return None if math.isfinite(value) and value > 0 else "must be greater than 0"
+
+
+def _one_of(*choices: str) -> Callable[[str], str | None]:
+    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
 
 
 def _fraction(value: float) -> str | None:
@@ -100,7 +111,14 @@ class JobArgs:
         )
         for item in fields(cls):  # type: ignore[arg-type]
             _add_flag(parser, item)
-        return cls(**vars(parser.parse_args(argv)))
+        args = cls(**vars(parser.parse_args(argv)))
+        if problem := args.problem():
+            parser.error(problem)
+        return args
+
+    def problem(self) -> str | None:
+        """Return what is wrong with arguments that are each valid, or None."""
+        return None
 
 
 def _flag(name: str) -> str:
@@ -154,15 +172,52 @@ class FeaturizeArgs(JobArgs):
     max_reject_ratio: float = _argument(
         "fail when more than this share of the listed files are rejects", default=0.05, check=_ratio
     )
-    images_per_task: int = _argument("most images that one Spark task works on", default=1024, check=_at_least(1))
+    images_per_task: int = _argument(
+        "images that make a full Spark task, of some two minutes", default=12_000, check=_at_least(1)
+    )
+    bytes_per_task: int = _argument(
+        "bytes of images that make a full Spark task; a task takes a share of each",
+        default=4 * 2**30,
+        check=_at_least(1),
+    )
+    reads_in_flight: int = _argument(
+        "most files that one worker reads at a time, ahead of the model", default=32, check=_at_least(1)
+    )
+    read_bytes_in_flight: int = _argument(
+        "most bytes that one worker holds of these files; --max-file-bytes or more",
+        default=64 * 2**20,
+        check=_at_least(1),
+    )
+    exif_orientation: str = _argument(
+        f"{IGNORE_ORIENTATION} takes the pixels as they are stored, {APPLY_ORIENTATION} turns them as EXIF says",
+        default=IGNORE_ORIENTATION,
+        check=_one_of(IGNORE_ORIENTATION, APPLY_ORIENTATION),
+    )
     max_pixels: int = _argument(
         "an image with more pixels (width x height) is a reject, never decoded",
         default=64_000_000,
         check=_at_least(1),
     )
     max_file_bytes: int = _argument(
-        "a file with more bytes is a reject, never read", default=64 * 1024 * 1024, check=_at_least(1)
+        "a file with more bytes is a reject, never read", default=64 * 2**20, check=_at_least(1)
     )
+    decode_memory_mb: int = _argument(
+        "MiB of address space that decoding one image may take, beyond which the file is a reject",
+        default=1024,
+        check=_at_least(256),
+    )
+    decode_seconds: float = _argument(
+        "seconds that decoding one image may take, beyond which the file is a reject", default=60.0, check=_positive
+    )
+
+    def problem(self) -> str | None:
+        """Return what is wrong with arguments that are each valid, or None."""
+        if self.read_bytes_in_flight < self.max_file_bytes:
+            return (
+                f"argument --read-bytes-in-flight: {self.read_bytes_in_flight} is less than --max-file-bytes "
+                f"({self.max_file_bytes}): a file is read whole, so expected as much or more"
+            )
+        return None
 
 
 @dataclass(frozen=True)

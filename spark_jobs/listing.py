@@ -1,4 +1,4 @@
-"""Listing of images: every file whose name the pattern takes, whatever else its name looks like."""
+"""Listing of images: everything whose name the pattern takes, whatever else it looks like."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import fnmatch
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
@@ -18,18 +19,102 @@ from pyarrow import fs
 from spark_jobs import schemas, storage
 from spark_jobs.errors import JobError
 
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""A folder that the pattern takes is told of only when its name is an image's: not every label where it is ``*``."""
 
-@dataclass(frozen=True)
-class Entry:
-    """One thing in a folder: its name, and for a file its size in bytes and its modification time in UTC."""
+
+class Entry(NamedTuple):
+    """One thing in a folder: its name, and for a file its size in bytes and its time of change.
+
+    The time is in nanoseconds since 1970, and the class a tuple, since a folder may hold a million of them.
+    """
 
     name: str
     is_folder: bool
     size: int
-    modification_time: datetime
+    modified: int
 
 
-def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> int:
+class Image(NamedTuple):
+    """A row of ``schemas.LISTING``; the time is in microseconds since 1970, as pyarrow makes timestamps of."""
+
+    path: str
+    label: str
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What was listed.
+
+    Attributes
+    ----------
+    sizes : ndarray of int64, shape (n,)
+        Bytes of each listed image, in the listing's order.
+    skipped : int
+        Files whose names the pattern does not take.
+    """
+
+    sizes: npt.NDArray[np.int64]
+    skipped: int
+
+
+@dataclass
+class Walk:
+    """A walk through a folder and all below it.
+
+    Attributes
+    ----------
+    root : str
+        Path in the file system.
+    read_folder : callable
+        From a folder's path to its entries.
+    matches : callable
+        The test of a name.
+    skipped : int
+        Files passed so far that are not images by their names.
+    """
+
+    root: str
+    read_folder: Callable[[str], Iterable[Entry]]
+    matches: Callable[[str], bool]
+    skipped: int = field(default=0, init=False)
+
+    def images(self) -> Iterator[Image]:
+        """Yield what the pattern takes, depth first.
+
+        A folder's entries are in memory while that folder and those below it are walked, never the whole tree. Folders
+        that symbolic links lead to are followed, save one that the walk is already in. A folder whose own name is that
+        of an image is a row too, with a slash at the path's end, beside the rows of what it holds.
+
+        Yields
+        ------
+        Image
+            In the order of the paths' UTF-8 bytes, which is also that of their code points.
+        """
+        return self._folder(self.root, ())
+
+    def _folder(self, folder: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Image]:
+        """Walk a folder; ``inside`` are device and inode of the local folders that the walk is in."""
+        identity = _identity(folder) if self.read_folder is _read_local_folder else None
+        if identity is not None:
+            if identity in inside:
+                return
+            inside = (*inside, identity)
+        label = folder.rpartition("/")[2]
+        # A folder sorts as its name with the slash that follows it in the paths of what it holds.
+        for entry in sorted(self.read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
+            path = f"{folder.rstrip('/')}/{entry.name}" + "/" * entry.is_folder
+            if self.matches(entry.name) and (not entry.is_folder or entry.name.lower().endswith(_IMAGE_ENDINGS)):
+                yield Image(path, label, entry.size, entry.modified // 1000)
+            elif not entry.is_folder:
+                self.skipped += 1
+            if entry.is_folder:
+                yield from self._folder(path[:-1], inside)
+
+
+def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> Listed:
     """List a folder's images into a Parquet file, without ever holding more than a row group of them.
 
     Parameters
@@ -45,8 +130,7 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> int
 
     Returns
     -------
-    int
-        Files listed.
+    Listed
 
     Raises
     ------
@@ -54,42 +138,40 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> int
         When the folder does not exist, when nothing in it matches, or when a name in it is not valid UTF-8 or, on S3,
         has two slashes in a row.
     """
-    filesystem, path = storage.locate(images)
-    if filesystem.get_file_info(path).type != fs.FileType.Directory:
-        raise JobError(f"the images' folder {images} does not exist: check --images")
-    rows = list_images(images, pattern)
-    count = 0
+    walk = walk_through(images, pattern)
+    rows = walk.images()
+    sizes: list[npt.NDArray[np.int64]] = []
     with storage.writing(target) as stream, pq.ParquetWriter(stream, schemas.LISTING) as writer:
         while group := list(islice(rows, rows_per_group)):
-            writer.write_table(pa.Table.from_pylist(group, schema=schemas.LISTING), row_group_size=rows_per_group)
-            count += len(group)
-        if not count:
-            raise JobError(f"no file in {images} matches the pattern {pattern!r}: check --images and --pattern")
-    return count
+            table = _table(group, images.partition("://")[0])
+            writer.write_table(table, row_group_size=rows_per_group)
+            sizes.append(table["size"].to_numpy())
+        if not sizes:
+            raise JobError(
+                f"no file in {images} matches the pattern {pattern!r} ({walk.skipped} others are there): "
+                "check --images and --pattern"
+            )
+    return Listed(np.concatenate(sizes), walk.skipped)
 
 
-def list_images(images: str, pattern: str) -> Iterator[dict[str, Any]]:
-    """Yield a row of ``schemas.LISTING`` for every file under a folder that the pattern takes.
+def walk_through(images: str, pattern: str) -> Walk:
+    """Return the walk through a folder of images.
 
-    A folder's entries are in memory while that folder and those below it are walked, never the whole tree. Folders
-    that symbolic links lead to are followed, save one that the walk is already in.
-
-    Yields
+    Raises
     ------
-    dict
-        In the order of the paths' UTF-8 bytes, which is also that of their code points.
+    JobError
+        When the folder does not exist.
     """
     filesystem, root = storage.locate(images)
-    read_folder: Callable[[str], Iterable[Entry]]
-    read_folder = _read_local_folder if isinstance(filesystem, fs.LocalFileSystem) else _remote_reader(filesystem)
-    scheme = images.partition("://")[0]
-    for path, label, entry in _walk(root, read_folder, matcher(pattern), ()):
-        yield {
-            "path": f"{scheme}://{path}",
-            "label": label,
-            "size": entry.size,
-            "modification_time": entry.modification_time,
-        }
+    if filesystem.get_file_info(root).type != fs.FileType.Directory:
+        raise JobError(f"the images' folder {images} does not exist: check --images")
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    return Walk(root, _read_local_folder if local else _remote_reader(filesystem), matcher(pattern))
+
+
+def _table(rows: list[Image], scheme: str) -> pa.Table:
+    paths, labels, sizes, modified = zip(*rows, strict=True)
+    return pa.table([[f"{scheme}://{path}" for path in paths], labels, sizes, modified], schema=schemas.LISTING)
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
@@ -103,34 +185,6 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     """
     globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
     return lambda name: any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs)
-
-
-def _walk(
-    folder: str,
-    read_folder: Callable[[str], Iterable[Entry]],
-    matches: Callable[[str], bool],
-    inside: tuple[tuple[int, int], ...],
-) -> Iterator[tuple[str, str, Entry]]:
-    """Yield path, label and entry of the files that match, depth first, in the order of the paths.
-
-    Parameters
-    ----------
-    inside : tuple
-        Device and inode of the local folders that the walk is in: a link back to one of them is not followed.
-    """
-    identity = _identity(folder) if read_folder is _read_local_folder else None
-    if identity is not None:
-        if identity in inside:
-            return
-        inside = (*inside, identity)
-    label = folder.rpartition("/")[2]
-    # A folder sorts as its name with the slash that follows it in the paths of what it holds.
-    for entry in sorted(read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
-        path = f"{folder.rstrip('/')}/{entry.name}"
-        if entry.is_folder:
-            yield from _walk(path, read_folder, matches, inside)
-        elif matches(entry.name):
-            yield path, label, entry
 
 
 def _read_local_folder(folder: str) -> Iterator[Entry]:
@@ -156,7 +210,8 @@ def _local_entry(name: str, entry: os.DirEntry[bytes]) -> Entry:
         status = entry.stat()
     except OSError:
         status = entry.stat(follow_symlinks=False)
-    return Entry(name, stat.S_ISDIR(status.st_mode), status.st_size, _utc(status.st_mtime_ns))
+    is_folder = stat.S_ISDIR(status.st_mode)
+    return Entry(name, is_folder, 0 if is_folder else status.st_size, status.st_mtime_ns)
 
 
 def _remote_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]]:
@@ -168,16 +223,9 @@ def _remote_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]
                     "or take them away"
                 )
             is_folder = info.type == fs.FileType.Directory
-            changed = _utc(0 if info.mtime_ns is None else info.mtime_ns)
-            yield Entry(info.base_name, is_folder, info.size or 0, changed)
+            yield Entry(info.base_name, is_folder, info.size or 0, info.mtime_ns or 0)
 
     return read_folder
-
-
-def _utc(nanoseconds: int) -> datetime:
-    """Return a time given in nanoseconds since 1970, to the microsecond below."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 
 
 def _identity(folder: str) -> tuple[int, int]:

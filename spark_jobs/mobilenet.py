@@ -68,9 +68,17 @@ def read(uri: str) -> Model:
     return Model(found, weights, flatbuffer)
 
 
-def preprocess(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Scale pixels from 0…255 to -1…1, as Keras' ``preprocess_input`` does in its mode "tf"."""
-    scaled = pixels.astype(np.float32)
+def preprocess(pixels: Pixels, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+    """Scale pixels from 0…255 to -1…1, as Keras' ``preprocess_input`` does in its mode "tf".
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray of uint8, any shape
+    out : numpy.ndarray of float32, of the same shape, optional
+        Where the result goes; a new array by default.
+    """
+    scaled = np.empty(pixels.shape, np.float32) if out is None else out
+    scaled[...] = pixels
     scaled /= 127.5
     scaled -= 1.0
     return scaled
@@ -107,7 +115,8 @@ class Extractor:
         -------
         numpy.ndarray of shape (1280,), float32
         """
-        self._interpreter.set_tensor(self._input["index"], preprocess(pixels)[np.newaxis])
+        # Right into the interpreter's own memory: no temporary arrays, and no copy.
+        preprocess(pixels, self._interpreter.tensor(self._input["index"])()[0])
         self._interpreter.invoke()
         features: Features = self._interpreter.get_tensor(self._output["index"])[0]
         return features

@@ -57,6 +57,10 @@ def test_help_explains_every_flag_with_its_default(
         (FeaturizeArgs, [*FEATURIZE, "--images-per-task=1.5"], ["--images-per-task", "1.5", "type int"]),
         (FeaturizeArgs, [*FEATURIZE, "--max-pixels=0"], ["--max-pixels", "1 or more"]),
         (FeaturizeArgs, [*FEATURIZE, "--max-file-bytes=x"], ["--max-file-bytes", "'x'", "type int"]),
+        (FeaturizeArgs, [*FEATURIZE, "--exif-orientation=auto"], ["--exif-orientation", "'auto'", "ignore, apply"]),
+        (FeaturizeArgs, [*FEATURIZE, "--decode-seconds=0"], ["--decode-seconds", "greater than 0"]),
+        (FeaturizeArgs, [*FEATURIZE, "--decode-memory-mb=255"], ["--decode-memory-mb", "256 or more"]),
+        (FeaturizeArgs, [*FEATURIZE, "--read-bytes-in-flight=999"], ["--read-bytes-in-flight", "--max-file-bytes"]),
         (FeaturizeArgs, [*FEATURIZE, "--pattern="], ["--pattern", "''", "must not be empty"]),
         (FeaturizeArgs, [*FEATURIZE, "--images= "], ["--images", "must not be empty"]),
         (FeaturizeArgs, FEATURIZE[1:], ["--images", "required"]),
@@ -107,6 +111,7 @@ def test_defaults_of_the_form_are_those_of_the_jobs() -> None:
     assert params.image_pattern == featurize.pattern
     assert params.max_reject_ratio == featurize.max_reject_ratio
     assert params.images_per_task == featurize.images_per_task
+    assert params.exif_orientation == featurize.exif_orientation
     assert params.variance_target == PcaArgs("r").variance_target
 
 

@@ -26,6 +26,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("max_reject_ratio", -0.01),
     ("max_reject_ratio", 1.01),
     ("max_reject_ratio", "0.05"),
+    ("exif_orientation", "auto"),
+    ("exif_orientation", ""),
     ("images_per_task", 0),
     ("images_per_task", 1.5),
     ("images_per_task", 100_001),
@@ -57,6 +59,7 @@ TAKEN: list[tuple[str, Any]] = [
     ("image_pattern", "*.png"),
     ("max_reject_ratio", 0),
     ("max_reject_ratio", 1),
+    ("exif_orientation", "apply"),
     ("variance_target", 0.999),
     ("release_label", "emr-7.14.0"),
     ("release_label", "emr-spark-8.1.0"),
@@ -91,7 +94,7 @@ def test_number_and_list_have_both_bounds(name: str) -> None:
     elif schema["type"] == "array":
         assert {"minItems", "maxItems"} <= set(schema)
     else:
-        assert {"pattern", "minLength"} & set(schema), f"{name} may be empty"
+        assert {"pattern", "minLength", "enum"} & set(schema), f"{name} may be empty"
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED)

@@ -25,8 +25,14 @@ featurize_args = st.builds(
     pattern=texts,
     max_reject_ratio=st.floats(0, 1),
     images_per_task=st.integers(1, 10**9),
+    bytes_per_task=st.integers(1, 10**15),
+    reads_in_flight=st.integers(1, 1000),
+    exif_orientation=st.sampled_from(["ignore", "apply"]),
     max_pixels=st.integers(1, 10**12),
-    max_file_bytes=st.integers(1, 10**12),
+    max_file_bytes=st.integers(1, 10**8),
+    read_bytes_in_flight=st.integers(10**8, 10**12),
+    decode_memory_mb=st.integers(256, 10**6),
+    decode_seconds=st.floats(0, 1e6, exclude_min=True),
 )
 pca_args = st.builds(PcaArgs, run=texts, variance_target=st.floats(0, 1, exclude_min=True, exclude_max=True))
 

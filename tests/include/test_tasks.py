@@ -221,6 +221,7 @@ def test_every_parameter_of_the_form_reaches_a_request(lake: Path, open_run: Ope
         "image_pattern": "*.JPG,*.gif",
         "variance_target": 0.123,
         "max_reject_ratio": 0.321,
+        "exif_orientation": "apply",
         "release_label": "emr-7.14.0",
         "master_instance_type": "r8g.4xlarge",
         "core_instance_types": ["c9g.large"],

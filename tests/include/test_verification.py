@@ -20,8 +20,8 @@ from include.locations import Lake
 from include.settings import RunParams
 from include.verification import VerificationError, verify_run
 from spark_jobs import args, schemas
+from spark_jobs.completeness import check_reject_ratio
 from spark_jobs.errors import JobError
-from spark_jobs.featurize import check_reject_ratio
 from tests.include.run_folders import (
     K,
     edit_json,

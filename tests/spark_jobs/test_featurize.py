@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,16 +17,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import fs
+from PIL import Image, ImageOps
 from pyspark.sql import SparkSession
 
-from spark_jobs import featurize, images, mobilenet, progress, schemas
+from spark_jobs import completeness, featurize, images, listing, mobilenet, progress, rejects, schemas, staging
 from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
 from spark_jobs.errors import JobError
+from spark_jobs.extraction import Engine
+from tests.spark_jobs import deadly_decoder, mutations
 
 NAMED = Path(__file__).resolve().parents[1] / "data" / "images"
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # pyspark leaves the socket that an RDD's result came through to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 @pytest.fixture
@@ -54,6 +61,13 @@ def constant_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
     return lambda pixels: np.full(FEATURE_DIMENSIONS, pixels.mean(), np.float32)
 
 
+def corner_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
+    return lambda pixels: np.full(FEATURE_DIMENSIONS, pixels[:10, :10].mean(), np.float32)
+
+
+CONSTANT = Engine(constant_model)
+
+
 def add_named(arguments: FeaturizeArgs, *patterns: str, label: str = "Named") -> int:
     folder = local(arguments.images) / label
     folder.mkdir(exist_ok=True)
@@ -73,7 +87,7 @@ def test_features_are_the_models_in_the_order_of_the_listing(spark: SparkSession
     assert [row["label"] for row in found] == [file.parent.name for file in files]
     for row, file in zip(found, files, strict=True):
         pixels = images.decode(file.read_bytes(), max_pixels=10**8)
-        assert not isinstance(pixels, images.Reject)
+        assert not isinstance(pixels, rejects.Reject)
         np.testing.assert_array_equal(np.array(row["features"], np.float32), extract(pixels))
         status = file.stat()
         assert row["size"] == status.st_size
@@ -84,7 +98,7 @@ def test_features_are_the_models_in_the_order_of_the_listing(spark: SparkSession
 
 
 def test_datasets_have_exactly_the_schemas(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    featurize.run(spark, arguments, load_model=constant_model)
+    featurize.run(spark, arguments, engine=CONSTANT)
     assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
     assert table(arguments.run, "rejects").schema.equals(schemas.REJECTS)
     assert table(arguments.run, "rejects").num_rows == 0
@@ -92,7 +106,7 @@ def test_datasets_have_exactly_the_schemas(spark: SparkSession, arguments: Featu
 
 
 def test_spark_reads_what_was_written(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    featurize.run(spark, arguments, load_model=constant_model)
+    featurize.run(spark, arguments, engine=CONSTANT)
     assert spark.read.parquet(f"{arguments.run}/features").count() == 9
     assert spark.read.parquet(f"{arguments.run}/rejects").columns == schemas.REJECTS.names
 
@@ -111,7 +125,7 @@ def test_named_bad_files_are_rejects_and_good_ones_features(spark: SparkSession,
         assert Path(row["path"]).name.startswith(f"bad_{row['reason']}")
         assert row["detail"]
     assert sum(summary["rejects_by_reason"].values()) == bad
-    assert len(summary["first_rejects"]) == min(bad, featurize.EXAMPLES)
+    assert len(summary["first_rejects"]) == min(bad, completeness.EXAMPLES)
 
 
 @pytest.mark.parametrize("images_per_task", [1, 4, 7, 64])
@@ -120,10 +134,10 @@ def test_the_rows_do_not_depend_on_the_partitioning(
 ) -> None:
     add_named(arguments, "bad_truncated*")
     options = replace(arguments, max_reject_ratio=1.0)
-    featurize.run(spark, options, load_model=constant_model)
-    expected = {kind: table(options.run, kind) for kind in featurize.KINDS}
-    monkeypatch.setattr(featurize, "ROWS_PER_FILE", 5)
-    featurize.run(spark, replace(options, images_per_task=images_per_task), load_model=constant_model)
+    featurize.run(spark, options, engine=CONSTANT)
+    expected = {kind: table(options.run, kind) for kind in staging.KINDS}
+    monkeypatch.setattr(staging, "ROWS_PER_FILE", 5)
+    featurize.run(spark, replace(options, images_per_task=images_per_task), engine=CONSTANT)
     for kind, whole in expected.items():
         assert table(options.run, kind).equals(whole)
     assert len(list((local(options.run) / "features").glob("*.parquet"))) <= -(-12 // 5)
@@ -142,7 +156,7 @@ def test_the_model_sees_each_image_once(spark: SparkSession, arguments: Featuriz
         return extract
 
     options = replace(arguments, max_reject_ratio=1.0, images_per_task=2)
-    summary = featurize.run(spark, options, load_model=counting_model)
+    summary = featurize.run(spark, options, engine=Engine(counting_model))
     seen = calls.read_text().splitlines()
     assert summary["rejects"] == rejects > 0
     assert len(seen) == summary["features"] == 9
@@ -161,7 +175,7 @@ def test_features_that_are_not_finite_are_rejects(
 
         return extract
 
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), load_model=broken_model)
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), engine=Engine(broken_model))
     assert summary["rejects_by_reason"] == {"non_finite_features": 9}
     assert summary["first_rejects"][0]["detail"] == f"{count} of {FEATURE_DIMENSIONS} values"
 
@@ -180,14 +194,14 @@ def test_nothing_but_rejects_gives_an_empty_dataset_where_it_is_allowed(
 
 def test_the_share_of_rejects_may_reach_the_limit(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     assert add_named(arguments, "bad_empty_file*") == 1
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=0.1), load_model=constant_model)
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=0.1), engine=CONSTANT)
     assert (summary["listed"], summary["rejects"]) == (10, 1)
 
 
 def test_more_rejects_than_allowed_fail_with_counts_and_reasons(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     add_named(arguments, "bad_empty_file*")
     with pytest.raises(JobError) as failure:
-        featurize.run(spark, replace(arguments, max_reject_ratio=0.0999), load_model=constant_model)
+        featurize.run(spark, replace(arguments, max_reject_ratio=0.0999), engine=CONSTANT)
     message = str(failure.value)
     assert message.startswith("1 of 10 images (10.0 %) are rejects, more than the 0.0999")
     assert "1 empty_file. First: file://" in message
@@ -204,10 +218,10 @@ def test_the_limit_is_compared_exactly(ratio: float, listed: int, rejects: int, 
     options = FeaturizeArgs(images="file:///i", run="file:///r", model="file:///m", max_reject_ratio=ratio)
     reasons = {"corrupt": rejects} if rejects else {}
     if allowed:
-        featurize.check_reject_ratio(options, listed, reasons, [])
+        completeness.check_reject_ratio(options, listed, reasons, [])
     else:
         with pytest.raises(JobError, match=f"{rejects} of {listed}"):
-            featurize.check_reject_ratio(options, listed, reasons, [])
+            completeness.check_reject_ratio(options, listed, reasons, [])
 
 
 def state(folder: Path) -> set[str]:
@@ -244,7 +258,7 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
     for name in ours + others:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("old")
-    featurize.run(spark, arguments, load_model=constant_model)
+    featurize.run(spark, arguments, engine=CONSTANT)
     for name in others:
         assert (run / name).read_text() == "old"
     assert not (run / "pca").exists()
@@ -257,15 +271,15 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
 def test_a_try_that_fails_midway_leaves_no_summary_and_the_next_is_whole(
     spark: SparkSession, arguments: FeaturizeArgs
 ) -> None:
-    featurize.run(spark, arguments, load_model=constant_model)
+    featurize.run(spark, arguments, engine=CONSTANT)
 
     def failing_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
         raise RuntimeError("the model is lost")
 
     with pytest.raises(Exception, match="the model is lost"):
-        featurize.run(spark, arguments, load_model=failing_model)
+        featurize.run(spark, arguments, engine=Engine(failing_model))
     assert not (local(arguments.run) / "featurize.json").exists()
-    assert featurize.run(spark, arguments, load_model=constant_model)["features"] == 9
+    assert featurize.run(spark, arguments, engine=CONSTANT)["features"] == 9
     assert not (local(arguments.run) / "staging").exists()
 
 
@@ -278,7 +292,7 @@ def test_labels_and_hidden_names_come_out_as_they_are_on_disk(spark: SparkSessio
             (local(arguments.images) / "deep" / label).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, local(arguments.images) / "deep" / label / name)
     run = arguments.run + "/50 % of a#b+c"
-    summary = featurize.run(spark, replace(arguments, run=run, images_per_task=9), load_model=constant_model)
+    summary = featurize.run(spark, replace(arguments, run=run, images_per_task=9), engine=CONSTANT)
     assert summary["features"] == 9 + len(names) * len(labels)
     found = {(row["label"], row["path"]) for row in rows(run, "features")}
     root = f"{arguments.images}/deep"
@@ -292,42 +306,122 @@ def test_files_that_cannot_be_read_are_rejects(spark: SparkSession, arguments: F
     os.mkfifo(folder / "pipe.jpg")
     (folder / "big.jpg").write_bytes(bytes(200_001))
     options = replace(arguments, max_file_bytes=200_000, max_reject_ratio=1.0)
-    featurize.run(spark, options, load_model=constant_model)
+    featurize.run(spark, options, engine=CONSTANT)
     found = {Path(row["path"]).name: row["reason"] for row in rows(arguments.run, "rejects")}
     assert found == {"gone.jpg": "vanished", "pipe.jpg": "unreadable", "big.jpg": "file_too_large"}
 
 
-def test_a_file_that_grew_since_it_was_listed_is_not_read_whole(tmp_path: Path) -> None:
-    (tmp_path / "1.jpg").write_bytes(bytes(50))
-    source = fs.LocalFileSystem()
-    assert featurize.read_file(source, f"{tmp_path}/1.jpg", 10, 50) == bytes(50)
-    grown = featurize.read_file(source, f"{tmp_path}/1.jpg", 10, 49)
-    assert isinstance(grown, images.Reject)
-    assert grown.reason == "file_too_large"
+def test_refused_changed_and_vanished_files_and_folders_have_reasons_of_their_own(
+    spark: SparkSession, arguments: FeaturizeArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens between listing and reading: the files are changed when the listing is complete."""
+    folder = local(arguments.images) / "odd"
+    photo = next(local(arguments.images).glob("*/*.jpg"))
+    for name in ("grown.jpg", "gone.jpg", "kept.jpg"):
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(photo, folder / name)
+    (folder / "folder.jpg").mkdir()
+    shutil.copyfile(photo, folder / "folder.jpg" / "inside.jpg")
+    write = listing.write
+
+    def list_and_change(*arguments: Any, **options: Any) -> listing.Listed:
+        listed = write(*arguments, **options)
+        (folder / "grown.jpg").write_bytes(photo.read_bytes() + b"more")
+        (folder / "gone.jpg").unlink()
+        return listed
+
+    monkeypatch.setattr(listing, "write", list_and_change)
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
+    found = {row["path"].rpartition("/odd/")[2]: row["reason"] for row in rows(arguments.run, "rejects")}
+    assert found == {"grown.jpg": "changed", "gone.jpg": "vanished", "folder.jpg/": "directory"}
+    assert summary["features"] == 9 + 2
+    assert {row["label"] for row in rows(arguments.run, "features")} >= {"odd", "folder.jpg"}
 
 
-def test_a_refused_file_is_unreadable() -> None:
-    class Refusing:
-        def open_input_stream(self, path: str) -> None:
-            raise PermissionError(13, "Permission denied", path)
+def test_a_crash_in_a_decoder_costs_that_file_alone(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+    """By SIGSEGV, by memory, by never ending: in each of local[2]'s workers, among good files."""
+    folder = local(arguments.images)
+    for number, data in enumerate(deadly_decoder.DEADLY * 3):
+        (folder / sorted(path.name for path in folder.iterdir())[number % 3] / f"{number}_deadly.jpg").write_bytes(data)
+    engine = replace(CONSTANT, decode_program=deadly_decoder.PROGRAM)
+    options = replace(arguments, max_reject_ratio=1.0, decode_seconds=0.3, images_per_task=6)
+    summary = featurize.run(spark, options, engine=engine)
+    assert summary["rejects_by_reason"] == {"decoder_crashed": 15}
+    assert summary["features"] == 9
+    details = Counter(row["detail"] for row in rows(arguments.run, "rejects"))
+    assert sorted(details.values()) == [3] * 5
+    assert {"decoding ended by SIGSEGV", "decoding took more than 0.3 s"} <= set(details)
+    assert "decoding takes more memory than the limit of 1024 MiB" in details
 
-    refused = featurize.read_file(Refusing(), "bucket/1.jpg", 10, 50)  # type: ignore[arg-type]
-    assert isinstance(refused, images.Reject)
-    assert refused.reason == "unreadable"
+
+def test_a_corpus_of_damaged_files_gives_features_or_rejects_and_no_nan(
+    spark: SparkSession, arguments: FeaturizeArgs
+) -> None:
+    folder = local(arguments.images) / "Damaged"
+    folder.mkdir()
+    files = dict(mutations.corpus())
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    assert len(files) >= 200
+    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0))
+    vectors = np.array([row["features"] for row in rows(arguments.run, "features")])
+    assert vectors.shape == (summary["features"], FEATURE_DIMENSIONS)
+    assert np.isfinite(vectors).all()
+    assert summary["features"] + summary["rejects"] == len(files) + 9
+    assert set(summary["rejects_by_reason"]) <= set(rejects.REASONS)
+    assert len(summary["rejects_by_reason"]) >= 3  # else the corpus is too tame to prove anything
+    assert 20 < summary["rejects"] < len(files)
+
+
+def test_ten_thousand_rejects_fill_the_dataset_and_not_the_log(
+    spark: SparkSession,
+    arguments: FeaturizeArgs,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = local(arguments.images) / "Junk"
+    folder.mkdir()
+    (folder / "text").write_text("no image")
+    (folder / "nothing").touch()
+    for number in range(10_000):
+        os.link(folder / ("nothing" if number % 10 == 0 else "text"), folder / f"{number:05}.jpg")
+    with caplog.at_level(logging.INFO):
+        summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
+    assert summary["rejects_by_reason"] == {"not_an_image": 9_000, "empty_file": 1_000}
+    assert len(summary["first_rejects"]) == completeness.EXAMPLES
+    assert table(arguments.run, "rejects").num_rows == 10_000
+    assert table(arguments.run, "features").num_rows == 9
+    assert len(caplog.records) < 40
+    captured = capfd.readouterr()
+    assert len(captured.out + captured.err) < 5_000
+    assert len((local(arguments.run) / "featurize.json").read_bytes()) < 20_000
+
+
+@pytest.mark.parametrize("orientation", ["ignore", "apply"])
+def test_exif_orientation_is_a_setting(spark: SparkSession, arguments: FeaturizeArgs, orientation: str) -> None:
+    shutil.rmtree(local(arguments.images))
+    local(arguments.images).mkdir()
+    add_named(arguments, "good_exif_rotated.jpg")
+    featurize.run(spark, replace(arguments, exif_orientation=orientation), engine=Engine(corner_model))
+    (row,) = rows(arguments.run, "features")
+    with Image.open(NAMED / "good_exif_rotated.jpg") as image:
+        upright = ImageOps.exif_transpose(image) if orientation == "apply" else image
+        expected = np.asarray(upright.resize((224, 224)))[:10, :10].mean()
+    assert row["features"][0] == pytest.approx(expected)
 
 
 def test_a_lost_row_fails_with_the_figures_and_the_path(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    featurize.run(spark, arguments, load_model=constant_model)
+    featurize.run(spark, arguments, engine=CONSTANT)
     (file,) = (local(arguments.run) / "features").glob("*.parquet")
     whole = pq.read_table(file, partitioning=None)
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(5)]), file)
     missing = whole["path"][4].as_py()
     with pytest.raises(JobError, match=r"9 images were listed, but 8 features \+ 0 rejects = 8 rows") as failure:
-        featurize.check_complete(arguments.run, 9)
+        completeness.check(arguments.run, 9)
     assert f"{missing} is missing" in str(failure.value)
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(3)]), file)
     with pytest.raises(JobError, match="was not listed, or is there twice"):
-        featurize.check_complete(arguments.run, 9)
+        completeness.check(arguments.run, 9)
 
 
 def test_the_summary_says_what_was_done(
@@ -358,7 +452,7 @@ def test_random_weights_are_warned_of(
 ) -> None:
     model = mobilenet.read(arguments.model)
     monkeypatch.setattr(mobilenet, "read", lambda _: replace(model, weights={"source": "random", "seed": 1}))
-    summary = featurize.run(spark, arguments, load_model=constant_model)
+    summary = featurize.run(spark, arguments, engine=CONSTANT)
     assert summary["model"]["weights"]["source"] == "random"
     assert [entry.levelname for entry in caplog.records if "random weights" in entry.getMessage()] == ["WARNING"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spark_jobs import images
-from spark_jobs.images import REASONS, Pixels, Reject
+from spark_jobs.images import Pixels
+from spark_jobs.rejects import REASONS, Reject
 
 NAMED = Path(__file__).resolve().parents[1] / "data" / "images"
 MAX_PIXELS = 64_000_000
@@ -138,6 +141,67 @@ def test_constant_wide_grey_is_black() -> None:
 
 def test_nan_pixels_are_a_reject() -> None:
     assert reason(encode(np.full((5, 5), np.nan, np.float32), "TIFF")) == "corrupt"
+
+
+def test_16_bit_colour_is_its_upper_eight_bits() -> None:
+    """Pillow writes none: a PNG made by hand (ISO 15948: an IHDR of 16 bits, colour type 2, one filtered row)."""
+    samples = (0x00FF, 0x0A00, 0xFFFF)
+    row = b"\0" + b"".join(value.to_bytes(2, "big") for value in samples)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    assert decode(data)[0, 0].tolist() == [0x00, 0x0A, 0xFF]
+
+
+UPRIGHT = np.zeros((8, 8, 3), np.uint8)
+UPRIGHT[:4, :4], UPRIGHT[:4, 4:], UPRIGHT[4:, :4] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+STORED = {  # how a camera stores the upright picture, by EXIF 2.32's words for where row 0 and column 0 are
+    1: UPRIGHT,  # top, left
+    2: UPRIGHT[:, ::-1],  # top, right
+    3: UPRIGHT[::-1, ::-1],  # bottom, right
+    4: UPRIGHT[::-1],  # bottom, left
+    5: UPRIGHT.transpose(1, 0, 2),  # left, top
+    6: UPRIGHT[:, ::-1].transpose(1, 0, 2),  # right, top
+    7: UPRIGHT[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+    8: UPRIGHT[::-1].transpose(1, 0, 2),  # left, bottom
+}
+
+
+def with_orientation(pixels: np.ndarray, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(np.ascontiguousarray(pixels), exif=exif)
+
+
+def corners(data: bytes, apply_orientation: bool) -> list[list[int]]:
+    pixels = images.decode(data, max_pixels=100, apply_orientation=apply_orientation)
+    assert not isinstance(pixels, Reject)
+    return [pixels[row, column].tolist() for row in (20, 200) for column in (20, 200)]
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_orientation_is_applied_when_it_is_asked_for_only(orientation: int) -> None:
+    data = with_orientation(STORED[orientation], orientation)
+    assert corners(data, apply_orientation=True) == corners(encode(UPRIGHT), apply_orientation=False)
+    as_stored = encode(np.ascontiguousarray(STORED[orientation]))
+    assert corners(data, apply_orientation=False) == corners(as_stored, apply_orientation=False)
+
+
+def test_damaged_exif_loses_no_picture() -> None:
+    data = encode(UPRIGHT, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(40))
+    assert corners(data, apply_orientation=True) == corners(data, apply_orientation=False)
+
+
+def test_memory_that_is_refused_is_no_reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever decodes decides what that means: a decode child ends, and its worker blames the file."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("out of memory error when reading image file")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", refuse)
+    with pytest.raises(MemoryError):
+        images.decode(named("good_png_rgb_named.jpg"), max_pixels=MAX_PIXELS)
 
 
 def test_the_limit_of_pixels_is_exact() -> None:

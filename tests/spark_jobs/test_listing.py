@@ -48,7 +48,11 @@ def make(folder: Path, *names: str) -> Path:
 
 
 def paths(folder: Path, pattern: str = DEFAULT_PATTERN) -> list[str]:
-    return [row["path"] for row in listing.list_images(f"file://{folder}", pattern)]
+    return [f"file://{row.path}" for row in rows(folder, pattern)]
+
+
+def rows(folder: Path, pattern: str = DEFAULT_PATTERN) -> list[listing.Image]:
+    return list(listing.walk_through(f"file://{folder}", pattern).images())
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -60,7 +64,7 @@ def test_every_name_is_listed_as_it_is_on_disk(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("label", ODD_FOLDERS)
 def test_the_label_is_the_folders_name(tmp_path: Path, label: str) -> None:
     make(tmp_path, f"deep/down/{label}/1.jpg")
-    assert [row["label"] for row in listing.list_images(f"file://{tmp_path}", "*.jpg")] == [label]
+    assert [row.label for row in rows(tmp_path) if not row.path.endswith("/")] == [label]
 
 
 def test_other_files_are_not_listed(tmp_path: Path) -> None:
@@ -83,9 +87,23 @@ def test_empty_files_and_links_that_lead_nowhere_are_listed(tmp_path: Path) -> N
     assert [Path(path).name for path in paths(tmp_path)] == ["empty.jpg", "full.jpg", "gone.jpg", "pipe.jpg"]
 
 
-def test_a_folder_named_like_an_image_is_walked_and_not_listed(tmp_path: Path) -> None:
-    make(tmp_path, "a/x.jpg/y.jpg")
-    assert paths(tmp_path) == [f"file://{tmp_path}/a/x.jpg/y.jpg"]
+def test_a_folder_named_like_an_image_is_listed_as_one_and_walked(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.jpg/y.jpg", "a/x.jpg-2/z.jpg", "a/x.jpg.jpg")
+    (tmp_path / "a" / "empty.jpg").mkdir()
+    root = f"file://{tmp_path}/a"
+    assert paths(tmp_path) == [
+        f"{root}/empty.jpg/",
+        f"{root}/x.jpg-2/z.jpg",
+        f"{root}/x.jpg.jpg",
+        f"{root}/x.jpg/",
+        f"{root}/x.jpg/y.jpg",
+    ]
+
+
+def test_a_pattern_that_takes_everything_takes_no_label(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/notes", "b/x.jpg/2")
+    root = f"file://{tmp_path}"
+    assert paths(tmp_path, "*") == [f"{root}/a/1.jpg", f"{root}/a/notes", f"{root}/b/x.jpg/", f"{root}/b/x.jpg/2"]
 
 
 def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
@@ -98,7 +116,8 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
 def test_size_and_modification_time_identify_the_version(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg")
     os.utime(tmp_path / "a" / "1.jpg", ns=(0, 1_700_000_000_123_456_789))
-    (row,) = listing.list_images(f"file://{tmp_path}", "*.jpg")
+    listing.write(f"file://{tmp_path}", "*.jpg", f"file://{tmp_path}/l.parquet", rows_per_group=3)
+    (row,) = pq.read_table(tmp_path / "l.parquet").to_pylist()
     assert row["size"] == len("a/1.jpg")
     assert row["modification_time"] == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
 
@@ -130,7 +149,10 @@ def test_everything_is_listed_once_in_the_order_of_the_paths_bytes(
 def test_the_listing_is_written_in_row_groups(tmp_path: Path) -> None:
     make(tmp_path / "data", *(f"a/{number}.jpg" for number in range(7)))
     target = tmp_path / "run" / "listing.parquet"
-    assert listing.write(f"file://{tmp_path}/data", "*.jpg", f"file://{target}", rows_per_group=3) == 7
+    make(tmp_path / "data", "a/1.png", "b/notes.txt")
+    listed = listing.write(f"file://{tmp_path}/data", "*.jpg", f"file://{target}", rows_per_group=3)
+    assert listed.sizes.tolist() == [7] * 7
+    assert listed.skipped == 2
     file = pq.ParquetFile(target)
     assert [file.metadata.row_group(group).num_rows for group in range(3)] == [3, 3, 1]
     assert file.schema_arrow.equals(schemas.LISTING)
@@ -161,7 +183,7 @@ def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
     make(tmp_path, *(f"pêche {number}/{name}" for number in range(2) for name in ODD_NAMES))
     program = (
         "import sys; from spark_jobs import listing\n"
-        "for row in listing.list_images(sys.argv[1], '*.jpg,*.jpeg'): print(ascii((row['path'], row['label'])))"
+        "for row in listing.walk_through(sys.argv[1], '*.jpg,*.jpeg').images(): print(ascii((row.path, row.label)))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     done = subprocess.run(
@@ -172,6 +194,6 @@ def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    expected = [(row["path"], row["label"]) for row in listing.list_images(f"file://{tmp_path}", DEFAULT_PATTERN)]
+    expected = [(row.path, row.label) for row in rows(tmp_path)]
     assert done.stdout.splitlines() == [ascii(row) for row in expected]
     assert len(expected) == 2 * len(ODD_NAMES)

@@ -1,4 +1,4 @@
-"""Listing and reading on an S3 store: keys come out as they are."""
+"""Listing on an S3 store: keys come out as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from spark_jobs import featurize, images, listing, storage
+from spark_jobs import listing, storage
 from spark_jobs.errors import JobError
 
 KEYS = [
@@ -25,8 +25,11 @@ KEYS = [
     "data/a/_x.jpg",
     "data/a/empty.jpg",
     "data/pêche/é.JPG",
+    "data/x.jpg/",  # a folder, of which the key that follows makes one
     "data/x.jpg/y.jpg",
 ]
+
+FILES = [key for key in KEYS if not key.endswith("/")]
 
 
 @dataclass(frozen=True)
@@ -55,39 +58,31 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     client = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
     bucket = f"photos-{uuid.uuid4().hex[:12]}"  # moto keeps its buckets as long as the process lives
     client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    for key in [*KEYS, "data/a/notes.txt", "data/an empty folder/", "other/1.jpg"]:
+    for key in [*FILES, "data/a/notes.txt", "data/an empty folder/", "other/1.jpg"]:
         client.put_object(Bucket=bucket, Key=key, Body=b"" if "empty" in key else key.encode())
     yield Store(client, bucket)
     server.stop()
 
 
 def test_every_key_is_listed_as_it_is(store: Store) -> None:
-    rows = list(listing.list_images(store.uri("data"), "*.jpg"))
-    assert [row["path"] for row in rows] == [store.uri(key) for key in KEYS]
-    assert [row["label"] for row in rows] == [key.split("/")[-2] for key in KEYS]
-    assert [row["size"] for row in rows] == [0 if "empty" in key else len(key.encode()) for key in KEYS]
+    rows = list(listing.walk_through(store.uri("data"), "*.jpg").images())
+    assert [f"s3://{row.path}" for row in rows] == [store.uri(key) for key in KEYS]
+    assert [row.label for row in rows] == [key.rstrip("/").split("/")[-2] for key in KEYS]
+    assert [row.size for row in rows] == [0 if key.endswith(("/", "empty.jpg")) else len(key.encode()) for key in KEYS]
 
 
 def test_the_listing_is_written_to_the_store(store: Store) -> None:
-    assert listing.write(store.uri("data"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4) == len(KEYS)
+    listed = listing.write(store.uri("data"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
+    assert len(listed.sizes) == len(KEYS)
+    assert listed.skipped == 1
     filesystem, path = storage.locate(store.uri("run/l.parquet"))
     assert pq.ParquetFile(path, filesystem=filesystem).num_row_groups == 3
-
-
-def test_keys_are_read_as_they_are_listed(store: Store) -> None:
-    filesystem, _ = storage.locate(store.uri("data"))
-    for key in KEYS:
-        expected = b"" if "empty" in key else key.encode()
-        assert featurize.read_file(filesystem, f"{store.bucket}/{key}", len(expected), 1000) == expected
-    gone = featurize.read_file(filesystem, f"{store.bucket}/data/gone.jpg", 10, 1000)
-    assert isinstance(gone, images.Reject)
-    assert gone.reason == "vanished"
 
 
 def test_a_key_with_two_slashes_is_a_clear_error_and_is_not_lost(store: Store) -> None:
     store.client.put_object(Bucket=store.bucket, Key="data/a//1.jpg", Body=b"1")
     with pytest.raises(JobError, match="/data/a holds names that begin with a slash"):
-        list(listing.list_images(store.uri("data"), "*.jpg"))
+        list(listing.walk_through(store.uri("data"), "*.jpg").images())
 
 
 def test_a_missing_prefix_is_a_clear_error(store: Store) -> None:
