@@ -39,11 +39,11 @@ class Footer:
     nulls: int
     """Number of nulls in all columns."""
     bounds: dict[str, list[float]]
-    """Least and largest numbers by column, of every row group. Spark takes NaN for the largest of all, where pyarrow,
-    which writes the scores, leaves it out: there the lines of the CSV tell."""
+    """Least and largest numbers by column, of every row group. pyarrow, which writes features and scores, leaves NaN
+    out of them: the lines of the CSV tell, since a NaN among an image's features is one in all of its scores."""
 
     def is_finite(self, column: str) -> bool:
-        """Tell whether a column of numbers has neither NaN nor infinity."""
+        """Tell whether a column of numbers has no infinity, nor NaN among its bounds."""
         return all(math.isfinite(bound) for bound in self.bounds.get(column, []))
 
 

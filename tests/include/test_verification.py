@@ -297,40 +297,6 @@ def test_job_and_verification_agree_on_the_share_of_rejects(listed: int, rejects
     assert any(problem.startswith("rejects: ") for problem in found) == job_refuses(rejects, listed, ratio)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", [0, 700, 1279])
-def test_nan_in_features_that_spark_wrote_is_found(run: Path, tmp_path: Path, spark_nan: Path, place: int) -> None:
-    for path in FEATURES(run):
-        path.unlink()
-    for path in (spark_nan / f"nan-{place}").glob("*.parquet"):
-        (run / args.FEATURES_FOLDER / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(VerificationError, match="features are finite: found False") as caught:
-        verify(tmp_path)
-    assert str(caught.value).count(": found") == 1, "nothing else is wrong with it"
-
-
-@pytest.fixture(scope="module")
-def spark_nan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Features with one NaN each, written by Spark: pyarrow leaves NaN out of the statistics."""
-    import subprocess
-    import sys
-
-    folder = tmp_path_factory.mktemp("spark")
-    for place in (0, 700, 1279):
-        columns = features_table(IMAGES)
-        columns["features"][2][place] = np.nan
-        pq.write_table(pa.table(columns, schema=schemas.FEATURES), folder / f"in-{place}.parquet")
-    (folder / "with_nan.py").write_text(
-        "import sys\nfrom pyspark.sql import SparkSession\n"
-        "spark = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').getOrCreate()\n"
-        "for place in (0, 700, 1279):\n"
-        "    spark.read.parquet(f'file://{sys.argv[1]}/in-{place}.parquet')"
-        ".write.parquet(f'file://{sys.argv[1]}/nan-{place}')\n"
-    )
-    subprocess.run([sys.executable, str(folder / "with_nan.py"), str(folder)], check=True, capture_output=True)
-    return folder
-
-
 def test_summaries_of_these_tests_have_the_keys_that_are_read(run: Path) -> None:
     """Guards the fixture: a summary without a key that a job writes would prove less than it seems to."""
     record = json.loads((run / args.FEATURIZE_SUMMARY_FILE).read_text())

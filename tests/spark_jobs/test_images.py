@@ -253,3 +253,9 @@ def test_a_reason_outside_the_set_is_refused() -> None:
     with pytest.raises(ValueError, match="'bad' is not one of the reasons"):
         Reject("bad", "")
     assert all(text for text in REASONS.values())
+
+
+def test_the_document_has_every_reason_and_what_it_says() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "images.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `") and "--" not in line.split("|")[1]]
+    assert rows == [f"| `{reason}` | {says} |" for reason, says in REASONS.items()]
