@@ -35,8 +35,8 @@ soak: setup ## the long form of the tests, with a dated report in docs/soak [TES
 	@$(IN_VENV) -m pytest -m soak --junitxml=.local/soak.xml $(TESTS); code=$$?; \
 		$(IN_VENV) scripts/write_soak_report.py .local/soak.xml && exit $$code
 
-bench: setup ## the notebook's way and ours on the same photos, stage by stage [IMAGES=folder] [LAPS=n]
-	@$(IN_VENV) -m benchmarks $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
+bench: setup ## tables of measurements, into benchmarks/results [TABLES='notebook compute latency scale rivals'] [IMAGES=folder] [LAPS=n]
+	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
 	@$(IN_VENV) -m include.artifacts model
@@ -67,6 +67,8 @@ lock: setup ## compile the requirements again from the *.in files
 	@for name in airflow emr init store uv; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --custom-compile-command "make lock" --constraint requirements.txt \
 		docker/$$name.in --output-file docker/$$name.txt; done
+	@for file in benchmarks/rivals/requirements/*.in; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
+		--python-version 3.11 --custom-compile-command "make lock" $$file --output-file $${file%.in}.txt; done
 
 clean: ## delete what local runs have made (.local), not the environment
 	@rm -rf .local

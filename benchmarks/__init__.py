@@ -1,1 +1,1 @@
-"""The seed's pipeline and ours, side by side, on the same images."""
+"""Tables of measurements: ours and what it is measured against, on the same photos in one run."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks import process
+from benchmarks.table import Bench
 from include.bundle import build_bundle
 from include.local_emr.commands import Target, translate
 from include.local_emr.environment import step_environment
@@ -24,34 +24,47 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TIME_LIMIT_MINUTES = 60
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every lap of our pipeline needs.
-
-    Attributes
-    ----------
-    images : Path
-        Folder of <label>/*.jpg.
-    model : Path
-        Folder of the exported model.
-    work : Path
-        Folder for the code, runs and logs.
-    master : str
-        Spark master.
-    """
-
-    images: Path
-    model: Path
-    work: Path
-    master: str
-
-
 def export_model(weights: str, work: Path) -> Path:
     """Export the model, which is done once for any number of runs, and return its folder."""
     models = work / "models"
     command = [sys.executable, "-m", "spark_jobs.export", f"--weights={weights}", f"--output={models.as_uri()}"]
     output = process.run(command, folder=REPOSITORY, environment=os.environ, log_file=work / "export.log")
     return models / str(json.loads(output.splitlines()[-1])["digest"])[:16]
+
+
+def featurize(
+    bench: Bench,
+    images: Path | str,
+    name: str,
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Run the featurize step by itself, on a run of its own.
+
+    Parameters
+    ----------
+    bench : Bench
+        The model, the Spark master and the folder to work in.
+    images : Path or str
+        Folder of the photos, or its URI.
+    name : str
+        Name of the run; each has to be new. What it wrote is at :func:`run_folder`.
+    options : mapping
+        Arguments of the job besides its images, run and model, by their names in ``FeaturizeArgs``.
+    environ : mapping
+        Environment variables of the step besides those that the endpoint gives it.
+
+    Returns
+    -------
+    dict
+        ``seconds`` from the start of ``spark-submit`` to its end, ``peak_memory_mib`` of its process tree, and the
+        job's ``summary``.
+    """
+    arguments = FeaturizeArgs(
+        images=_uri(images), run=_uri(run_folder(bench, name)), model=_uri(bench.model), **dict(options)
+    )
+    return _measured(bench, arguments, name, FEATURIZE_SUMMARY_FILE, environ)
 
 
 def run(bench: Bench, lap: int) -> dict[str, Any]:
@@ -63,35 +76,29 @@ def run(bench: Bench, lap: int) -> dict[str, Any]:
         ``rows``, ``dimensions``, ``k``, and ``seconds``: ``featurize`` and ``pca`` of wall clock from the start of
         ``spark-submit`` to its end, their stages as ``featurize: list`` …, and ``total``.
     """
-    folder = bench.work / "runs" / f"lap-{lap}"
-    uri = f"file://{folder}"
-    jobs: list[tuple[JobArgs, str]] = [
-        (
-            FeaturizeArgs(images=f"file://{bench.images}", run=uri, model=f"file://{bench.model}"),
-            FEATURIZE_SUMMARY_FILE,
-        ),
-        (PcaArgs(run=uri), PCA_SUMMARY_FILE),
-    ]
+    name = f"lap-{lap}"
+    featurized = featurize(bench, bench.images, name)
+    reduced = _measured(bench, PcaArgs(run=_uri(run_folder(bench, name))), name, PCA_SUMMARY_FILE)
     seconds: dict[str, float] = {}
-    summaries: dict[str, dict[str, Any]] = {}
-    for arguments, summary_file in jobs:
-        name = arguments.program
-        begin = time.perf_counter()
-        _submit(bench, arguments, lap)
-        seconds[name] = round(time.perf_counter() - begin, 3)
-        summaries[name] = json.loads((folder / summary_file).read_text())
-        stages: Mapping[str, float] = summaries[name]["seconds"]
+    for program, step in (("featurize", featurized), ("pca", reduced)):
+        stages: Mapping[str, float] = step["summary"]["seconds"]
         within = sum(value for stage, value in stages.items() if stage != "total")
-        seconds |= {f"{name}: {stage}": value for stage, value in stages.items() if stage != "total"}
-        seconds[f"{name}: JVM, imports and the rest"] = round(seconds[name] - within, 3)
+        seconds[program] = step["seconds"]
+        seconds |= {f"{program}: {stage}": value for stage, value in stages.items() if stage != "total"}
+        seconds[f"{program}: JVM, imports and the rest"] = round(step["seconds"] - within, 3)
     seconds["total"] = round(seconds["featurize"] + seconds["pca"], 3)
     return {
-        "rows": summaries["pca"]["images"],
-        "dimensions": summaries["pca"]["dimensions"],
-        "k": summaries["pca"]["k"],
-        "rejects": summaries["featurize"]["rejects"],
+        "rows": reduced["summary"]["images"],
+        "dimensions": reduced["summary"]["dimensions"],
+        "k": reduced["summary"]["k"],
+        "rejects": featurized["summary"]["rejects"],
         "seconds": seconds,
     }
+
+
+def run_folder(bench: Bench, name: str) -> Path:
+    """Return the folder that a run of this name writes to."""
+    return bench.work / "runs" / name
 
 
 def write_code(work: Path) -> None:
@@ -102,13 +109,30 @@ def write_code(work: Path) -> None:
         (code / name).write_bytes(data)
 
 
-def _submit(bench: Bench, arguments: JobArgs, lap: int) -> None:
+def _uri(place: Path | str) -> str:
+    return f"file://{place}" if isinstance(place, Path) else place
+
+
+def _measured(
+    bench: Bench,
+    arguments: JobArgs,
+    name: str,
+    summary_file: str,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    measured = _submit(bench, arguments, name, environ)
+    return {
+        "seconds": round(measured.seconds, 3),
+        "peak_memory_mib": round(measured.peak_memory_mib),
+        "summary": json.loads((run_folder(bench, name) / summary_file).read_text()),
+    }
+
+
+def _submit(bench: Bench, arguments: JobArgs, name: str, environ: Mapping[str, str]) -> process.Measured:
     scratch = bench.work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     spark_home = prepared_home()
-    step = spark_step(
-        arguments, slug=f"lap-{lap}", code=f"file://{bench.work / 'code'}", time_limit_minutes=TIME_LIMIT_MINUTES
-    )
+    step = spark_step(arguments, slug=name, code=_uri(bench.work / "code"), time_limit_minutes=TIME_LIMIT_MINUTES)
     target = Target(str(spark_home / "bin" / "spark-submit"), bench.master, half_of_memory_mb())
     environment = step_environment(
         os.environ,
@@ -117,9 +141,9 @@ def _submit(bench: Bench, arguments: JobArgs, lap: int) -> None:
         scratch=scratch,
         jvm_options=f"{SHORT_JOB_JVM} {archive_options(spark_home)}",
     )
-    process.run(
+    return process.measure(
         translate(step["HadoopJarStep"]["Args"], target),
         folder=scratch,
-        environment=environment,
-        log_file=bench.work / f"{arguments.program}-{lap}.log",
+        environment={**environment, **environ},
+        log_file=bench.work / f"{arguments.program}-{name}.log",
     )

@@ -1,0 +1,86 @@
+"""What the driver does before the first task: a Spark session, the listing, the plan of the tasks, and nothing else.
+
+``python -m benchmarks.driver``: a program of its own, so that its memory is the driver's and no one else's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from spark_jobs import extraction, featurize, listing, session, storage
+from spark_jobs.args import LISTING_FILE, FeaturizeArgs
+
+
+def main() -> int:
+    """Start Spark, list, plan, and print the figures as one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--images", required=True, help="URI of the folder")
+    parser.add_argument("--run", required=True, help="URI of the run's folder")
+    parser.add_argument("--cores", type=int, required=True, help="tasks that run at a time, as the plan is to know")
+    parsed = parser.parse_args()
+    args = FeaturizeArgs(images=parsed.images, run=parsed.run, model="file:///none")
+    spark = session.start("driver")
+    try:
+        figures = prepare(args, parsed.cores)
+        figures["rows"] = read_by_tasks(spark, args, figures.pop("borders"))
+    finally:
+        spark.stop()
+    print(json.dumps(figures))
+    return 0
+
+
+def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
+    """List and plan as the job does, and return the figures."""
+    target = storage.join(args.run, LISTING_FILE)
+    before = peak_memory_mib()
+    begin = time.perf_counter()
+    listed = listing.write(args.images, args.pattern, target, rows_per_group=extraction.ROWS_PER_GROUP)
+    listed_at = time.perf_counter()
+    borders = featurize.plan_tasks(args, listed.sizes, parallelism)
+    planned_at = time.perf_counter()
+    filesystem, path = storage.locate(target)
+    images = np.diff(borders)
+    sizes = np.add.reduceat(listed.sizes, borders[:-1])
+    work = images / args.images_per_task + sizes / args.bytes_per_task
+    return {
+        "listed": len(listed.sizes),
+        "list_seconds": round(listed_at - begin, 2),
+        "plan_seconds": round(planned_at - listed_at, 3),
+        "python_memory_before_mib": before,
+        "python_memory_mib": peak_memory_mib(),
+        "listing_bytes": filesystem.get_file_info(path).size,
+        "tasks": len(images),
+        "images_a_task": [int(images.min()), int(images.max())],
+        "bytes_a_task": [int(sizes.min()), int(sizes.max())],
+        "work_a_task": [round(float(work.min()), 4), round(float(work.max()), 4)],
+        "borders": borders,
+    }
+
+
+def read_by_tasks(spark: SparkSession, args: FeaturizeArgs, borders: np.ndarray) -> int:
+    """Let each planned task read its share of the listing in a worker, as the job's tasks do, and count the rows."""
+
+    def count(number: int) -> int:
+        share = range(int(borders[number]), int(borders[number + 1]))
+        return int(extraction.read_listing(args.run, share).num_rows)
+
+    numbers = range(len(borders) - 1)
+    rows: int = spark.sparkContext.parallelize(numbers, len(numbers)).map(count).sum()
+    return rows
+
+
+def peak_memory_mib() -> int:
+    """Return the most memory that this process has had, without the JVM and the workers, which are others."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

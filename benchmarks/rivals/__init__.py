@@ -1,0 +1,1 @@
+"""What people use instead: each system as its own documentation advises, in an environment of its own."""

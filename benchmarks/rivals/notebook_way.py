@@ -1,0 +1,58 @@
+"""The notebook's featurization: ``binaryFile``, 24 partitions, a ``pandas_udf`` of type SCALAR_ITER, Parquet.
+
+Its source is the notebook itself, as :mod:`benchmarks.notebook` has it; what comes after the features is left out. With
+the engine ``litert`` only the model in the ``pandas_udf`` is another.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import SparkSession
+from pyspark.sql.functions import PandasUDFType, col, pandas_udf
+
+from benchmarks import notebook
+from benchmarks.rivals import engines
+
+
+def main() -> int:
+    """Featurize."""
+    args = engines.parse(__doc__)
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    if args.engine == "keras":
+        spark = notebook.start_session("local[*]")
+        weights = spark.sparkContext.broadcast(notebook.build_model(args.weights).get_weights())
+        features = notebook.featurized(load_images(spark, args), weights, args.weights)
+    else:
+        spark = SparkSession.builder.master("local[*]").appName("notebook").getOrCreate()
+        features = featurized_by_litert(load_images(spark, args), args)
+    features.write.mode("overwrite").parquet(args.output.as_uri())
+    spark.stop()
+    return 0
+
+
+def load_images(spark: SparkSession, args: engines.Arguments) -> Any:
+    """The notebook's DataFrame path, content, label, which it shows a little of."""
+    return notebook.load_images(spark, args.images.as_uri())
+
+
+def featurized_by_litert(images: Any, args: engines.Arguments) -> Any:
+    """The notebook's lazy DataFrame path, label, features, by the LiteRT model."""
+
+    def extract(content_series_iter: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        predict = engines.load("litert", model=args.model, weights=args.weights)
+        for content_series in content_series_iter:
+            yield pd.Series(list(predict(np.stack(content_series.map(engines.decode)))))
+
+    extract.__annotations__.clear()  # as in the notebook: the type is given below
+    extract_udf = pandas_udf(extract, "array<float>", PandasUDFType.SCALAR_ITER)
+    return images.repartition(24).select(col("path"), col("label"), extract_udf(col("content")).alias("features"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import latency
+from benchmarks.s3_proxy import Counts
+
+
+class Proxy:
+    """Stands for a proxy that has counted this."""
+
+    def __init__(self, requests: dict[tuple[str, str], int], passed_on: int) -> None:
+        self._counts = Counts(
+            requests=requests,
+            faults=0,
+            passed_on=passed_on,
+            bytes_sent=10,
+            requests_in_flight=3,
+            bytes_in_flight=9,
+            cpu_seconds=0.5,
+        )
+
+    def counts(self) -> Counts:
+        return self._counts
+
+
+LISTING = {("GET", ""): 2, ("HEAD", "photos"): 1}
+
+
+def test_only_objects_of_the_photos_count_as_reads() -> None:
+    seen = latency.seen(Proxy({**LISTING, ("GET", "a"): 1, ("GET", "b"): 2}, passed_on=3), 2)
+    assert (seen["reads"], seen["other_requests"], seen["bytes_in_flight"]) == (3, 3, 9)
+
+
+def test_a_photo_that_was_not_read_through_the_proxy_fails_the_benchmark() -> None:
+    with pytest.raises(SystemExit, match="1 objects were read through the proxy, expected 2"):
+        latency.seen(Proxy({**LISTING, ("GET", "a"): 1}, passed_on=3), 2)
+
+
+def test_a_photo_that_the_store_was_asked_for_fails_the_benchmark() -> None:
+    with pytest.raises(SystemExit, match="asked the store for 1 objects"):
+        latency.seen(Proxy({**LISTING, ("GET", "a"): 1}, passed_on=4), 1)
+
+
+def step(seconds: float, proxy: dict[str, Any] | None) -> dict[str, Any]:
+    summary = {"seconds": {"list": 0.1, "featurize": seconds - 7}, "arguments": {"reads_in_flight": 32}}
+    return {"seconds": seconds, "peak_memory_mib": 900, "summary": summary, **({"proxy": proxy} if proxy else {})}
+
+
+def test_a_side_is_summarized_by_its_marginal_rate_and_its_worst_peaks() -> None:
+    counted = [
+        {"reads": 500, "requests_in_flight": most, "bytes_in_flight": most * 1024, "cpu_seconds": 0.1}
+        for most in (60, 64)
+    ]
+    side = latency.summarize([{100: step(8.0, each), 500: step(10.0, each)} for each in counted])
+    assert side["marginal_images_per_second"] == 200
+    assert side["proxy"] == {"reads": 500, "requests_in_flight": 64, "bytes_in_flight": 65536, "cpu_seconds": 0.1}
+    local = latency.summarize([{100: step(8.0, None), 500: step(10.0, None)}])
+    assert "proxy" not in local
+    shown = latency.lines(
+        {
+            "sides": {"local files": {**local, "share_of_local": 1.0}, "S3": {**side, "share_of_local": 0.875}},
+            "goal_share": 0.85,
+            "delay_seconds": 0.03,
+        }
+    )
+    assert [word in shown[3] for word in ("S3", "87.5%", "64", "200.0")] == [True] * 4
+    assert shown[-1] == "Goal: 85% of local with a delay of 30 ms."
