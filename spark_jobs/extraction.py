@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_jobs import decoder, mobilenet, prefetch, reading, schemas, storage
@@ -22,26 +23,12 @@ from spark_jobs.rejects import Reject
 LoadModel = Callable[[str, bytes], mobilenet.Extract]
 """From a model's digest and flatbuffer to the function that runs it; called once a task, in the worker."""
 
-STAGING = pa.schema(
-    [
-        *schemas.LISTING,
-        pa.field("features", pa.binary()),
-        schemas.REJECTS.field("reason").with_nullable(True),
-        schemas.REJECTS.field("detail").with_nullable(True),
-        pa.field("kind", pa.string(), nullable=False),
-    ]
-)
-"""The rows of both kinds, as a task hands them to Spark; ``kind`` is the name of the folder that a row goes to.
-
-``features`` are the bytes of the floats, little-endian: Spark passes a row on as one value, where an array of 1280
-would cost it 1280 calls in each direction.
-"""
-
 ROWS_PER_GROUP = 2048
 """Rows of a row group of the listing: a task reads only those that hold its share."""
 
-ROWS_PER_BATCH = 256
-"""Rows that are handed to Spark at a time: 1.3 MB of features."""
+ROWS_PER_BATCH = 2048
+"""Rows that are handed on at a time, and of a row group of the features: 10 MB of them, which is what a task of pca
+takes at least."""
 
 PICTURES_AHEAD = 3
 """Decoded images that wait for the model: a slow one then leaves it something to do."""
@@ -65,14 +52,21 @@ class Engine:
 
 def featurize_share(
     args: FeaturizeArgs, share: range, model: mobilenet.Model, engine: Engine
-) -> Iterator[pa.RecordBatch]:
-    """Yield the staging rows of a range of the listing's rows, in its order."""
+) -> Iterator[dict[str, pa.RecordBatch]]:
+    """Yield the rows of a range of the listing, in its order, by kind.
+
+    Yields
+    ------
+    dict of str to RecordBatch
+        ``features`` of ``schemas.FEATURES`` and ``rejects`` of ``schemas.REJECTS``: what becomes of the next rows. A
+        kind without a row is not there.
+    """
     rows = read_listing(args.run, share)
     files = zip((path.partition("://")[2] for path in rows["path"].to_pylist()), rows["size"].to_pylist(), strict=True)
     with prefetch.ahead(_pictures(args, files, engine.decode_program), PICTURES_AHEAD) as pictures:
         extract = engine.load_model(model.digest, model.flatbuffer)
         for batch in rows.to_batches(max_chunksize=ROWS_PER_BATCH):
-            yield _staging_batch(batch, [_features(item, extract) for item in islice(pictures, batch.num_rows)])
+            yield _by_kind(batch, [_features(item, extract) for item in islice(pictures, batch.num_rows)])
 
 
 def read_listing(run: str, share: range) -> pa.Table:
@@ -115,41 +109,27 @@ def _features(item: Pixels | Reject, extract: mobilenet.Extract) -> mobilenet.Fe
     return features
 
 
-def _staging_batch(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Reject]) -> pa.RecordBatch:
+def _by_kind(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Reject]) -> dict[str, pa.RecordBatch]:
     """Put the outcomes beside the listing's rows that they belong to."""
-    rejects = [outcome if isinstance(outcome, Reject) else None for outcome in outcomes]
-    columns = {
-        "features": _pack_features(outcomes),
-        "reason": pa.array([reject and reject.reason for reject in rejects], pa.string()),
-        "detail": pa.array([reject and _storable(reject.detail) for reject in rejects], pa.string()),
-        "kind": pa.array([REJECTS_FOLDER if reject else FEATURES_FOLDER for reject in rejects], pa.string()),
-    }
-    return pa.RecordBatch.from_arrays([*rows.columns, *columns.values()], schema=STAGING)
+    rejects = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
+    vectors = [outcome for outcome in outcomes if not isinstance(outcome, Reject)]
+    is_reject = pa.array([isinstance(outcome, Reject) for outcome in outcomes])
+    batches = {}
+    if vectors:
+        lengths = np.cumsum([0, *(vector.size for vector in vectors)], dtype=np.int32)
+        features = pa.ListArray.from_arrays(pa.array(lengths), pa.array(np.concatenate(vectors)))
+        listed = rows.filter(pc.invert(is_reject))
+        batches[FEATURES_FOLDER] = pa.RecordBatch.from_arrays([*listed.columns, features], schema=schemas.FEATURES)
+    if rejects:
+        reasons = pa.array([reject.reason for reject in rejects])
+        details = pa.array([_storable(reject.detail) for reject in rejects])
+        listed = rows.filter(is_reject)
+        batches[REJECTS_FOLDER] = pa.RecordBatch.from_arrays(
+            [*listed.columns, reasons, details], schema=schemas.REJECTS
+        )
+    return batches
 
 
 def _storable(detail: str) -> str:
     """Return a text that is valid UTF-8, whatever bytes of a file an error message quotes."""
     return detail.encode("utf-8", "backslashreplace").decode()
-
-
-def _pack_features(outcomes: Sequence[mobilenet.Features | Reject]) -> pa.BinaryArray:
-    """Return the vectors as one column of bytes, null where there is a reject."""
-    return pa.array(
-        [None if isinstance(outcome, Reject) else outcome.astype("<f4", copy=False).tobytes() for outcome in outcomes],
-        pa.binary(),
-    )
-
-
-def unpack_features(column: pa.BinaryArray) -> pa.ListArray:
-    """Return a column of bytes as vectors of float32, without a copy of the values.
-
-    Parameters
-    ----------
-    column : BinaryArray
-        Of the staging rows, without nulls.
-    """
-    _, offsets, values = column.buffers()
-    size = np.dtype("<f4").itemsize
-    borders = np.frombuffer(offsets, np.int32, len(column) + 1, column.offset * 4)
-    floats = pa.Array.from_buffers(pa.float32(), values.size // size, [None, values])
-    return pa.ListArray.from_arrays(pa.array(borders // size), floats)

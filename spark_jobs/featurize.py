@@ -38,7 +38,7 @@ from spark_jobs.args import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_program(args: FeaturizeArgs) -> None:
     stopwatch = summary.Stopwatch()
     with stopwatch.stage("start"):
-        from spark_jobs import session  # here, so that --help needs no Spark
+        from spark_jobs import context  # here, so that --help needs no Spark
 
-        spark = session.start(FeaturizeArgs.program)
+        spark = context.start(FeaturizeArgs.program)
     try:
         run(spark, args, stopwatch=stopwatch)
     finally:
@@ -66,7 +66,7 @@ def _run_program(args: FeaturizeArgs) -> None:
 
 
 def run(
-    spark: SparkSession,
+    spark: SparkContext,
     args: FeaturizeArgs,
     *,
     engine: extraction.Engine = DEFAULT_ENGINE,
@@ -79,8 +79,8 @@ def run(
 
     Parameters
     ----------
-    spark : SparkSession
-        As :func:`spark_jobs.session.start` makes it.
+    spark : SparkContext
+        As :func:`spark_jobs.context.start` makes it.
     args : FeaturizeArgs
         Where the images, the model and the run are, and the limits.
     engine : Engine
@@ -107,7 +107,7 @@ def run(
             args.images, args.pattern, storage.join(args.run, LISTING_FILE), rows_per_group=extraction.ROWS_PER_GROUP
         )
         listed = len(images.sizes)
-        borders = plan_tasks(args, images.sizes, spark.sparkContext.defaultParallelism)
+        borders = plan_tasks(args, images.sizes, spark.defaultParallelism)
         tasks = len(borders) - 1
         logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
         if images.skipped:
@@ -116,9 +116,9 @@ def run(
         stopwatch.stage("featurize"),
         progress.watch(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
     ):
-        staging.write(spark, args, borders, spark.sparkContext.broadcast(model), engine)
+        written = staging.write(spark, args, borders, spark.broadcast(model), engine)
     with stopwatch.stage("write"):
-        staging.gather(spark, args.run, listed, tasks)
+        staging.gather(spark, args.run, written)
         storage.delete(storage.join(args.run, staging.FOLDER))
     counts = completeness.check(args.run, listed)
     reasons, examples = completeness.read_rejects(args.run)

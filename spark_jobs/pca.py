@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from spark_jobs import args as job_args
-from spark_jobs import blocks, decomposition, launcher, moments, progress, scores, session, storage, summary
+from spark_jobs import blocks, context, decomposition, launcher, moments, progress, scores, storage, summary
 from spark_jobs.args import PcaArgs
 from spark_jobs.errors import JobError
 
@@ -63,7 +63,7 @@ def run(arguments: PcaArgs) -> dict[str, Any]:
     features = storage.join(arguments.run, job_args.FEATURES_FOLDER)
     parts = blocks.split(blocks.pieces(features))
     with watch.stage("start"):
-        spark = session.start(PcaArgs.program)
+        spark = context.start(PcaArgs.program)
     # A task of the progress lines is a part; parts are of similar size.
     follow = functools.partial(
         progress.watch, spark, total=images, unit="images", per_task=-(-images // max(1, len(parts)))
@@ -123,13 +123,13 @@ def _expected(run_folder: str) -> tuple[int, int]:
 
 
 def gather(
-    spark: SparkSession, features: str, parts: Sequence[Sequence[blocks.Piece]], dimensions: int
+    spark: SparkContext, features: str, parts: Sequence[Sequence[blocks.Piece]], dimensions: int
 ) -> moments.Moments:
     """Return the moments of all features: those of each part from a worker, merged here in the order of the parts.
 
     Parameters
     ----------
-    spark : SparkSession
+    spark : SparkContext
     features : str
         URI of the features' folder.
     parts : sequence of sequence of Piece
@@ -159,7 +159,7 @@ def _reduced(features: str, part: Sequence[blocks.Piece], dimensions: int) -> by
 
 
 def project(
-    spark: SparkSession,
+    spark: SparkContext,
     features: str,
     parts: Sequence[Sequence[blocks.Piece]],
     fitted: decomposition.FittedPca,
@@ -169,7 +169,7 @@ def project(
 
     Parameters
     ----------
-    spark : SparkSession
+    spark : SparkContext
     features : str
         URI of the features' folder.
     parts : sequence of sequence of Piece
@@ -186,7 +186,7 @@ def project(
 
 
 def _in_workers(
-    spark: SparkSession, parts: Sequence[Sequence[blocks.Piece]], work: Callable[[int, Sequence[blocks.Piece]], T]
+    spark: SparkContext, parts: Sequence[Sequence[blocks.Piece]], work: Callable[[int, Sequence[blocks.Piece]], T]
 ) -> list[T]:
     """Do some work on every part, a task each, and return the results in the order of the parts.
 
@@ -195,5 +195,5 @@ def _in_workers(
     """
     if not parts:
         return []
-    numbered = spark.sparkContext.parallelize(list(enumerate(parts)), len(parts))
+    numbered = spark.parallelize(list(enumerate(parts)), len(parts))
     return numbered.map(lambda item: work(*item)).collect()

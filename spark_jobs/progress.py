@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ PROGRESS_PATTERN = re.compile(
 
 @contextmanager
 def watch(
-    spark: SparkSession, name: str, *, total: int, unit: str, per_task: int, seconds: float = 2.0
+    spark: SparkContext, name: str, *, total: int, unit: str, per_task: int, seconds: float = 2.0
 ) -> Iterator[None]:
     """Log the progress of the Spark job that runs within the ``with`` block.
 
     Parameters
     ----------
-    spark : SparkSession
+    spark : SparkContext
         Its status tracker is asked how many tasks are complete. Only one Spark job may be active.
     name : str
         Who makes progress, without spaces.
@@ -73,9 +73,9 @@ def log(name: str, done: int, total: int, unit: str) -> None:
     logger.info(PROGRESS_LINE, name, done, total, unit, 100 * done // total if total else 100)
 
 
-def completed_tasks(spark: SparkSession) -> int:
+def completed_tasks(spark: SparkContext) -> int:
     """Return how many tasks of the active Spark jobs are complete."""
-    tracker = spark.sparkContext.statusTracker()
+    tracker = spark.statusTracker()
     stages = {stage for job in tracker.getActiveJobsIds() for stage in _stages(tracker.getJobInfo(job))}
     details = [tracker.getStageInfo(stage) for stage in stages]
     return sum(stage.numCompletedTasks for stage in details if stage is not None)

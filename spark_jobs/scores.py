@@ -30,7 +30,7 @@ CSV_ROWS = 1024
 def write(features: str, part: Sequence[blocks.Piece], fitted: FittedPca, destination: str) -> int:
     """Write the scores of a part, as ``schemas.SCORES``, in the features' order.
 
-    It runs in a worker and goes round Spark's committer, safely: the file's name and bytes depend on the part alone and
+    It runs in a worker, with no committer: the file's name and bytes depend on the part alone and
     it is put there in one step, so that a task which Spark runs twice replaces a file by its equal.
 
     Parameters

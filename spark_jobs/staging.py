@@ -1,150 +1,159 @@
-"""The two Spark jobs of featurize: one pass over the images into a staging folder, and from there into datasets.
+"""The one pass over the images, into a staging folder, and from there into datasets.
 
-Features and rejects leave the one expensive pass together, through Spark's own committer, so that neither retries nor a
-second write of a lazy DataFrame can run the model twice. The second job, from Parquet to Parquet, gathers the tasks'
-files into few large ones in the order of the listing.
+A task writes its rows as Parquet files of its own into staging and returns their names. Spark takes one result of each
+task, whatever is tried again or twice, so that the results say which files count: files of tries that were lost are
+read by nobody, and go with the folder. Then the tasks' files are gathered into few large ones, in the order of the
+listing.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from spark_jobs import extraction, mobilenet, schemas, storage
 from spark_jobs.args import FEATURES_FOLDER, REJECTS_FOLDER, FeaturizeArgs
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast
-    from pyspark.sql import SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark import Broadcast, SparkContext
 
 FOLDER = "staging"
 
 KINDS = {FEATURES_FOLDER: schemas.FEATURES, REJECTS_FOLDER: schemas.REJECTS}
-"""The two datasets that the pass makes: the name of each is its folder and its ``kind`` in the staging dataset."""
+"""The two datasets that the pass makes: the name of each is its folder, under the run and under staging."""
 
 ROWS_PER_FILE = 50_000
 """Rows of an output file, about: 256 MB of features."""
 
-ROWS_PER_GROUP = 2048
-"""Rows of a row group of an output file: 10 MB of features, which is what a task of pca takes at least."""
-
 FILE_NAME = "part-{:05d}.parquet"
 """Name of an output file: sorted by name, the files are in the order of the listing."""
 
+DICTIONARY_COLUMNS = ["label", "reason"]
+"""Columns whose values repeat; a dictionary of the others would only cost time."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that a task has written.
+
+    Attributes
+    ----------
+    name : str
+        In the folder of its kind under staging; no other try of the task has it.
+    rows : int
+        Rows in it; one or more.
+    """
+
+    name: str
+    rows: int
+
 
 def write(
-    spark: SparkSession,
+    spark: SparkContext,
     args: FeaturizeArgs,
     borders: npt.NDArray[np.int64],
     model: Broadcast[mobilenet.Model],
     engine: extraction.Engine,
-) -> None:
-    """Read, decode and featurize every listed image, a range of the listing's rows a task, in one pass and one commit.
+) -> list[dict[str, Written]]:
+    """Read, decode and featurize every listed image, a range of the listing's rows a task.
 
-    Only the tasks' numbers and borders travel to them, so that neither the paths nor a shuffle pass the driver.
+    Only the tasks' numbers and borders travel to them, and only the names of their files come back.
+
+    Returns
+    -------
+    list of dict
+        For each task, in order, the file of each kind of which it has rows.
     """
 
-    def featurize_shares(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                share = range(int(borders[number]), int(borders[number + 1]))
-                yield from extraction.featurize_share(args, share, model.value, engine)
+    def work(number: int) -> dict[str, Written]:
+        share = range(int(borders[number]), int(borders[number + 1]))
+        return _write_share(args, number, extraction.featurize_share(args, share, model.value, engine))
 
     tasks = len(borders) - 1
-    (
-        spark.range(0, tasks, 1, tasks)
-        .mapInArrow(featurize_shares, _spark_schema(extraction.STAGING))
-        .write.partitionBy("kind")
-        # Soon read and deleted: neither is worth its time on vectors of floats.
-        .options(**{"compression": "none", "parquet.enable.dictionary": "false"})
-        .mode("overwrite")
-        .parquet(storage.join(args.run, FOLDER))
-    )
+    return spark.parallelize(range(tasks), tasks).map(work).collect()
 
 
-def gather(spark: SparkSession, run: str, listed: int, tasks: int) -> None:
-    """Write the two datasets from the staging rows, in the order of the listing, in files of many tasks' rows.
+def _write_share(args: FeaturizeArgs, number: int, batches: Iterator[dict[str, pa.RecordBatch]]) -> dict[str, Written]:
+    name = f"part-{number:05d}-{uuid.uuid4().hex}.parquet"
+    rows = dict.fromkeys(KINDS, 0)
+    with ExitStack() as stack:
+        writers: dict[str, pq.ParquetWriter] = {}
+        for batch in batches:
+            for kind, of_kind in batch.items():
+                if kind not in writers:
+                    target = storage.join(args.run, FOLDER, kind, name)
+                    writers[kind] = stack.enter_context(parquet_file(target, kind))
+                writers[kind].write_batch(of_kind)
+                rows[kind] += of_kind.num_rows
+    return {kind: Written(name, count) for kind, count in rows.items() if count}
 
-    A staging file holds what one task made, and its name begins with that task's number: each output file takes a
-    range of them, so that nothing is shuffled. pyarrow reads and writes in the workers, since the JVM adds nothing to
-    that. It goes round Spark's committer, safely: a file's name and bytes depend on the staging files alone and it is
-    put there in one step, so that a task which Spark runs twice replaces a file by its equal.
+
+@contextmanager
+def parquet_file(target: str, kind: str) -> Iterator[pq.ParquetWriter]:
+    """Put a file of rows of one kind there; nothing of it stays when the block raises."""
+    schema = KINDS[kind]
+    repeating = [name for name in DICTIONARY_COLUMNS if name in schema.names]
+    with storage.writing(target) as stream, pq.ParquetWriter(stream, schema, use_dictionary=repeating) as writer:
+        yield writer
+
+
+def gather(spark: SparkContext, run: str, written: Sequence[dict[str, Written]]) -> None:
+    """Write the two datasets from the tasks' files, in the order of the listing, in files of many tasks' rows.
+
+    pyarrow reads and writes, a row group at a time. A file's name and bytes depend on the tasks' files alone and it is
+    put there in one step, so that a task which Spark runs twice replaces a file by its equal. Where there is one file
+    of each kind it is written here: that takes a second at most, and starting a Spark job half as much.
 
     Parameters
     ----------
-    spark : SparkSession
+    spark : SparkContext
     run : str
         URI of the run's folder.
-    listed : int
-        Rows of the listing.
-    tasks : int
-        Tasks of the pass.
+    written : sequence of dict
+        What :func:`write` has returned.
     """
-    files = min(tasks, -(-listed // ROWS_PER_FILE))
+    items = [
+        (kind, number, names)
+        for kind in KINDS
+        for number, names in enumerate(share_out([task[kind] for task in written if kind in task]))
+    ]
 
-    def write_file(item: tuple[str, int]) -> None:
-        kind, number = item
-        share = range(number * tasks // files, (number + 1) * tasks // files)
-        source = storage.join(run, FOLDER, f"kind={kind}")
-        _write_dataset_file(source, share, KINDS[kind], storage.join(run, kind, FILE_NAME.format(number)))
+    def work(item: tuple[str, int, list[str]]) -> None:
+        kind, number, names = item
+        _gather_file(run, kind, names, storage.join(run, kind, FILE_NAME.format(number)))
 
-    items = [(kind, number) for number in range(files) for kind in KINDS]
-    # An RDD, since no row passes through Spark: planning a query would take longer than writing some thousand rows.
-    spark.sparkContext.parallelize(items, len(items)).foreach(write_file)
-
-
-def _write_dataset_file(source: str, tasks: range, schema: pa.Schema, target: str) -> None:
-    with (
-        storage.writing(target) as stream,
-        pq.ParquetWriter(stream, schema, use_dictionary=["label", *{"reason"}.intersection(schema.names)]) as writer,
-    ):
-        for rows in read_task_files(source, tasks, schema):
-            writer.write_batch(rows)
-
-
-def read_task_files(folder: str, tasks: range, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield the rows that some tasks wrote, sorted by path, with the columns of a schema."""
-    filesystem, path = storage.locate(folder)
-    for _, name in sorted(_task_files(filesystem, path, tasks)):
-        with pq.ParquetFile(name, filesystem=filesystem) as file:
-            for rows in _in_order(file, schema.names):
-                yield pa.RecordBatch.from_arrays(
-                    [_as_listed(rows.column(field.name), field) for field in schema], schema=schema
-                )
-
-
-def _in_order(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield a task's rows sorted by path: as they are where Spark has kept the order in which the task made them."""
-    paths = file.read(columns=["path"], use_threads=False)["path"]
-    if pc.all(pc.less_equal(paths[:-1], paths[1:])).as_py() is not False:
-        yield from file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False)
+    if len(items) == len(KINDS):
+        for item in items:
+            work(item)
     else:
-        yield from file.read(columns=columns, use_threads=False).sort_by("path").to_batches(ROWS_PER_GROUP)
+        spark.parallelize(items, len(items)).foreach(work)
 
 
-def _as_listed(column: pa.Array, field: pa.Field) -> pa.Array:
-    """Return a staging column in the type of the dataset."""
-    return extraction.unpack_features(column) if field.name == "features" else column.cast(field.type)
+def share_out(files: Sequence[Written]) -> list[list[str]]:
+    """Return the names of the tasks' files by output file, in order; without any, one output file of none."""
+    shares: list[list[str]] = [[]]
+    rows = 0
+    for file in files:
+        if shares[-1] and rows + file.rows > ROWS_PER_FILE:
+            shares.append([])
+            rows = 0
+        shares[-1].append(file.name)
+        rows += file.rows
+    return shares
 
 
-def _task_files(filesystem: fs.FileSystem, folder: str, tasks: range) -> Iterator[tuple[int, str]]:
-    """Yield number and path of the files that some tasks wrote; a kind without a row has no folder."""
-    for info in filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-        match = re.match(r"part-(\d+)-.*\.parquet$", info.base_name)
-        if match and int(match[1]) in tasks:
-            yield int(match[1]), info.path
-
-
-def _spark_schema(schema: pa.Schema) -> StructType:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)
+def _gather_file(run: str, kind: str, names: Sequence[str], target: str) -> None:
+    filesystem, folder = storage.locate(storage.join(run, FOLDER, kind))
+    with parquet_file(target, kind) as writer:
+        for name in names:
+            with pq.ParquetFile(f"{folder}/{name}", filesystem=filesystem) as file:
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group, use_threads=False).cast(KINDS[kind]))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from spark_jobs import session
+from spark_jobs import context
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared"
@@ -43,8 +43,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         patch.setenv("PYSPARK_PYTHON", sys.executable)
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] {flags} pyspark-shell")
-        started = session.start("tests")
-        started.sparkContext.setLogLevel("ERROR")
+        context.start("tests").setLogLevel("ERROR")
+        started = SparkSession.builder.getOrCreate()
         yield started
         started.stop()
 

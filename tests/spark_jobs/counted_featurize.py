@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spark_jobs import featurize, launcher, mobilenet, session
+from spark_jobs import context, featurize, launcher, mobilenet
 from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
 from spark_jobs.extraction import Engine
 
@@ -30,7 +30,7 @@ def main() -> int:
         return extract
 
     def work() -> None:
-        spark = session.start("counted")
+        spark = context.start("counted")
         featurize.run(spark, args, engine=Engine(load_model))
         spark.stop()
 

@@ -78,7 +78,7 @@ def add_named(arguments: FeaturizeArgs, *patterns: str, label: str = "Named") ->
 
 
 def test_features_are_the_models_in_the_order_of_the_listing(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    summary = featurize.run(spark, arguments)
+    summary = featurize.run(spark.sparkContext, arguments)
     files = sorted(local(arguments.images).glob("*/*.jpg"))
     model = mobilenet.read(arguments.model)
     extract = mobilenet.Extractor(model.flatbuffer)
@@ -98,7 +98,7 @@ def test_features_are_the_models_in_the_order_of_the_listing(spark: SparkSession
 
 
 def test_datasets_have_exactly_the_schemas(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    featurize.run(spark, arguments, engine=CONSTANT)
+    featurize.run(spark.sparkContext, arguments, engine=CONSTANT)
     assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
     assert table(arguments.run, "rejects").schema.equals(schemas.REJECTS)
     assert table(arguments.run, "rejects").num_rows == 0
@@ -106,7 +106,7 @@ def test_datasets_have_exactly_the_schemas(spark: SparkSession, arguments: Featu
 
 
 def test_spark_reads_what_was_written(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    featurize.run(spark, arguments, engine=CONSTANT)
+    featurize.run(spark.sparkContext, arguments, engine=CONSTANT)
     assert spark.read.parquet(f"{arguments.run}/features").count() == 9
     assert spark.read.parquet(f"{arguments.run}/rejects").columns == schemas.REJECTS.names
 
@@ -115,7 +115,7 @@ def test_named_bad_files_are_rejects_and_good_ones_features(spark: SparkSession,
     shutil.rmtree(local(arguments.images))
     local(arguments.images).mkdir()
     bad, good = add_named(arguments, "bad_*"), add_named(arguments, "good_*")
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=0.5))
+    summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=0.5))
     assert (summary["features"], summary["rejects"]) == (good, bad)
     for row in rows(arguments.run, "features"):
         assert Path(row["path"]).name.startswith("good_")
@@ -134,10 +134,10 @@ def test_the_rows_do_not_depend_on_the_partitioning(
 ) -> None:
     add_named(arguments, "bad_truncated*")
     options = replace(arguments, max_reject_ratio=1.0)
-    featurize.run(spark, options, engine=CONSTANT)
+    featurize.run(spark.sparkContext, options, engine=CONSTANT)
     expected = {kind: table(options.run, kind) for kind in staging.KINDS}
     monkeypatch.setattr(staging, "ROWS_PER_FILE", 5)
-    featurize.run(spark, replace(options, images_per_task=images_per_task), engine=CONSTANT)
+    featurize.run(spark.sparkContext, replace(options, images_per_task=images_per_task), engine=CONSTANT)
     for kind, whole in expected.items():
         assert table(options.run, kind).equals(whole)
     assert len(list((local(options.run) / "features").glob("*.parquet"))) <= -(-12 // 5)
@@ -156,7 +156,7 @@ def test_the_model_sees_each_image_once(spark: SparkSession, arguments: Featuriz
         return extract
 
     options = replace(arguments, max_reject_ratio=1.0, images_per_task=2)
-    summary = featurize.run(spark, options, engine=Engine(counting_model))
+    summary = featurize.run(spark.sparkContext, options, engine=Engine(counting_model))
     seen = calls.read_text().splitlines()
     assert summary["rejects"] == rejects > 0
     assert len(seen) == summary["features"] == 9
@@ -175,7 +175,7 @@ def test_features_that_are_not_finite_are_rejects(
 
         return extract
 
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), engine=Engine(broken_model))
+    summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0), engine=Engine(broken_model))
     assert summary["rejects_by_reason"] == {"non_finite_features": 9}
     assert summary["first_rejects"][0]["detail"] == f"{count} of {FEATURE_DIMENSIONS} values"
 
@@ -186,7 +186,7 @@ def test_nothing_but_rejects_gives_an_empty_dataset_where_it_is_allowed(
     shutil.rmtree(local(arguments.images))
     local(arguments.images).mkdir()
     bad = add_named(arguments, "bad_*")
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0))
+    summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0))
     assert (summary["features"], summary["rejects"]) == (0, bad)
     assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
     assert table(arguments.run, "features").num_rows == 0
@@ -194,14 +194,14 @@ def test_nothing_but_rejects_gives_an_empty_dataset_where_it_is_allowed(
 
 def test_the_share_of_rejects_may_reach_the_limit(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     assert add_named(arguments, "bad_empty_file*") == 1
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=0.1), engine=CONSTANT)
+    summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=0.1), engine=CONSTANT)
     assert (summary["listed"], summary["rejects"]) == (10, 1)
 
 
 def test_more_rejects_than_allowed_fail_with_counts_and_reasons(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     add_named(arguments, "bad_empty_file*")
     with pytest.raises(JobError) as failure:
-        featurize.run(spark, replace(arguments, max_reject_ratio=0.0999), engine=CONSTANT)
+        featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=0.0999), engine=CONSTANT)
     message = str(failure.value)
     assert message.startswith("1 of 10 images (10.0 %) are rejects, more than the 0.0999")
     assert "1 empty_file. First: file://" in message
@@ -230,9 +230,9 @@ def state(folder: Path) -> set[str]:
 
 
 def test_a_rerun_gives_the_same_state_and_rows(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    first = featurize.run(spark, arguments)
+    first = featurize.run(spark.sparkContext, arguments)
     features, names = table(arguments.run, "features"), state(local(arguments.run))
-    second = featurize.run(spark, arguments)
+    second = featurize.run(spark.sparkContext, arguments)
     assert table(arguments.run, "features").equals(features)
     assert state(local(arguments.run)) == names
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
@@ -244,8 +244,8 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
 ) -> None:
     run = local(arguments.run)
     ours = [
-        "staging/kind=features/part-00000-old.parquet",
-        "staging/_temporary/0/x",
+        "staging/features/part-00000-old.parquet",
+        "staging/rejects/part-00007-old.parquet",
         "features/part-00099-old.parquet",
         "rejects/part-00099-old.parquet",
         "listing.parquet",
@@ -258,7 +258,7 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
     for name in ours + others:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("old")
-    featurize.run(spark, arguments, engine=CONSTANT)
+    featurize.run(spark.sparkContext, arguments, engine=CONSTANT)
     for name in others:
         assert (run / name).read_text() == "old"
     assert not (run / "pca").exists()
@@ -271,15 +271,15 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
 def test_a_try_that_fails_midway_leaves_no_summary_and_the_next_is_whole(
     spark: SparkSession, arguments: FeaturizeArgs
 ) -> None:
-    featurize.run(spark, arguments, engine=CONSTANT)
+    featurize.run(spark.sparkContext, arguments, engine=CONSTANT)
 
     def failing_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
         raise RuntimeError("the model is lost")
 
     with pytest.raises(Exception, match="the model is lost"):
-        featurize.run(spark, arguments, engine=Engine(failing_model))
+        featurize.run(spark.sparkContext, arguments, engine=Engine(failing_model))
     assert not (local(arguments.run) / "featurize.json").exists()
-    assert featurize.run(spark, arguments, engine=CONSTANT)["features"] == 9
+    assert featurize.run(spark.sparkContext, arguments, engine=CONSTANT)["features"] == 9
     assert not (local(arguments.run) / "staging").exists()
 
 
@@ -292,7 +292,7 @@ def test_labels_and_hidden_names_come_out_as_they_are_on_disk(spark: SparkSessio
             (local(arguments.images) / "deep" / label).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, local(arguments.images) / "deep" / label / name)
     run = arguments.run + "/50 % of a#b+c"
-    summary = featurize.run(spark, replace(arguments, run=run, images_per_task=9), engine=CONSTANT)
+    summary = featurize.run(spark.sparkContext, replace(arguments, run=run, images_per_task=9), engine=CONSTANT)
     assert summary["features"] == 9 + len(names) * len(labels)
     found = {(row["label"], row["path"]) for row in rows(run, "features")}
     root = f"{arguments.images}/deep"
@@ -306,7 +306,7 @@ def test_files_that_cannot_be_read_are_rejects(spark: SparkSession, arguments: F
     os.mkfifo(folder / "pipe.jpg")
     (folder / "big.jpg").write_bytes(bytes(200_001))
     options = replace(arguments, max_file_bytes=200_000, max_reject_ratio=1.0)
-    featurize.run(spark, options, engine=CONSTANT)
+    featurize.run(spark.sparkContext, options, engine=CONSTANT)
     found = {Path(row["path"]).name: row["reason"] for row in rows(arguments.run, "rejects")}
     assert found == {"gone.jpg": "vanished", "pipe.jpg": "unreadable", "big.jpg": "file_too_large"}
 
@@ -331,7 +331,7 @@ def test_refused_changed_and_vanished_files_and_folders_have_reasons_of_their_ow
         return listed
 
     monkeypatch.setattr(listing, "write", list_and_change)
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
+    summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
     found = {row["path"].rpartition("/odd/")[2]: row["reason"] for row in rows(arguments.run, "rejects")}
     assert found == {"grown.jpg": "changed", "gone.jpg": "vanished", "folder.jpg/": "directory"}
     assert summary["features"] == 9 + 2
@@ -345,7 +345,7 @@ def test_a_crash_in_a_decoder_costs_that_file_alone(spark: SparkSession, argumen
         (folder / sorted(path.name for path in folder.iterdir())[number % 3] / f"{number}_deadly.jpg").write_bytes(data)
     engine = replace(CONSTANT, decode_program=deadly_decoder.PROGRAM)
     options = replace(arguments, max_reject_ratio=1.0, decode_seconds=0.3, images_per_task=6)
-    summary = featurize.run(spark, options, engine=engine)
+    summary = featurize.run(spark.sparkContext, options, engine=engine)
     assert summary["rejects_by_reason"] == {"decoder_crashed": 15}
     assert summary["features"] == 9
     details = Counter(row["detail"] for row in rows(arguments.run, "rejects"))
@@ -363,7 +363,7 @@ def test_a_corpus_of_damaged_files_gives_features_or_rejects_and_no_nan(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     assert len(files) >= 200
-    summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0))
+    summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0))
     vectors = np.array([row["features"] for row in rows(arguments.run, "features")])
     assert vectors.shape == (summary["features"], FEATURE_DIMENSIONS)
     assert np.isfinite(vectors).all()
@@ -386,7 +386,7 @@ def test_ten_thousand_rejects_fill_the_dataset_and_not_the_log(
     for number in range(10_000):
         os.link(folder / ("nothing" if number % 10 == 0 else "text"), folder / f"{number:05}.jpg")
     with caplog.at_level(logging.INFO):
-        summary = featurize.run(spark, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
+        summary = featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
     assert summary["rejects_by_reason"] == {"not_an_image": 9_000, "empty_file": 1_000}
     assert len(summary["first_rejects"]) == completeness.EXAMPLES
     assert table(arguments.run, "rejects").num_rows == 10_000
@@ -402,7 +402,7 @@ def test_exif_orientation_is_a_setting(spark: SparkSession, arguments: Featurize
     shutil.rmtree(local(arguments.images))
     local(arguments.images).mkdir()
     add_named(arguments, "good_exif_rotated.jpg")
-    featurize.run(spark, replace(arguments, exif_orientation=orientation), engine=Engine(corner_model))
+    featurize.run(spark.sparkContext, replace(arguments, exif_orientation=orientation), engine=Engine(corner_model))
     (row,) = rows(arguments.run, "features")
     with Image.open(NAMED / "good_exif_rotated.jpg") as image:
         upright = ImageOps.exif_transpose(image) if orientation == "apply" else image
@@ -411,7 +411,7 @@ def test_exif_orientation_is_a_setting(spark: SparkSession, arguments: Featurize
 
 
 def test_a_lost_row_fails_with_the_figures_and_the_path(spark: SparkSession, arguments: FeaturizeArgs) -> None:
-    featurize.run(spark, arguments, engine=CONSTANT)
+    featurize.run(spark.sparkContext, arguments, engine=CONSTANT)
     (file,) = (local(arguments.run) / "features").glob("*.parquet")
     whole = pq.read_table(file, partitioning=None)
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(5)]), file)
@@ -429,7 +429,7 @@ def test_the_summary_says_what_was_done(
 ) -> None:
     add_named(arguments, "bad_empty_file*")
     with caplog.at_level(logging.INFO):
-        featurize.run(spark, replace(arguments, max_reject_ratio=0.1))
+        featurize.run(spark.sparkContext, replace(arguments, max_reject_ratio=0.1))
     record = json.loads((local(arguments.run) / "featurize.json").read_text())
     model = json.loads((local(arguments.model) / "model.json").read_text())
     assert record["job"] == "featurize"
@@ -437,7 +437,7 @@ def test_the_summary_says_what_was_done(
     assert record["model"] == {"digest": model["digest"], "weights": model["weights"]}
     assert record["arguments"]["pattern"] == arguments.pattern
     assert set(record["seconds"]) == {"list", "featurize", "write", "total"}
-    assert record["spark_version"] == spark.version
+    assert record["spark_version"] == spark.sparkContext.version
     assert record["first_rejects"][0]["reason"] == "empty_file"
     lines = [entry.getMessage() for entry in caplog.records]
     assert lines[-1].startswith("featurize done: 10 images listed, 9 features, 1 rejects in ")
@@ -452,7 +452,7 @@ def test_random_weights_are_warned_of(
 ) -> None:
     model = mobilenet.read(arguments.model)
     monkeypatch.setattr(mobilenet, "read", lambda _: replace(model, weights={"source": "random", "seed": 1}))
-    summary = featurize.run(spark, arguments, engine=CONSTANT)
+    summary = featurize.run(spark.sparkContext, arguments, engine=CONSTANT)
     assert summary["model"]["weights"]["source"] == "random"
     assert [entry.levelname for entry in caplog.records if "random weights" in entry.getMessage()] == ["WARNING"]
 
@@ -472,4 +472,4 @@ def test_missing_inputs_are_clear_errors(
     spark: SparkSession, arguments: FeaturizeArgs, change: Change, message: str
 ) -> None:
     with pytest.raises(JobError, match=message):
-        featurize.run(spark, change(arguments))
+        featurize.run(spark.sparkContext, change(arguments))

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 from threadpoolctl import threadpool_info
 
-from spark_jobs import blocks, pca, progress, session
+from spark_jobs import blocks, context, pca, progress
 from spark_jobs.args import PcaArgs
 from spark_jobs.errors import JobError
 from spark_jobs.schemas import SCORES
@@ -195,7 +195,7 @@ def test_the_program_ends_with_one_summary_line(
 
 
 def test_help_needs_no_spark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(session, "start", lambda name: pytest.fail("Spark was started"))
+    monkeypatch.setattr(context, "start", lambda name: pytest.fail("Spark was started"))
     with pytest.raises(SystemExit) as ended:
         pca.main(["--help"])
     assert ended.value.code == 0

@@ -27,7 +27,7 @@ def run(spark: SparkSession, photos: Path, model_folder: Path, tmp_path_factory:
     """The folder of a run of both jobs."""
     folder = tmp_path_factory.mktemp("run")
     model = f"file://{model_folder}"
-    featurize.run(spark, FeaturizeArgs(images=f"file://{photos}", run=f"file://{folder}", model=model))
+    featurize.run(spark.sparkContext, FeaturizeArgs(images=f"file://{photos}", run=f"file://{folder}", model=model))
     pca.run(PcaArgs(run=f"file://{folder}"))
     return folder
 
