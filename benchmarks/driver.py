@@ -1,4 +1,4 @@
-"""What the driver does before the first task: a Spark session, the listing, the plan of the tasks, and nothing else.
+"""What the driver does before the first task: a Spark context, the listing, the plan of the tasks, and nothing else.
 
 ``python -m benchmarks.driver``: a program of its own, so that its memory is the driver's and no one else's.
 """
@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 import numpy as np
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
-from spark_jobs import extraction, featurize, listing, session, storage
+from spark_jobs import context, extraction, featurize, listing, storage
 from spark_jobs.args import LISTING_FILE, FeaturizeArgs
 
 
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--cores", type=int, required=True, help="tasks that run at a time, as the plan is to know")
     parsed = parser.parse_args()
     args = FeaturizeArgs(images=parsed.images, run=parsed.run, model="file:///none")
-    spark = session.start("driver")
+    spark = context.start("driver")
     try:
         figures = prepare(args, parsed.cores)
         figures["rows"] = read_by_tasks(spark, args, figures.pop("borders"))
@@ -65,7 +65,7 @@ def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
     }
 
 
-def read_by_tasks(spark: SparkSession, args: FeaturizeArgs, borders: np.ndarray) -> int:
+def read_by_tasks(spark: SparkContext, args: FeaturizeArgs, borders: np.ndarray) -> int:
     """Let each planned task read its share of the listing in a worker, as the job's tasks do, and count the rows."""
 
     def count(number: int) -> int:
@@ -73,7 +73,7 @@ def read_by_tasks(spark: SparkSession, args: FeaturizeArgs, borders: np.ndarray)
         return int(extraction.read_listing(args.run, share).num_rows)
 
     numbers = range(len(borders) - 1)
-    rows: int = spark.sparkContext.parallelize(numbers, len(numbers)).map(count).sum()
+    rows: int = spark.parallelize(numbers, len(numbers)).map(count).sum()
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Reading small photos from S3 in Spark's workers: pyarrow, as featurize does, against the S3A connector's binaryFile.
+"""Reading small photos from S3 in Spark's workers: pyarrow, one after another, against the S3A connector's binaryFile.
 
 ``python -m benchmarks.s3_reads``: both sides in one session on the same objects of the local store, alternating laps,
 the time from the start of the Spark job to its end; every byte is read on both sides and counted.

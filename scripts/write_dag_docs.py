@@ -81,6 +81,8 @@ def _describe_param(name: str, param: Any) -> str:
         if key in param.schema
     }
     text = ", ".join(f"{key} {value}" if key != "type" else str(value) for key, value in bounds.items())
+    if "enum" in param.schema:
+        text = " or ".join(f"`{choice}`" for choice in param.schema["enum"])
     default = ", ".join(param.value) if isinstance(param.value, list) else param.value
     return f"| `{name}` | `{default}` | {text} | {param.description} |"
 

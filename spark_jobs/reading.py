@@ -104,8 +104,10 @@ def _stores(bucket: str, endpoint: str | None) -> tuple[S3Store, fs.S3FileSystem
     from obstore.store import S3Store
 
     other = fs.S3FileSystem(endpoint_override=endpoint)
-    # Of the region, object_store itself asks neither the machine nor the profile.
-    config: S3Config = {"region": other.region, "virtual_hosted_style_request": not endpoint}
+    # Of the region, object_store itself asks neither the machine nor the profile. A bucket whose name has dots fits no
+    # certificate as a part of the host's name.
+    by_host = not endpoint and "." not in bucket
+    config: S3Config = {"region": other.region, "virtual_hosted_style_request": by_host}
     if endpoint:
         config["endpoint"] = endpoint
     store = S3Store(

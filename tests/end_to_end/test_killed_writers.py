@@ -17,6 +17,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.s3_faults import Rule
+from benchmarks.s3_proxy import S3Proxy
 from include.local_emr.environment import step_environment
 from include.local_emr.options import SHORT_JOB_JVM
 from include.local_emr.s3_connector import connector_folder, connector_jars, connector_settings
@@ -111,11 +113,14 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
     def unfinished() -> list[str]:
         return [item["Key"] for item in s3.list_multipart_uploads(Bucket="fruits").get("Uploads", [])]
 
-    process = submit("featurize", arguments, environ, tmp_path / "first")
-    while not any("/staging/" in key for key in unfinished()):
-        assert process.poll() is None, (tmp_path / "first" / "log").read_text()[-3000:]
-        time.sleep(0.01)
-    kill(process)
+    # Uploads of tasks begin, and their parts are put off, so that there is a moment to kill in.
+    rules = [Rule("*/staging/*", "slow_down", methods=("PUT",))]
+    with S3Proxy(environ["AWS_ENDPOINT_URL_S3"], rules=rules) as proxy:
+        process = submit("featurize", arguments, environ | {"AWS_ENDPOINT_URL_S3": proxy.url}, tmp_path / "first")
+        while not any("/staging/" in key for key in unfinished()):
+            assert process.poll() is None, (tmp_path / "first" / "log").read_text()[-3000:]
+            time.sleep(0.01)
+        kill(process)
 
     left = unfinished()
     assert left, "it was killed while it wrote"
