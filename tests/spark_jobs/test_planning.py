@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.planning import TASKS_PER_CORE, plan
+from spark_jobs.planning import count_tasks, plan
 
 sizes_of_files = st.lists(st.sampled_from([0, 1, 5_000, 5_001, 4_000_000, 60_000_000]), min_size=1, max_size=80)
 
@@ -30,7 +30,7 @@ def test_every_image_is_in_one_task_and_no_task_is_empty(
 def test_tasks_differ_by_the_work_of_one_image_at_most(sizes: list[int], parallelism: int) -> None:
     each = work(np.array(sizes), 10_000, 10**9)
     borders = plan(np.array(sizes), images_per_task=10_000, bytes_per_task=10**9, parallelism=parallelism)
-    assert len(borders) - 1 == TASKS_PER_CORE * parallelism
+    assert len(borders) - 1 == 2 * parallelism
     tasks = np.add.reduceat(each, borders[:-1])
     assert tasks.max() - tasks.min() <= 2 * each.max() + 1e-9
 
@@ -38,7 +38,9 @@ def test_tasks_differ_by_the_work_of_one_image_at_most(sizes: list[int], paralle
 @pytest.mark.parametrize(
     ("count", "size", "tasks"),
     [
-        (24_000, 5_000, 4),  # two full tasks of work, but two a core are better
+        (960, 5_000, 4),  # two a core
+        (5_000, 5_000, 6),  # of some ten seconds each, the same number for each core
+        (24_000, 5_000, 16),  # two full tasks of work, but eight a core show progress
         (1_200_000, 5_000, 102),  # a hundred by count, and 6 GB more
         (40_000, 4 * 2**20, 43),  # 160 GiB: by bytes
         (3, 5_000, 3),
@@ -69,3 +71,14 @@ def test_the_plan_is_the_same_each_time() -> None:
     sizes = np.random.default_rng(5).integers(0, 10**7, 5_000)
     first, second = (plan(sizes, images_per_task=100, bytes_per_task=10**8, parallelism=3) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@given(st.floats(0.001, 1000), st.integers(1, 100))
+def test_few_tasks_are_the_same_number_for_each_core_and_full_ones_no_more_than_full(
+    work: float, parallelism: int
+) -> None:
+    tasks = count_tasks(work, parallelism)
+    assert work / tasks <= 1 + 1e-6
+    if tasks < 8 * parallelism:
+        assert tasks % parallelism == 0
+        assert tasks >= 2 * parallelism
