@@ -145,7 +145,8 @@ def summarize(laps: list[dict[int, dict[str, Any]]]) -> dict[str, Any]:
     if "proxy" in steps[0]:
         names = ("reads", "requests_in_flight", "bytes_in_flight", "cpu_seconds")
         summary["proxy"] = {name: round(max(step["proxy"][name] for step in steps), 3) for name in names}
-        summary["arguments"] = steps[0]["summary"]["arguments"]
+        arguments = steps[0]["summary"]["arguments"]
+        summary["arguments"] = {name: arguments[name] for name in ("reads_in_flight", "read_bytes_in_flight")}
     return summary
 
 
