@@ -45,7 +45,10 @@ def test_a_photo_that_the_store_was_asked_for_fails_the_benchmark() -> None:
 
 
 def step(seconds: float, proxy: dict[str, Any] | None) -> dict[str, Any]:
-    summary = {"seconds": {"list": 0.1, "featurize": seconds - 7}, "arguments": {"reads_in_flight": 32, "read_bytes_in_flight": 2**26}}
+    summary = {
+        "seconds": {"list": 0.1, "featurize": seconds - 7},
+        "arguments": {"reads_in_flight": 32, "read_bytes_in_flight": 2**26},
+    }
     return {"seconds": seconds, "peak_memory_mib": 900, "summary": summary, **({"proxy": proxy} if proxy else {})}
 
 
