@@ -109,6 +109,18 @@ def write_code(work: Path) -> None:
         (code / name).write_bytes(data)
 
 
+def environment(environ: Mapping[str, str], *, scratch: Path) -> dict[str, str]:
+    """Return the environment that the local EMR endpoint gives a step, made from another."""
+    spark_home = prepared_home()
+    return step_environment(
+        environ,
+        python=sys.executable,
+        spark_home=spark_home,
+        scratch=scratch,
+        jvm_options=f"{SHORT_JOB_JVM} {archive_options(spark_home)}",
+    )
+
+
 def _uri(place: Path | str) -> str:
     return f"file://{place}" if isinstance(place, Path) else place
 
@@ -134,16 +146,9 @@ def _submit(bench: Bench, arguments: JobArgs, name: str, environ: Mapping[str, s
     spark_home = prepared_home()
     step = spark_step(arguments, slug=name, code=_uri(bench.work / "code"), time_limit_minutes=TIME_LIMIT_MINUTES)
     target = Target(str(spark_home / "bin" / "spark-submit"), bench.master, half_of_memory_mb())
-    environment = step_environment(
-        os.environ,
-        python=sys.executable,
-        spark_home=spark_home,
-        scratch=scratch,
-        jvm_options=f"{SHORT_JOB_JVM} {archive_options(spark_home)}",
-    )
     return process.measure(
         translate(step["HadoopJarStep"]["Args"], target),
         folder=scratch,
-        environment={**environment, **environ},
+        environment={**environment(os.environ, scratch=scratch), **environ},
         log_file=bench.work / f"{arguments.program}-{name}.log",
     )

@@ -13,13 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import object_store, process
+from benchmarks import object_store, pipeline, process
 from benchmarks.inputs import REPOSITORY
 from benchmarks.s3_listing import LABELS, Keys, ListingServer
 from benchmarks.table import Bench, markdown
-from include.local_emr.environment import step_environment
-from include.local_emr.options import SHORT_JOB_JVM
-from include.local_emr.spark_home import archive_options, prepared_home
 from include.steps import DRIVER_MEMORY
 
 DESCRIPTION = "listing, planning and driver memory for a million objects, one label with 90 % of them"
@@ -85,14 +82,8 @@ def run_driver(bench: Bench, images: str, name: str, environ: dict[str, str], co
     command = [
         *(sys.executable, "-m", "benchmarks.driver", f"--images={images}", f"--run={run.as_uri()}", f"--cores={CORES}"),
     ]
-    spark_home = prepared_home()
-    environment = step_environment(
-        {name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-        python=sys.executable,
-        spark_home=spark_home,
-        scratch=run,
-        jvm_options=f"{SHORT_JOB_JVM} {archive_options(spark_home)}",
-    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = pipeline.environment(clean, scratch=run)
     submit = f"--master local[{CORES}] --driver-memory {DRIVER_MEMORY} --conf spark.ui.enabled=false pyspark-shell"
     environment |= {"PYTHONPATH": str(REPOSITORY), "PYSPARK_SUBMIT_ARGS": submit, **environ}
     measured = process.measure(command, folder=run, environment=environment, log_file=run / "log")

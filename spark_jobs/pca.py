@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pyspark import SparkContext
 
 from spark_jobs import args as job_args
-from spark_jobs import blocks, context, decomposition, launcher, moments, progress, scores, storage, summary
+from spark_jobs import blocks, context, decomposition, launcher, moments, progress, schemas, scores, storage, summary
 from spark_jobs.args import PcaArgs
 from spark_jobs.errors import JobError
 
@@ -180,7 +180,7 @@ def project(
     """
 
     def write(number: int, part: Sequence[blocks.Piece]) -> int:
-        return scores.write(features, part, fitted, storage.join(folder, scores.FILE_NAME.format(number)))
+        return scores.write(features, part, fitted, storage.join(folder, schemas.FILE_NAME.format(number)))
 
     return sum(_in_workers(spark, parts, write))
 

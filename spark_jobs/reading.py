@@ -34,7 +34,11 @@ REQUEST_SECONDS: Final = 120
 CONNECT_SECONDS: Final = 10
 
 _REFUSED_KEYS: Final = (
-    *("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"),
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
 )
 """S3's codes of a 403 that says something of the job's credentials and nothing of the object (S3 API, error codes)."""
 

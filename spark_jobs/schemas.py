@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+FILE_NAME = "part-{:05d}.parquet"
+"""Name of a dataset's file, by its number: sorted by name, the files are in the order of the rows."""
+
 LISTING = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),

@@ -17,9 +17,6 @@ from spark_jobs.decomposition import FittedPca
 from spark_jobs.errors import JobError
 from spark_jobs.schemas import SCORES
 
-FILE_NAME = "part-{:05d}.parquet"
-"""Name of a part's file, by the part's number: sorted by name, the files are in the features' order."""
-
 ROW_GROUP_BYTES = 16 * 1024 * 1024
 """Size of a row group of the scores, before compression."""
 

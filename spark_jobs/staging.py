@@ -33,9 +33,6 @@ KINDS = {FEATURES_FOLDER: schemas.FEATURES, REJECTS_FOLDER: schemas.REJECTS}
 ROWS_PER_FILE = 50_000
 """Rows of an output file, about: 256 MB of features."""
 
-FILE_NAME = "part-{:05d}.parquet"
-"""Name of an output file: sorted by name, the files are in the order of the listing."""
-
 DICTIONARY_COLUMNS = ["label", "reason"]
 """Columns whose values repeat; a dictionary of the others would only cost time."""
 
@@ -128,7 +125,7 @@ def gather(spark: SparkContext, run: str, written: Sequence[dict[str, Written]])
 
     def work(item: tuple[str, int, list[str]]) -> None:
         kind, number, names = item
-        _gather_file(run, kind, names, storage.join(run, kind, FILE_NAME.format(number)))
+        _gather_file(run, kind, names, storage.join(run, kind, schemas.FILE_NAME.format(number)))
 
     if len(items) == len(KINDS):
         for item in items:

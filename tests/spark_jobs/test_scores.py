@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_jobs import blocks, decomposition, moments, scores
+from spark_jobs import blocks, decomposition, moments, schemas, scores
 from spark_jobs.schemas import SCORES
 from tests.spark_jobs.feature_runs import path_of, realistic, write_run
 
@@ -50,7 +50,7 @@ def write_scores(folder: Path, values: np.ndarray, labels: list[str], rows_a_fil
     folder.mkdir()
     table = pa.table([[path_of(row) for row in range(len(values))], labels, values.tolist()], schema=SCORES)
     for number, start in enumerate(range(0, len(values), rows_a_file)):
-        pq.write_table(table.slice(start, rows_a_file), folder / scores.FILE_NAME.format(number))
+        pq.write_table(table.slice(start, rows_a_file), folder / schemas.FILE_NAME.format(number))
     return folder.as_uri()
 
 
@@ -76,7 +76,7 @@ def test_the_csv_has_the_bytes_of_pandas(tmp_path: Path, csv_rows: int, monkeypa
 
 def test_a_failure_leaves_the_csv_as_it_was(tmp_path: Path) -> None:
     folder = write_scores(tmp_path / "scores", np.ones((9, 2)), LABELS, rows_a_file=3)
-    (tmp_path / "scores" / scores.FILE_NAME.format(2)).write_bytes(b"not Parquet")
+    (tmp_path / "scores" / schemas.FILE_NAME.format(2)).write_bytes(b"not Parquet")
     file = tmp_path / "out" / "pca_features.csv"
     file.parent.mkdir()
     file.write_text("old")

@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from spark_jobs import blocks, decomposition, moments, scores, storage
+from spark_jobs import blocks, decomposition, moments, schemas, scores, storage
 from tests.spark_jobs.feature_runs import path_of, realistic, write_run
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def test_features_to_scores_to_csv(bucket: str, tmp_path: Path) -> None:
     )
     folder = f"{bucket}/runs/a/pca/scores"
     for number, part in enumerate((pieces[:2], pieces[2:])):
-        scores.write(features, part, fitted, storage.join(folder, scores.FILE_NAME.format(number)))
+        scores.write(features, part, fitted, storage.join(folder, schemas.FILE_NAME.format(number)))
     csv = f"{bucket}/runs/a/pca/pca_features.csv"
     assert scores.write_csv(folder, csv) == 23
     filesystem, path = storage.locate(folder)
