@@ -26,6 +26,10 @@ without a default. All of them are listed in `docs/dags.md`; those of one run ar
 read changes in `publish_results` alone, after verification: a failed run leaves it untouched. Clearing
 `verify_results` or `publish_results` makes no cluster; to repeat the work, clear `open_run` with all that follows.
 
+**Compared with the run before.** `open_run` notes the run that is published; the pca job tells how the features have
+changed since. Drift beyond `FRUITS_DRIFT_THRESHOLD` is a warning in the log of `publish_results` and in the report,
+never a failure; what it means is in `docs/quality.md`. `reports/` has the reports of all runs as one table.
+
 **When it fails.** The log of the task that failed says why; a `wait_` task quotes the end of the step's log. The
 cluster is gone by then. Correct the cause, then trigger a new run, or clear `open_run` and downstream. When
 `terminate_cluster` itself fails, end the cluster `fruit-features <slug>` by hand; its idle time-out ends it otherwise.

@@ -33,6 +33,10 @@ def run_slug(run_id: str, run_after: datetime) -> str:
     return f"{stamp}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
 
 
+SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
+"""What :func:`run_slug` returns."""
+
+
 @dataclass(frozen=True)
 class RunLocations:
     """What one run reads and writes; ``root`` is ``<lake>/runs/<slug>``."""
@@ -113,6 +117,10 @@ class Lake:
     def runs(self) -> str:
         """The folder of all runs."""
         return f"{self.root}/runs"
+
+    def report(self, slug: str) -> str:
+        """Return a run's report among those of all runs: a table, partitioned by run, of one row a run."""
+        return f"{self.root}/reports/run={slug}/report.json"
 
     def code(self, digest: str) -> str:
         """Return the folder of a code bundle."""

@@ -49,6 +49,7 @@ def build_manifest(
         "endpoints": run["endpoints"],
         "code": code,
         "model": run["model"],
+        "previous": run["previous"],
         "cluster": {"id": cluster_id, "name": run["cluster_name"]},
         "featurize": featurize,
         "pca": pca,

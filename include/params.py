@@ -8,7 +8,15 @@ from typing import Any
 from airflow.sdk import Param
 
 from include.settings import RunParams
-from spark_jobs.args import APPLY_ORIENTATION, IGNORE_ORIENTATION
+from spark_jobs.args import (
+    APPLY_ORIENTATION,
+    CENTRED_SCORES,
+    FEATURE_DIMENSIONS,
+    IGNORE_ORIENTATION,
+    MAX_SAMPLE_IMAGES,
+    PROJECTED_SCORES,
+    WHITENED_SCORES,
+)
 
 MAX_STEP_MINUTES = 720
 
@@ -55,11 +63,34 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
         "section": "Images",
     },
     "variance_target": {
-        "type": "number",
+        "type": ["number", "null"],
         "title": "Share of the variance to explain",
-        "description": "The fewest principal components that reach this are kept (0.80 is 80 %).",
+        "description": "The fewest components that reach this are kept (0.80 is 80 %); empty for a fixed number.",
         "exclusiveMinimum": 0,
         "exclusiveMaximum": 1,
+        "section": "Principal components",
+    },
+    "n_components": {
+        "type": ["integer", "null"],
+        "title": "Number of components",
+        "description": "So many components are kept; with a share of the variance, at most so many.",
+        "minimum": 1,
+        "maximum": FEATURE_DIMENSIONS,
+        "section": "Principal components",
+    },
+    "scores": {
+        "type": "string",
+        "enum": [PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES],
+        "title": "Scores",
+        "description": "As they are (projected), with the mean taken off (centred), or also of variance 1 (whitened).",
+        "section": "Principal components",
+    },
+    "sample_images": {
+        "type": "integer",
+        "title": "Sample for the certificate of quality",
+        "description": "The report tells, on so many images, what the components have lost; 0 to leave that out.",
+        "minimum": 0,
+        "maximum": MAX_SAMPLE_IMAGES,
         "section": "Principal components",
     },
     "release_label": {

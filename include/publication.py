@@ -1,24 +1,82 @@
 """Publishing: bringing ``results/``, the CSV and ``current.json`` up to date with a verified run.
 
 New files come first, then the old ones go, then ``current.json`` names the run: a failure at any point loses nothing,
-and a repetition ends in the same state.
+and a repetition ends in the same state. The run that is named there is the one that a new run is compared with.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from typing import Any, BinaryIO
 
 from airflow.sdk import ObjectStoragePath
 
-from include.locations import Lake
-from include.objects import at, data_files, delete, put_json, writing
+from include.locations import SLUG, Lake
+from include.objects import at, data_files, delete, put_json, read_json, writing
+
+log = logging.getLogger(__name__)
 
 PUBLISHED_COLUMNS = ["path", "label", "features"]
 """The notebook's columns."""
 
 ROWS_PER_GROUP = 4096
 """Rows held in memory at a time: 20 MB of features."""
+
+
+def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) -> dict[str, Any]:
+    """Return the run that is published now, whose principal components a new run's are compared with.
+
+    Having nothing to compare with is no error, whatever the cause: the new run, once published, puts it right.
+
+    Parameters
+    ----------
+    lake : Lake
+        The lake.
+    slug : str
+        The new run.
+    model : str
+        Digest of the model that the new run takes its features from; those of another one cannot be compared.
+    aws_conn_id : str or None
+        Airflow's connection for S3.
+
+    Returns
+    -------
+    dict
+        ``run``: its slug, or None; ``pca_model``: URI of its fitted PCA, or None; ``note``: why there is none, or None.
+    """
+    nothing: dict[str, Any] = {"run": None, "pca_model": None, "note": None}
+    try:
+        published = read_json(at(lake.current, aws_conn_id), "publish_results writes it")["run"]
+    except FileNotFoundError:
+        return nothing | {"note": "no run had been published before"}
+    except (ValueError, KeyError) as error:
+        return nothing | {"note": _damaged(lake, str(error))}
+    if not isinstance(published, str) or not re.fullmatch(SLUG, published):
+        return nothing | {"note": _damaged(lake, f"its run is {published!r}")}
+    if published == slug:
+        return nothing | {"note": "this run itself was the published one"}
+    run, found = lake.run(published), nothing | {"run": published}
+    try:
+        features_of = read_json(at(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        return found | {"note": f"the run {published} does not tell which model its features are of ({error})"}
+    if features_of != model:
+        return found | {"note": f"its features are of the model {features_of[:16]}, those of this run of {model[:16]}"}
+    if not at(run.pca_model, aws_conn_id).exists():
+        return found | {"note": f"{run.pca_model} is not there any more"}
+    return found | {"pca_model": run.pca_model}
+
+
+def _damaged(lake: Lake, problem: str) -> str:
+    log.warning(
+        "%s does not name a run (%s): what reads it fails until a run publishes, as this one will; it is compared with "
+        "none",
+        lake.current,
+        problem,
+    )
+    return f"{lake.current} did not name a run"
 
 
 def publish_run(lake: Lake, slug: str, record: dict[str, Any], aws_conn_id: str | None) -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 45, 630, 15, 220
 """Corners of the plot in the SVG's units."""
 
+LOSING_LABELS = 10
+"""Most labels that the page shows of those that the components lose."""
+
 
 def build_report(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the report's record from the run's manifest."""
-    featurize, pca = manifest["featurize"], manifest["pca"]
+    featurize, pca, previous = manifest["featurize"], manifest["pca"], manifest["previous"]
     copied = (
         "run",
         "run_id",
@@ -34,14 +39,32 @@ def build_report(manifest: dict[str, Any]) -> dict[str, Any]:
         "variance_target": pca["variance_target"],
         "variance_reached": pca["variance_reached"],
         "explained_variance_ratio": pca["explained_variance_ratio"],
+        "quality": pca.get("quality"),
+        "previous_run": previous["run"],
+        "drift": _drift(pca.get("drift"), previous["note"]),
         "seconds": {"featurize": featurize["seconds"], "pca": pca["seconds"]},
     }
+
+
+def _drift(drift: dict[str, Any] | None, note: str | None) -> dict[str, Any] | None:
+    """Return the comparison with the previous run; when there was no model for it, the DAG knows better why."""
+    return drift | {"reason": note} if drift and note else drift
+
+
+def report_line(report: dict[str, Any]) -> bytes:
+    """Return the record as one line of JSON, as Spark reads it: a row of the table of all runs' reports.
+
+    In ASCII, since there are readers that break lines at other characters, too. The record's own ``run`` and the
+    partition of that name have the same value, which Spark takes for one column.
+    """
+    return (json.dumps(report, sort_keys=True) + "\n").encode()
 
 
 def render_report(report: dict[str, Any]) -> str:
     """Return the report as an HTML page of its own: no script, no file beside it; every text is escaped."""
     chart = _chart(report["explained_variance_ratio"], report["variance_target"])
-    return _render("report.html.jinja", chart=chart, **report)
+    views = {"losing_labels": _losing_labels(report["quality"]), "comparison": _comparison(report["drift"])}
+    return _render("report.html.jinja", chart=chart, **views, **report)
 
 
 def render_index(slugs: list[str]) -> str:
@@ -52,12 +75,14 @@ def render_index(slugs: list[str]) -> str:
 def _render(template: str, **values: Any) -> str:
     import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     source = Path(__file__).with_name(template).read_text(encoding="utf-8")
     return environment.from_string(source).render(**values)
 
 
-def _chart(ratios: list[float], target: float) -> dict[str, Any]:
+def _chart(ratios: list[float], target: float | None) -> dict[str, Any]:
     def height(share: float) -> float:
         return round(CHART_BOTTOM - share * (CHART_BOTTOM - CHART_TOP), 1)
 
@@ -66,4 +91,48 @@ def _chart(ratios: list[float], target: float) -> dict[str, Any]:
         f"{CHART_LEFT + index * step:.1f},{height(share)}" for index, share in enumerate(itertools.accumulate(ratios))
     ]
     ticks = [{"y": height(share), "label": f"{share:.0%}"} for share in (0, 0.25, 0.5, 0.75, 1)]
-    return {"points": " ".join(points), "ticks": ticks, "target_y": height(target)}
+    return {"points": " ".join(points), "ticks": ticks, "target_y": None if target is None else height(target)}
+
+
+def _losing_labels(quality: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the labels whose images are named less often by the components, those that lose most first."""
+    labels = [label for label in (quality or {}).get("by_label", []) if label["components"] is not None]
+    lost = [label for label in labels if label["components"] < label["features"]]
+    return sorted(lost, key=lambda label: label["components"] - label["features"])[:LOSING_LABELS]
+
+
+def _comparison(drift: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the lines of the comparison with the previous run: what, its figure, that of chance, whether it warns."""
+    if not drift or drift["reason"]:
+        return []
+    lines = [
+        _pair("images", drift["images"], "{:,}"),
+        _pair("components kept", drift["k"], "{:,}"),
+        _line("shift of the mean, in standard deviations", drift["mean_shift"], "{:.3f}", drift["threshold"]),
+        _line("change of the total variance", drift["variance_change"], "{:+.1%}", drift["threshold"], "± {:.1%}"),
+        _line("variance that the previous components miss", drift["variance_missed"], "{:.1%}", drift["threshold"]),
+    ]
+    if drift["principal_angles"]:
+        median = statistics.median(drift["principal_angles"])
+        figure = f"median {median:.1f}°, largest {drift['largest_angle']:.1f}°"
+        lines.append({"what": "principal angles between the components", "figure": figure})
+        lines.append({"what": "distance of the subspaces, from 0 to 1", "figure": f"{drift['subspace_distance']:.3f}"})
+    return [{"chance": "", "over": False} | line for line in lines]
+
+
+def _pair(what: str, values: dict[str, int], form: str) -> dict[str, Any]:
+    return {"what": what, "figure": f"{form.format(values['previous'])} → {form.format(values['current'])}"}
+
+
+def _line(
+    what: str, measure: dict[str, Any], form: str, threshold: float, form_of_chance: str | None = None
+) -> dict[str, Any]:
+    value, chance = measure["value"], measure["by_chance"]
+    if value is None:
+        return {"what": what, "figure": "not defined: there is no variance"}
+    return {
+        "what": what,
+        "figure": form.format(value),
+        "chance": (form_of_chance or form).format(chance),
+        "over": abs(value) - chance > threshold,
+    }

@@ -11,12 +11,11 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from include.autopsy import STREAMS, read_log_tail, step_log_uri
-from include.locations import Lake
+from include.locations import SLUG, Lake
 from include.objects import at
 from include.report import render_index
 from include.settings import SettingsError, read_airflow_settings
 
-SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
 MAX_RUNS = 200
 CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
 LOG_LINES = 5_000

@@ -13,6 +13,7 @@ All problems are reported in one error, each with the setting's name, its value 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from spark_jobs.args import DEFAULT_PATTERN, IGNORE_ORIENTATION
+from spark_jobs.args import DEFAULT_PATTERN, IGNORE_ORIENTATION, PROJECTED_SCORES
 
 Profile = Literal["aws", "local"]
 VariableReader = Callable[[str], str | None]
@@ -97,6 +98,16 @@ def _count(value: str) -> int:
     if value not in {str(count) for count in range(11)}:
         raise ValueError("a whole number from 0 to 10")
     return int(value)
+
+
+def _threshold(value: str) -> float:
+    try:
+        threshold = float(value)
+    except ValueError:
+        threshold = 0.0
+    if not (math.isfinite(threshold) and threshold > 0):
+        raise ValueError("a number greater than 0, such as 0.1")
+    return threshold
 
 
 def _zone(value: str) -> str:
@@ -179,6 +190,11 @@ class Settings:
     )
     model: str | None = _setting(
         "folder name under models/ of the model to use; the published one by default", _optional, None
+    )
+    drift_threshold: float = _setting(
+        "a run warns when its features differ from those of the published run by more than this (docs/quality.md)",
+        _threshold,
+        0.1,
     )
     service_role: str = _setting("EMR service role", _text, "EMR_DefaultRole_V2")
     job_flow_role: str = _setting("EC2 instance profile of the nodes", _text, "EMR_EC2_DefaultRole")
@@ -320,7 +336,10 @@ class RunParams:
 
     data_prefix: str = "data"
     image_pattern: str = DEFAULT_PATTERN
-    variance_target: float = 0.80
+    variance_target: float | None = 0.80
+    n_components: int | None = None
+    scores: str = PROJECTED_SCORES
+    sample_images: int = 2000
     max_reject_ratio: float = 0.05
     exif_orientation: str = IGNORE_ORIENTATION
     release_label: str = "emr-spark-8.1.0"
@@ -338,14 +357,20 @@ class RunParams:
         Raises
         ------
         SettingsError
-            When a parameter is missing, or one is not of this DAG.
+            When a parameter is missing, one is not of this DAG, or nothing says how many components to keep.
         """
-        known = {item.name for item in fields(cls)}
-        problems = [f"the parameter {name!r} is missing" for name in sorted(known - set(params))]
-        problems += [f"{name!r} is not a parameter of this DAG" for name in sorted(set(params) - known)]
+        known = {item.name: str(item.type) for item in fields(cls)}
+        problems = [f"the parameter {name!r} is missing" for name in sorted(set(known) - set(params))]
+        problems += [f"{name!r} is not a parameter of this DAG" for name in sorted(set(params) - set(known))]
+        if not problems and params["variance_target"] is None and params["n_components"] is None:
+            problems = ["variance_target and n_components are both empty; expected one of them, or both"]
         if problems:
             raise SettingsError(problems)
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in params.items()
-        }
-        return cls(**values)
+        return cls(**{name: _plain(value, known[name]) for name, value in params.items()})
+
+
+def _plain(value: Any, expected: str) -> Any:
+    """Return a parameter as its field has it: to JSON a list is a tuple, too, and 5.0 an integer."""
+    if isinstance(value, list):
+        return tuple(value)
+    return int(value) if isinstance(value, float) and expected.startswith("int") else value

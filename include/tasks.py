@@ -21,8 +21,8 @@ from include.locations import Lake, run_slug
 from include.manifest import build_manifest
 from include.models import ModelError, find_model
 from include.objects import at, first_match, put_bytes, put_json, read_json
-from include.publication import publish_run
-from include.report import build_report, render_report
+from include.publication import find_previous, publish_run
+from include.report import build_report, render_report, report_line
 from include.settings import RunParams, SettingsError, read_airflow_settings
 from include.steps import spark_step
 from include.uploads import STALE, abort_uploads
@@ -87,7 +87,9 @@ def open_run() -> dict[str, Any]:
     model = find_model(lake, settings)
     if model["weights"]["source"] == "random":
         log.warning("RANDOM WEIGHTS: the model %s is for demonstrations, its features mean nothing", model["uri"])
+    previous = find_previous(lake, slug, model["digest"], settings.aws_conn_id)
     log.info("Run %s: images %s, model %s (%s)", slug, images, model["uri"], model["weights"]["source"])
+    log.info("Compared with the run %s: %s", previous["run"], previous["note"] or previous["pca_model"])
     return {
         "slug": slug,
         "run_id": dag_run.run_id,
@@ -96,6 +98,7 @@ def open_run() -> dict[str, Any]:
         "lake": lake.root,
         "images": images,
         "model": model,
+        "previous": previous,
         "params": asdict(params),
         "profile": settings.profile,
         "region": settings.region,
@@ -127,7 +130,15 @@ def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
         exif_orientation=params.exif_orientation,
         images_per_task=params.images_per_task,
     )
-    pca = PcaArgs(run=run_root, variance_target=params.variance_target)
+    pca = PcaArgs(
+        run=run_root,
+        variance_target=params.variance_target,
+        n_components=params.n_components,
+        scores=params.scores,
+        previous_model=run["previous"]["pca_model"],
+        drift_threshold=settings.drift_threshold,
+        sample_images=params.sample_images,
+    )
     limit = params.step_time_limit_minutes
     return {
         "code": digest,
@@ -197,6 +208,7 @@ def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, clu
     put_bytes(at(locations.report_html, conn), render_report(report).encode())
     record = {"run_id": run["run_id"], "published_at": finished_at, **checked}
     published = publish_run(lake, run["slug"], record, conn)
+    put_bytes(at(lake.report(run["slug"]), conn), report_line(report))
     put_json(at(locations.manifest, conn), manifest | {"results": published["results"]})
     for warning in manifest["warnings"]:
         log.warning(warning)

@@ -80,11 +80,15 @@ def _describe_param(name: str, param: Any) -> str:
         for key in ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems")
         if key in param.schema
     }
-    text = ", ".join(f"{key} {value}" if key != "type" else str(value) for key, value in bounds.items())
+    kind = bounds.pop("type")
+    text = ", ".join(
+        [kind if isinstance(kind, str) else " or ".join(kind), *(f"{key} {value}" for key, value in bounds.items())]
+    )
     if "enum" in param.schema:
         text = " or ".join(f"`{choice}`" for choice in param.schema["enum"])
     default = ", ".join(param.value) if isinstance(param.value, list) else param.value
-    return f"| `{name}` | `{default}` | {text} | {param.description} |"
+    shown = "—" if default is None else f"`{default}`"
+    return f"| `{name}` | {shown} | {text} | {param.description} |"
 
 
 def describe_settings() -> str:

@@ -23,6 +23,16 @@ DEFAULT_PATTERN = "*.jpg,*.jpeg"
 IGNORE_ORIENTATION = "ignore"
 APPLY_ORIENTATION = "apply"
 
+PROJECTED_SCORES = "projected"
+CENTRED_SCORES = "centred"
+WHITENED_SCORES = "whitened"
+
+MAX_SAMPLE_IMAGES = 5_000
+"""Largest sample for the certificate of quality: its matrix of distances is 200 MB."""
+
+NONE = "none"
+"""What stands for None on a command line."""
+
 MODEL_FILE = "model.tflite"
 MODEL_RECORD_FILE = "model.json"
 MODEL_FOLDER_DIGITS = 16
@@ -33,8 +43,10 @@ FEATURES_FOLDER = "features"
 REJECTS_FOLDER = "rejects"
 FEATURIZE_SUMMARY_FILE = "featurize.json"
 PCA_SUMMARY_FILE = "pca.json"
+MOMENTS_FOLDER = "moments"
 SCORES_FOLDER = "pca/scores"
 PCA_MODEL_FILE = "pca/model.npz"
+SPARK_ML_MODEL_FOLDER = "pca/spark_ml"
 CSV_FILE = "pca/pca_features.csv"
 
 
@@ -46,6 +58,10 @@ def _argument(help_text: str, *, default: Any = MISSING, check: Callable[[Any], 
 
 def _at_least(minimum: int) -> Callable[[int], str | None]:
     return lambda value: None if value >= minimum else f"must be {minimum} or more"
+
+
+def _between(minimum: int, maximum: int) -> Callable[[int], str | None]:
+    return lambda value: None if minimum <= value <= maximum else f"must be between {minimum} and {maximum}"
 
 
 def _not_empty(value: str) -> str | None:
@@ -72,7 +88,8 @@ class JobArgs:
     """Conversion between a frozen dataclass and a command line.
 
     Every field is a flag of the same name, with dashes for underscores. Types are those of the annotations (str, int or
-    float); ranges are checked by :meth:`from_argv`, since on the Airflow side a value may still be a template.
+    float, or one of these or None, which is ``none`` on the command line); ranges are checked by :meth:`from_argv`,
+    since on the Airflow side a value may still be a template.
     """
 
     program: ClassVar[str]
@@ -86,7 +103,7 @@ class JobArgs:
             ``["--flag=value", …]``: one element an argument, so that a value may begin with a dash.
         """
         values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
-        return [f"{_flag(name)}={value}" for name, value in values.items()]
+        return [f"{_flag(name)}={NONE if value is None else value}" for name, value in values.items()]
 
     @classmethod
     def from_argv(cls, argv: Sequence[str] | None = None) -> Self:
@@ -126,27 +143,33 @@ def _flag(name: str) -> str:
 
 
 def _add_flag(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
-    convert = {"str": str, "int": int, "float": float}[str(item.type)]
+    name, optional, _ = str(item.type).partition(" | None")
+    convert = {"str": str, "int": int, "float": float}[name]
     options: dict[str, Any] = {"help": item.metadata["help"].replace("%", "%%")}
     if item.default is MISSING:
         options |= {"required": True, "default": argparse.SUPPRESS}  # else the help would show a default of None
     else:
-        options["default"] = item.default
+        options["default"] = NONE if item.default is None else item.default
     parser.add_argument(
         _flag(item.name),
         dest=item.name,
-        type=_checked(convert, item.metadata["check"]),
+        type=_checked(convert, item.metadata["check"], optional=bool(optional)),
         metavar=convert.__name__.upper(),
         **options,
     )
 
 
-def _checked(convert: Callable[[str], T], check: Callable[[Any], str | None] | None) -> Callable[[str], T]:
-    def parse(text: str) -> T:
+def _checked(
+    convert: Callable[[str], T], check: Callable[[Any], str | None] | None, *, optional: bool
+) -> Callable[[str], T | None]:
+    def parse(text: str) -> T | None:
+        if optional and text == NONE:
+            return None
         try:
             value = convert(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of type {convert.__name__}") from None
+            expected = f"{convert.__name__}, nor {NONE!r}" if optional else convert.__name__
+            raise argparse.ArgumentTypeError(f"{text!r} is not of type {expected}") from None
         problem = check(value) if check else None
         if problem:
             raise argparse.ArgumentTypeError(f"{text!r} {problem}")
@@ -227,8 +250,37 @@ class PcaArgs(JobArgs):
     program: ClassVar[str] = "pca"
 
     run: str = _argument("URI of the run's folder, runs/<slug>, where featurize has written", check=_not_empty)
-    variance_target: float = _argument(
-        "keep the fewest components whose cumulative explained variance reaches this",
+    variance_target: float | None = _argument(
+        "keep the fewest components whose cumulative explained variance reaches this; none for a fixed number",
         default=0.80,
         check=_fraction,
     )
+    n_components: int | None = _argument(
+        "keep so many components; with a variance target, at most so many", default=None, check=_at_least(1)
+    )
+    scores: str = _argument(
+        f"what a score is: {PROJECTED_SCORES} (not centred, as Spark ML), {CENTRED_SCORES} (the mean taken off, as "
+        f"scikit-learn) or {WHITENED_SCORES} (centred, and of variance 1)",
+        default=PROJECTED_SCORES,
+        check=_one_of(PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES),
+    )
+    previous_model: str | None = _argument(
+        "URI of an earlier run's pca/model.npz, to tell how the features have changed since; none for no comparison",
+        default=None,
+        check=_not_empty,
+    )
+    drift_threshold: float = _argument(
+        "warn when a measure of the change since the previous model is more than this", default=0.1, check=_positive
+    )
+    sample_images: int = _argument(
+        "images of the sample on which the quality of the components is measured; 0 for no certificate",
+        default=2000,
+        check=_between(0, MAX_SAMPLE_IMAGES),
+    )
+    seed: int = _argument("seed of that sample", default=0, check=_at_least(0))
+
+    def problem(self) -> str | None:
+        """Return what is wrong with arguments that are each valid, or None."""
+        if self.variance_target is None and self.n_components is None:
+            return "arguments --variance-target and --n-components: both are none, expected one of them or both"
+        return None

@@ -1,4 +1,4 @@
-"""The run's features as blocks of rows: which files there are, how they are shared out, and reading them.
+"""A run's features as blocks of rows: reading them, checking them, and cutting them anew.
 
 pyarrow reads the Parquet files inside the workers: the vectors never cross the JVM, which is most of what a fit through
 Spark's own reader costs.
@@ -8,109 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import fs
 
 from spark_jobs import storage
 from spark_jobs.errors import JobError
-from spark_jobs.schemas import FEATURES
+from spark_jobs.parts import Piece
 
-BLOCK_ROWS = 512
-"""Rows worked on at once: 5 MB of float64 at 1280 dimensions, enough for BLAS to be at its full speed."""
+Vectors = NDArray[np.floating[Any]]
 
-PART_BYTES = 8 * 1024 * 1024
-"""Least size of a part, in bytes of Parquet: below some thousand rows, a task costs more than it saves."""
+BLOCK_ROWS = 2048
+"""Rows worked on at once: 21 MB of float64 at 1280 dimensions. With 512, merging and starting BLAS take half as long
+again as the products themselves; with 4096 they take no less."""
 
-MAX_PARTS = 32
-"""Most parts: each sends 6.6 MB of moments to the driver, whatever the number of rows, and that has 1 GB by default. A
-million images are then 30,000 rows a part: seconds of work."""
+COLUMNS = ["path", "label", "features"]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A Parquet file, or one row group of a large one.
+class Block:
+    """Some consecutive rows of a row group.
 
     Attributes
     ----------
-    path : str
-        In the file system of the features' folder.
-    file_bytes : int
-        Size of the file, which spares the reader a request.
-    row_group : int or None
-        None for the whole file.
-    bytes : int
-        Size of the piece, of a row group in proportion.
+    piece : Piece
+        The row group.
+    rows : RecordBatch
+        Columns ``path`` and ``label``.
+    vectors : ndarray of float16, float32 or float64, shape (rows, dimensions)
+        As they are stored.
     """
 
-    path: str
-    file_bytes: int
-    row_group: int | None
-    bytes: int
+    piece: Piece
+    rows: pa.RecordBatch
+    vectors: Vectors
 
 
-def pieces(folder: str) -> list[Piece]:
-    """Return what a folder of features is made of, in the features' order: by path, then by row group.
-
-    Parameters
-    ----------
-    folder : str
-        URI. Files whose name or folder begins with ``_`` or ``.`` are not data, as for Spark and pandas.
-
-    Raises
-    ------
-    JobError
-        When there is no such folder.
-    """
-    filesystem, root = storage.locate(folder)
-    try:
-        found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-    except FileNotFoundError:
-        raise JobError(f"{folder} is not there: expected the features that featurize writes") from None
-    files = [info for info in found if info.type == fs.FileType.File and _is_data(info.path[len(root) :])]
-    return [piece for info in sorted(files, key=lambda info: info.path) for piece in _pieces_of(filesystem, info)]
-
-
-def _is_data(path: str) -> bool:
-    return path.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in path.split("/"))
-
-
-def _pieces_of(filesystem: fs.FileSystem, info: fs.FileInfo) -> list[Piece]:
-    if info.size <= PART_BYTES:
-        return [Piece(info.path, info.size, None, info.size)]
-    # Only a large file's footer is worth a request: there may be thousands of small ones.
-    groups = ds.ParquetFileFormat().make_fragment(info.path, filesystem, file_size=info.size).row_groups
-    decoded = max(1, sum(group.total_byte_size for group in groups))
-    return [Piece(info.path, info.size, group.id, info.size * group.total_byte_size // decoded) for group in groups]
-
-
-def split(all_pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Share pieces out to parts of consecutive pieces and similar size.
-
-    The parts depend on the data only, never on the cluster: the order in which floats are added, and so the last digit
-    of every result, is the same on two cores as on two hundred.
-
-    Returns
-    -------
-    list of list of Piece
-        At most ``MAX_PARTS``, none empty; of at least ``PART_BYTES`` each where there are several.
-    """
-    total = sum(piece.bytes for piece in all_pieces)
-    count = max(1, min(MAX_PARTS, total // PART_BYTES))
-    parts: list[list[Piece]] = [[] for _ in range(count)]
-    before = 0
-    for piece in all_pieces:
-        parts[min(count - 1, before * count // max(total, 1))].append(piece)
-        before += piece.bytes
-    return [part for part in parts if part]
-
-
-def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.float32]]]:
-    """Read the rows of some pieces, in order, a bounded number at a time.
+def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[Block]:
+    """Read the rows of some pieces, in order, at most ``BLOCK_ROWS`` at a time.
 
     Parameters
     ----------
@@ -120,38 +60,34 @@ def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[tuple[
     dimensions : int
         Expected length of every vector.
 
-    Yields
-    ------
-    rows : RecordBatch
-        Columns ``path`` and ``label``, at most ``BLOCK_ROWS`` rows.
-    vectors : ndarray of float32, shape (rows, dimensions)
-
     Raises
     ------
     JobError
-        When a vector is missing, of another length, or has a value that is null or not finite; the message names the
-        image.
+        When the features are not lists of floats; or when a vector is missing, of another length, or has a value that
+        is null or not finite: the message names the image.
     """
     filesystem, _ = storage.locate(folder)
-    file_format = ds.ParquetFileFormat()
-    schema = pa.schema([FEATURES.field(name) for name in ("path", "label", "features")])
-    fragments = [
-        file_format.make_fragment(
-            piece.path,
-            filesystem,
-            row_groups=None if piece.row_group is None else [piece.row_group],
-            file_size=piece.file_bytes,
-        )
-        for piece in part
-    ]
-    dataset = ds.FileSystemDataset(fragments, schema, file_format, filesystem)
-    # One thread decodes, as Spark gave this worker one core; requests are in flight ahead of it all the same.
-    for batch in dataset.to_batches(batch_size=BLOCK_ROWS, batch_readahead=4, use_threads=False):
-        if batch.num_rows:
-            yield batch.select(["path", "label"]), _vectors(batch, dimensions)
+    for path, of_file in groupby(part, lambda piece: piece.path):
+        with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
+            _check_type(file.schema_arrow, path)
+            for piece in of_file:
+                # One thread decodes, as Spark gave this worker one core.
+                batches = file.iter_batches(BLOCK_ROWS, [piece.row_group], COLUMNS, use_threads=False)
+                for batch in batches:
+                    yield Block(piece, batch.select(["path", "label"]), _vectors(batch, dimensions))
 
 
-def _vectors(batch: pa.RecordBatch, dimensions: int) -> NDArray[np.float32]:
+def _check_type(schema: pa.Schema, path: str) -> None:
+    missing = [name for name in COLUMNS if name not in schema.names]
+    if missing:
+        raise JobError(f"{path} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}, as featurize writes")
+    found = schema.field("features").type
+    is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
+    if not is_list or not pa.types.is_floating(found.value_type):
+        raise JobError(f"the features in {path} are of type {found}: expected lists of floats, as featurize writes")
+
+
+def _vectors(batch: pa.RecordBatch, dimensions: int) -> Vectors:
     """Return a batch's vectors as one matrix that shares the batch's memory, checked."""
     vectors = batch.column("features")
     lengths = pc.fill_null(pc.list_value_length(vectors), -1).to_numpy(zero_copy_only=False)
@@ -163,7 +99,7 @@ def _vectors(batch: pa.RecordBatch, dimensions: int) -> NDArray[np.float32]:
     if values.null_count:
         position = values.is_null().to_numpy(zero_copy_only=False).argmax()
         raise _unusable(batch, int(position), dimensions, "null")
-    matrix: NDArray[np.float32] = values.to_numpy().reshape(-1, dimensions)
+    matrix: Vectors = values.to_numpy().reshape(-1, dimensions)
     finite = np.isfinite(matrix)
     if not finite.all():
         position = finite.argmin()
@@ -182,15 +118,15 @@ def _name(batch: pa.RecordBatch, row: int) -> str:
     return repr(batch.column("path")[row].as_py())
 
 
-def refill(matrices: Iterable[NDArray[np.float32]], rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float64]]:
+def refill(matrices: Iterable[Vectors], rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float64]]:
     """Cut matrices anew into blocks of ``rows`` rows, in float64; the last may be shorter.
 
-    Featurize writes many files of a few dozen rows, and blocks as small would leave BLAS waiting for memory. The blocks
-    depend on the rows and their order only, not on how files and readers cut them.
+    Row groups of a few dozen rows, which others may write, would leave BLAS waiting for memory. The blocks depend on
+    the rows and their order only, not on how files and readers cut them.
 
     Parameters
     ----------
-    matrices : iterable of ndarray of float32, shape (any, d)
+    matrices : iterable of ndarray of floats, shape (any, d)
     rows : int
 
     Yields

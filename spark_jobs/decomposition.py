@@ -1,119 +1,73 @@
-"""Principal component analysis from moments: numpy only, no Spark.
-
-The fitted model's file is read anywhere with::
-
-    with numpy.load("model.npz") as file:
-        model = {name: file[name] for name in file.files}
-    scores = features @ model["components"].T  # not centred, as Spark ML's PCAModel.transform
-"""
+"""Principal component analysis from moments: numpy only, no Spark."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_jobs.args import PROJECTED_SCORES, WHITENED_SCORES
+from spark_jobs.fitted_pca import KINDS_OF_SCORES, TOLERANCE, FittedPca, orthonormality_error
 from spark_jobs.moments import Moments
+
+__all__ = ["FittedPca", "fit", "smallest_k"]
 
 Floats = NDArray[np.float64]
 
-TOLERANCE = 1e-8
-"""Largest error of a checked property, relative to the total variance where it is a variance."""
 
-
-@dataclass(frozen=True)
-class FittedPca:
-    """A fitted PCA; names are scikit-learn's.
-
-    Attributes
-    ----------
-    n : int
-        Number of vectors it was fitted on.
-    components : ndarray of float64, shape (k, d)
-        Kept principal axes: orthonormal rows, by descending variance; the largest absolute loading of each is positive.
-    mean : ndarray of float64, shape (d,)
-    eigenvalues : ndarray of float64, shape (d,)
-        Variances along all axes, kept or not, descending; in the features' unit squared, with n − 1.
-    explained_variance_ratio : ndarray of float64, shape (d,)
-        ``eigenvalues`` over their sum; zeros when there is no variance.
-    warnings : tuple of str
-        What a person should know about the fit.
-    """
-
-    n: int
-    components: Floats
-    mean: Floats
-    eigenvalues: Floats
-    explained_variance_ratio: Floats
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def k(self) -> int:
-        """Number of components kept."""
-        return len(self.components)
-
-    @property
-    def variance_reached(self) -> float:
-        """Share of the variance that the kept components explain."""
-        return min(1.0, float(self.explained_variance_ratio[: self.k].sum()))
-
-    def transform(self, features: Floats) -> Floats:
-        """Return the scores of some vectors, *not* centred, as Spark ML's ``PCAModel.transform`` gives them.
-
-        Parameters
-        ----------
-        features : ndarray of float64, shape (n, d)
-
-        Returns
-        -------
-        ndarray of float64, shape (n, k)
-        """
-        return features @ self.components.T
-
-    def to_npz(self) -> bytes:
-        """Return the model's file: the same bytes for the same model."""
-        file = io.BytesIO()
-        np.savez(
-            file,
-            components=self.components,
-            mean=self.mean,
-            eigenvalues=self.eigenvalues,
-            explained_variance_ratio=self.explained_variance_ratio,
-            n=np.int64(self.n),
-        )
-        return file.getvalue()
-
-
-def fit(moments: Moments, variance_target: float) -> FittedPca:
-    """Fit a PCA and keep the fewest components that explain enough of the variance.
+def fit(
+    moments: Moments,
+    variance_target: float | None = None,
+    n_components: int | None = None,
+    scores: str = PROJECTED_SCORES,
+) -> FittedPca:
+    """Fit a PCA and keep as many components as are asked for, by a share of the variance, a number, or both.
 
     Parameters
     ----------
     moments : Moments
-        Of one vector or more. A single vector, or vectors that are all alike, have no variance: one component is kept,
-        its ratio is 0, and a warning says so.
-    variance_target : float
-        Between 0 and 1, both excluded.
+        Of one vector or more. A single vector, or vectors that are all alike, have no variance: ``n_components``
+        components are kept, or one where there is a target; their ratio is 0, and a warning says so.
+    variance_target : float, optional
+        Keep the fewest components that explain so much of the variance; between 0 and 1, both excluded.
+    n_components : int, optional
+        Keep so many components, or with a target at most so many, with a warning where that stops short of it. There
+        may be more than the data vary along: a warning says that these explain nothing.
+    scores : str
+        What the model's scores are: one of ``args.PROJECTED_SCORES``, ``CENTRED_SCORES`` and ``WHITENED_SCORES``.
 
     Raises
     ------
     ValueError
-        When there are no vectors, or moments are not finite.
+        When there are no vectors, moments are not finite, or what is asked for is impossible.
     ArithmeticError
         When the result lacks a property that every PCA has; the message gives the figures.
     """
+    _check_request(moments.dimensions, variance_target, n_components, scores)
     covariance = moments.covariance
     if not np.isfinite(covariance).all():
         raise ValueError("the covariance has values that are not finite: expected features of moderate size")
-    eigenvalues, components = _eigen(covariance)
+    eigenvalues, axes = _eigen(covariance)
     total = float(eigenvalues.sum())
     ratio = eigenvalues / total if total > 0 else np.zeros_like(eigenvalues)
-    k, warnings = _keep(ratio, moments.n, variance_target)
-    fitted = FittedPca(moments.n, components[:k].copy(), moments.mean, eigenvalues, ratio, warnings)
-    _check(fitted, covariance)
-    return fitted
+    whole = FittedPca(moments.n, axes, moments.mean, eigenvalues, ratio, scores=scores)
+    _check(whole, covariance)
+    k, warnings = _keep(whole, variance_target, n_components)
+    return replace(whole, components=axes[:k].copy(), warnings=warnings)
+
+
+def _check_request(dimensions: int, variance_target: float | None, n_components: int | None, scores: str) -> None:
+    if variance_target is None and n_components is None:
+        raise ValueError("neither a variance target nor a number of components: expected one of them or both")
+    if variance_target is not None and not 0 < variance_target < 1:
+        raise ValueError(f"a variance target of {variance_target!r}: expected more than 0 and less than 1")
+    if n_components is not None and not 1 <= n_components <= dimensions:
+        raise ValueError(
+            f"{n_components} components of vectors of {dimensions} dimensions: expected between 1 and {dimensions}"
+        )
+    if scores not in KINDS_OF_SCORES:
+        raise ValueError(f"scores of the kind {scores!r}: expected one of {', '.join(KINDS_OF_SCORES)}")
 
 
 def smallest_k(explained_variance_ratio: Floats, variance_target: float) -> int | None:
@@ -133,25 +87,53 @@ def smallest_k(explained_variance_ratio: Floats, variance_target: float) -> int 
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def _keep(ratio: Floats, n: int, variance_target: float) -> tuple[int, tuple[str, ...]]:
-    if not ratio.any():
-        why = "there is a single image" if n == 1 else f"the features of all {n} images are alike"
-        return 1, (f"no variance to explain: {why}; kept one component, which explains 0 % of it",)
-    k = smallest_k(ratio, variance_target)
-    if k is not None:
-        return k, ()
-    warning = (
-        f"the target of {variance_target!r} of the variance cannot be reached: all {len(ratio)} components explain "
-        f"{float(ratio.sum())!r}; kept them all"
+def _keep(whole: FittedPca, variance_target: float | None, n_components: int | None) -> tuple[int, tuple[str, ...]]:
+    """Return how many components of a PCA that has them all to keep, and what a person should know about that."""
+    if not whole.explained_variance_ratio.any():
+        return _keep_of_nothing(whole, n_components if variance_target is None else None)
+    warnings = []
+    k = len(whole.mean) if n_components is None else n_components
+    if variance_target is not None:
+        needed = smallest_k(whole.explained_variance_ratio, variance_target)
+        if needed is None or needed > k:
+            warnings.append(_short_of_target(whole, variance_target, needed, k))
+        else:
+            k = needed
+    if k > whole.rank:
+        and_so = ", and their whitened scores are 0" if whole.scores == WHITENED_SCORES else ""
+        warnings.append(
+            f"{k - whole.rank} of the {k} components explain nothing{and_so}: the features of all {whole.n} images "
+            f"vary along {whole.rank} axes"
+        )
+    return k, tuple(warnings)
+
+
+def _keep_of_nothing(whole: FittedPca, n_components: int | None) -> tuple[int, tuple[str, ...]]:
+    why = "there is a single image" if whole.n == 1 else f"the features of all {whole.n} images are alike"
+    k = n_components or 1
+    kept = "one component, which explains" if k == 1 else f"{k} components, which explain"
+    and_so = "; whitened scores are 0" if whole.scores == WHITENED_SCORES else ""
+    return k, (f"no variance to explain: {why}; kept {kept} 0 % of it{and_so}",)
+
+
+def _short_of_target(whole: FittedPca, variance_target: float, needed: int | None, k: int) -> str:
+    explained = float(whole.explained_variance_ratio[:k].sum())
+    if needed is None:
+        return (
+            f"the target of {variance_target!r} of the variance cannot be reached: all {len(whole.mean)} components "
+            f"explain {float(whole.explained_variance_ratio.sum())!r}; kept {k}, which explain {explained!r}"
+        )
+    return (
+        f"the target of {variance_target!r} of the variance takes {needed} components: kept {k}, the most that were "
+        f"asked for, which explain {explained:.4f}"
     )
-    return len(ratio), (warning,)
 
 
 def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
     """Return eigenvalues, descending, and eigenvectors as rows, with deterministic signs."""
     ascending, columns = np.linalg.eigh(covariance)
     eigenvalues = ascending[::-1].copy()
-    components = np.ascontiguousarray(columns.T[::-1])
+    axes = np.ascontiguousarray(columns.T[::-1])
     # A covariance has no negative eigenvalue; eigh's error is of the order of d·eps times the largest, so what is below
     # zero by no more than ten times that is a zero. More is wrong moments.
     rounding = 10 * len(eigenvalues) * np.finfo(np.float64).eps * max(eigenvalues[0], 0.0)
@@ -160,28 +142,32 @@ def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
             f"the covariance has an eigenvalue of {eigenvalues[-1]:.3e}, the largest is {eigenvalues[0]:.3e}: expected "
             f"none below {-rounding:.3e}"
         )
-    loadings = np.abs(components)
+    loadings = np.abs(axes)
     # The first of equals, where rounding must not decide which of two is the larger.
     largest = (loadings >= loadings.max(axis=1, keepdims=True) * (1 - 1e-9)).argmax(axis=1)
-    signs = np.sign(components[np.arange(len(components)), largest])
-    return np.maximum(eigenvalues, 0.0), components * signs[:, np.newaxis]
+    axes *= np.sign(axes[np.arange(len(axes)), largest])[:, np.newaxis]
+    return np.maximum(eigenvalues, 0.0), axes
 
 
-def _check(fitted: FittedPca, covariance: Floats) -> None:
-    """Check what holds for every PCA, each time: it costs milliseconds, and wrong components look like right ones."""
-    components, eigenvalues, ratio = fitted.components, fitted.eigenvalues, fitted.explained_variance_ratio
+def _check(whole: FittedPca, covariance: Floats) -> None:
+    """Check what holds for every PCA, of all its axes and each time, since wrong components look like right ones.
+
+    It costs a fraction of the decomposition: 0.1 s at 1280 dimensions.
+    """
+    axes, eigenvalues, ratio = whole.components, whole.eigenvalues, whole.explained_variance_ratio
     total = float(np.trace(covariance))
     scale = total if total > 0 else 1.0
-    along = np.einsum("ij,ij->i", components @ covariance, components)
+    captured = np.einsum("ij,ij->i", axes @ covariance, axes)
     errors = {
-        "orthonormal components": float(np.abs(components @ components.T - np.eye(fitted.k)).max()),
-        "descending eigenvalues": float(np.diff(eigenvalues).max(initial=0.0)) / scale,
+        "orthonormal components": orthonormality_error(axes),
+        "descending ratios": float(np.diff(ratio).max(initial=0.0)),
         "ratios that sum to 1": abs(float(ratio.sum()) - 1) if total > 0 else 0.0,
         "eigenvalues that sum to the trace of the covariance": abs(float(eigenvalues.sum()) - total) / scale,
-        "captured variances equal to the eigenvalues": float(np.abs(along - eigenvalues[: fitted.k]).max()) / scale,
+        "captured variances equal to the eigenvalues": float(np.abs(captured - eigenvalues).max()) / scale,
+        "captured variances that sum to the trace": abs(float(captured.sum()) - total) / scale,
     }
     broken = [f"{name}: off by {error:.3e}" for name, error in errors.items() if not error <= TOLERANCE]
     if broken:
         raise ArithmeticError(
-            f"the PCA of {fitted.n} images is wrong, expected errors of at most {TOLERANCE}: {'; '.join(broken)}"
+            f"the PCA of {whole.n} images is wrong, expected errors of at most {TOLERANCE}: {'; '.join(broken)}"
         )

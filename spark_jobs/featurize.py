@@ -31,6 +31,7 @@ from spark_jobs.args import (
     FEATURES_FOLDER,
     FEATURIZE_SUMMARY_FILE,
     LISTING_FILE,
+    MOMENTS_FOLDER,
     PCA_SUMMARY_FILE,
     REJECTS_FOLDER,
     SCORES_FOLDER,
@@ -150,6 +151,7 @@ def delete_outputs(run: str) -> None:
         PCA_FOLDER,
         FEATURES_FOLDER,
         REJECTS_FOLDER,
+        MOMENTS_FOLDER,
         staging.FOLDER,
         LISTING_FILE,
     ):

@@ -7,7 +7,7 @@ the rows to one small object, whatever their number, and nothing but these trave
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,29 @@ class Moments:
         Zeros when ``n`` is 0.
     m2 : ndarray of float64, shape (d, d)
         Σ (x − mean)(x − mean)ᵀ, exactly symmetric.
+    mean_rest : ndarray of float64, shape (d,)
+        What rounding has taken from ``mean``, zeros by default: merging needs the difference of two means, which has
+        few digits left where the means are large beside the deviations.
     """
 
     n: int
     mean: Floats
     m2: Floats
+    mean_rest: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if not self.mean_rest.size:
+            object.__setattr__(self, "mean_rest", np.zeros_like(self.mean))
 
     @property
     def dimensions(self) -> int:
         """Length of the vectors."""
         return len(self.mean)
+
+    @property
+    def upper(self) -> Floats:
+        """The upper triangle of ``m2``, row by row, which is all of it: shape (d * (d + 1) / 2,)."""
+        return self.m2[np.triu_indices(self.dimensions)]
 
     @property
     def covariance(self) -> Floats:
@@ -74,8 +87,21 @@ def of(block: Floats) -> Moments:
     shifted = block - origin
     shifted_mean = shifted.mean(axis=0)
     shifted -= shifted_mean
+    mean, rest = two_sum(origin, shifted_mean)
     # The product of a matrix's transpose with itself is one BLAS call (syrk): half of the work, symmetric to the bit.
-    return Moments(len(block), origin + shifted_mean, shifted.T @ shifted)
+    return Moments(len(block), mean, shifted.T @ shifted, rest)
+
+
+def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return the rounded sum of two arrays and what the rounding has taken from it, exactly.
+
+    References
+    ----------
+    Knuth, D. E. (1997). The Art of Computer Programming, vol. 2, 3rd ed., section 4.2.2, theorem B.
+    """
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -101,10 +127,11 @@ def merge(a: Moments, b: Moments) -> Moments:
     if a.n == 0 or b.n == 0:
         return a if b.n == 0 else b
     n = a.n + b.n
-    delta = b.mean - a.mean
+    delta = (b.mean - a.mean) + (b.mean_rest - a.mean_rest)
     # One vector times itself, the square root of the weight in both: the result is symmetric to the bit.
     scaled = delta * np.sqrt(a.n * (b.n / n))
-    return Moments(n, a.mean + delta * (b.n / n), a.m2 + b.m2 + np.outer(scaled, scaled))
+    mean, rest = two_sum(a.mean, a.mean_rest + delta * (b.n / n))
+    return Moments(n, mean, a.m2 + b.m2 + np.outer(scaled, scaled), rest)
 
 
 def accumulate(blocks: Iterable[Floats], dimensions: int) -> Moments:
@@ -125,8 +152,7 @@ def accumulate(blocks: Iterable[Floats], dimensions: int) -> Moments:
 
 def pack(moments: Moments) -> bytes:
     """Return moments as bytes, of ``m2`` the upper triangle only: 6.6 MB at 1280 dimensions."""
-    triangle = moments.m2[np.triu_indices(moments.dimensions)]
-    return np.concatenate(([float(moments.n)], moments.mean, triangle)).astype("<f8").tobytes()
+    return np.concatenate(([float(moments.n)], moments.mean, moments.mean_rest, moments.upper)).astype("<f8").tobytes()
 
 
 def unpack(data: bytes, dimensions: int) -> Moments:
@@ -137,12 +163,26 @@ def unpack(data: bytes, dimensions: int) -> Moments:
     ValueError
         When the bytes are not those of moments of so many dimensions.
     """
-    expected = 8 * (1 + dimensions + dimensions * (dimensions + 1) // 2)
+    expected = 8 * (1 + 2 * dimensions + dimensions * (dimensions + 1) // 2)
     if len(data) != expected:
         raise ValueError(f"{len(data)} bytes are not moments of {dimensions} dimensions: expected {expected}")
     values = np.frombuffer(data, dtype="<f8").astype(np.float64)
-    m2 = np.zeros((dimensions, dimensions))
-    upper = np.triu_indices(dimensions)
-    m2[upper] = values[1 + dimensions :]
-    m2.T[upper] = values[1 + dimensions :]
-    return Moments(int(values[0]), values[1 : 1 + dimensions].copy(), m2)
+    n, mean, rest, upper = np.split(values, np.cumsum([1, dimensions, dimensions]))
+    return from_triangle(int(n[0]), mean.copy(), rest.copy(), upper)
+
+
+def from_triangle(n: int, mean: Floats, mean_rest: Floats, upper: Floats) -> Moments:
+    """Return moments whose ``m2`` has this upper triangle.
+
+    Parameters
+    ----------
+    n : int
+    mean, mean_rest : ndarray of float64, shape (d,)
+    upper : ndarray of float64, shape (d * (d + 1) / 2,)
+        Row by row.
+    """
+    m2 = np.zeros((len(mean), len(mean)))
+    places = np.triu_indices(len(mean))
+    m2[places] = upper
+    m2.T[places] = upper
+    return Moments(n, mean, m2, mean_rest)

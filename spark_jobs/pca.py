@@ -1,31 +1,53 @@
-"""The pca job: from a run's features to components, scores and the CSV.
+"""The pca job: from a run's features to components, scores, the CSV, and how good the components are.
 
-Two passes over the features, each one Spark job in which the workers read the Parquet files themselves: the moments,
-then, after one eigendecomposition on the driver, the scores. All eigenvalues are known after one fit, so that keeping
-the smallest k that reaches the variance target is a slice.
+The moments of the features are those that featurize has left, else a pass over the features makes them; then, after one
+eigendecomposition on the driver, a pass writes the scores. In both the workers read the Parquet files themselves. All
+eigenvalues are known after one fit, so that keeping the smallest k that reaches the variance target is a slice.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 
 from pyspark import SparkContext
 
-from spark_jobs import args as job_args
-from spark_jobs import blocks, context, decomposition, launcher, moments, progress, schemas, scores, storage, summary
-from spark_jobs.args import PcaArgs
+from spark_jobs import (
+    analysis,
+    context,
+    drift,
+    features,
+    launcher,
+    quality,
+    sampling,
+    score_csv,
+    spark_ml,
+    storage,
+    summary,
+    workers,
+)
+from spark_jobs.analysis import Analysis
+from spark_jobs.args import (
+    CSV_FILE,
+    PCA_MODEL_FILE,
+    PCA_SUMMARY_FILE,
+    SCORES_FOLDER,
+    SPARK_ML_MODEL_FOLDER,
+    PcaArgs,
+)
 from spark_jobs.errors import JobError
+from spark_jobs.fitted_pca import FittedPca
+from spark_jobs.schemas import FILE_NAME
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-FOLDER = job_args.SCORES_FOLDER.partition("/")[0]
+FOLDER = SCORES_FOLDER.partition("/")[0]
 """Everything that the job writes under the run, but its summary."""
+
+CSV_PARTS_FOLDER = f"{FOLDER}/csv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,146 +76,102 @@ def run(arguments: PcaArgs) -> dict[str, Any]:
     Raises
     ------
     JobError
-        When featurize is not complete, there are no images, or the features are not those that featurize wrote.
+        When featurize is not complete, there are no images, the features are not those that featurize wrote, or more
+        components are asked for than there are features.
+    ArithmeticError
+        When the fit lacks a property that every PCA has; the message gives the figures.
     """
     watch = summary.Stopwatch()
-    for output in (job_args.PCA_SUMMARY_FILE, FOLDER):
+    for output in (PCA_SUMMARY_FILE, FOLDER):
         storage.delete(storage.join(arguments.run, output))
-    images, dimensions = _expected(arguments.run)
-    features = storage.join(arguments.run, job_args.FEATURES_FOLDER)
-    parts = blocks.split(blocks.pieces(features))
+    of_run = features.find(arguments.run)
+    _check_number(arguments, of_run.dimensions)
     with watch.stage("start"):
         spark = context.start(PcaArgs.program)
-    # A task of the progress lines is a part; parts are of similar size.
-    follow = functools.partial(
-        progress.watch, spark, total=images, unit="images", per_task=-(-images // max(1, len(parts)))
-    )
-    with watch.stage("moments"), follow("pca-moments"):
-        fitted_on = gather(spark, features, parts, dimensions)
-    if fitted_on.n != images:
-        raise JobError(
-            f"{features} has {fitted_on.n} rows, featurize counted {images}: expected the same; run featurize again"
-        )
-    with watch.stage("fit"):
-        fitted = decomposition.fit(fitted_on, arguments.variance_target)
-        storage.write_bytes(storage.join(arguments.run, job_args.PCA_MODEL_FILE), fitted.to_npz())
-    for warning in fitted.warnings:
-        logger.warning("%s", warning)
-    scores_folder = storage.join(arguments.run, job_args.SCORES_FOLDER)
-    with watch.stage("scores"), follow("pca-scores"):
-        project(spark, features, parts, fitted, scores_folder)
+    done = analysis.run(spark, of_run, arguments, watch)
+    fitted = done.fitted
+    with watch.stage("model"):
+        storage.write_bytes(storage.join(arguments.run, PCA_MODEL_FILE), fitted.to_npz())
+        spark_ml.write(storage.join(arguments.run, SPARK_ML_MODEL_FOLDER), fitted, spark.version)
     with watch.stage("csv"):
-        rows = scores.write_csv(scores_folder, storage.join(arguments.run, job_args.CSV_FILE))
-    if rows != images:
-        raise JobError(f"{scores_folder} has {rows} rows for {images} images: run the job again")
+        write_csv(spark, arguments.run, len(done.projected), fitted.k)
+    with watch.stage("quality"):
+        certificate = _certify(done, arguments)
+    with watch.stage("drift"):
+        change = _compare(done, arguments)
+    warnings = [*fitted.warnings, *change["warnings"]]
+    for warning in warnings:
+        logger.warning("%s", warning)
     record = {
         "job": PcaArgs.program,
-        "images": images,
-        "dimensions": dimensions,
+        "images": of_run.images,
+        "dimensions": of_run.dimensions,
         "k": fitted.k,
         "variance_target": arguments.variance_target,
+        "n_components": arguments.n_components,
+        "scores": arguments.scores,
         "variance_reached": fitted.variance_reached,
         "explained_variance_ratio": fitted.explained_variance_ratio[: fitted.k].tolist(),
-        "warnings": list(fitted.warnings),
+        "moments": {"stored": len(done.gathered.digests), "computed": done.gathered.computed},
+        "quality": certificate,
+        "drift": change,
+        "warnings": warnings,
         "seconds": watch.seconds(),
         "arguments": asdict(arguments),
     }
-    summary.write(storage.join(arguments.run, job_args.PCA_SUMMARY_FILE), record)
-    counts = {"images": images, "components": fitted.k, "of the variance": f"{fitted.variance_reached:.4f}"}
+    summary.write(storage.join(arguments.run, PCA_SUMMARY_FILE), record)
+    counts = {"images": of_run.images, "components": fitted.k, "of the variance": f"{fitted.variance_reached:.4f}"}
     summary.log_line(PcaArgs.program, counts, record["seconds"])
     return record
 
 
-def _expected(run_folder: str) -> tuple[int, int]:
-    """Return how many images featurize counted, and how many features it gave each."""
-    uri = storage.join(run_folder, job_args.FEATURIZE_SUMMARY_FILE)
-    try:
-        counted = storage.read_json(uri)
-    except FileNotFoundError:
+def _check_number(arguments: PcaArgs, dimensions: int) -> None:
+    if arguments.n_components is not None and arguments.n_components > dimensions:
         raise JobError(
-            f"featurize has not completed for this run: {uri} is not there; run featurize on {run_folder} first"
-        ) from None
-    images, dimensions = int(counted["features"]), int(counted["dimensions"])
-    if images == 0:
-        raise JobError(
-            f"{run_folder} has features of 0 images: expected 1 or more; featurize listed {counted['listed']} files, "
-            f"{counted['rejects']} of them are rejects"
+            f"--n-components is {arguments.n_components}: the images have {dimensions} features, expected no more"
         )
-    return images, dimensions
 
 
-def gather(
-    spark: SparkContext, features: str, parts: Sequence[Sequence[blocks.Piece]], dimensions: int
-) -> moments.Moments:
-    """Return the moments of all features: those of each part from a worker, merged here in the order of the parts.
+def write_csv(spark: SparkContext, run_folder: str, parts: int, k: int) -> None:
+    """Write the CSV of the scores: the workers make its text, a file of scores each, and the driver puts it together.
 
     Parameters
     ----------
     spark : SparkContext
-    features : str
-        URI of the features' folder.
-    parts : sequence of sequence of Piece
-        What each task reads.
-    dimensions : int
-
-    Raises
-    ------
-    JobError
-        When a vector cannot be used; the message names the image.
+    run_folder : str
+        URI of the run's folder.
+    parts : int
+        Number of files of scores.
+    k : int
+        Number of components.
     """
-    total = moments.empty(dimensions)
-    for packed in _in_workers(spark, parts, lambda _, part: _reduced(features, part, dimensions)):
-        if isinstance(packed, str):
-            raise JobError(packed)
-        total = moments.merge(total, moments.unpack(packed, dimensions))
-    return total
+    sources = [storage.join(run_folder, SCORES_FOLDER, FILE_NAME.format(number)) for number in range(parts)]
+    texts = [storage.join(run_folder, CSV_PARTS_FOLDER, f"part-{number:05d}.csv") for number in range(parts)]
+    workers.run(spark, list(zip(sources, texts, strict=True)), lambda item: score_csv.write_part(*item))
+    score_csv.assemble(texts, k, storage.join(run_folder, CSV_FILE))
+    storage.delete(storage.join(run_folder, CSV_PARTS_FOLDER))
 
 
-def _reduced(features: str, part: Sequence[blocks.Piece], dimensions: int) -> bytes | str:
-    """Return a part's moments as bytes, or as text what is wrong with it: a retry of the task would find the same."""
-    vectors = (matrix for _, matrix in blocks.read(features, part, dimensions))
+def _certify(done: Analysis, arguments: PcaArgs) -> dict[str, Any] | None:
+    """Return the certificate of quality, None when no sample was wanted."""
+    samples = [sample for part in done.projected for sample in part.samples]
+    if not samples:
+        return None
+    sample = sampling.merge(samples, arguments.sample_images)
+    return quality.certificate(sample.vectors, sample.labels, done.fitted, arguments.seed)
+
+
+def _compare(done: Analysis, arguments: PcaArgs) -> dict[str, Any]:
+    """Return how the features have changed since the previous model; a model that cannot be read is no failure."""
+    uri = arguments.previous_model
+    if uri is None:
+        return drift.unavailable("there is no previous model")
     try:
-        return moments.pack(moments.accumulate(blocks.refill(vectors), dimensions))
-    except JobError as error:
-        return str(error)
-
-
-def project(
-    spark: SparkContext,
-    features: str,
-    parts: Sequence[Sequence[blocks.Piece]],
-    fitted: decomposition.FittedPca,
-    folder: str,
-) -> int:
-    """Write the scores of all features in parallel, one file a part, and return the number of rows.
-
-    Parameters
-    ----------
-    spark : SparkContext
-    features : str
-        URI of the features' folder.
-    parts : sequence of sequence of Piece
-        What each task reads and writes.
-    fitted : FittedPca
-    folder : str
-        URI of the scores' folder.
-    """
-
-    def write(number: int, part: Sequence[blocks.Piece]) -> int:
-        return scores.write(features, part, fitted, storage.join(folder, schemas.FILE_NAME.format(number)))
-
-    return sum(_in_workers(spark, parts, write))
-
-
-def _in_workers(
-    spark: SparkContext, parts: Sequence[Sequence[blocks.Piece]], work: Callable[[int, Sequence[blocks.Piece]], T]
-) -> list[T]:
-    """Do some work on every part, a task each, and return the results in the order of the parts.
-
-    An RDD and not a DataFrame, since no row passes through Spark: planning and code generation of a first SQL query
-    take longer than the work on a thousand images does.
-    """
-    if not parts:
-        return []
-    numbered = spark.parallelize(list(enumerate(parts)), len(parts))
-    return numbered.map(lambda item: work(*item)).collect()
+        previous = FittedPca.from_npz(storage.read_bytes(uri))
+    except FileNotFoundError:
+        return drift.unavailable(f"{uri} is not there")
+    except OSError as error:
+        return drift.unavailable(f"{uri} cannot be read: {error}")
+    except ValueError as error:
+        return drift.unavailable(f"{uri} is {error}")
+    return drift.compare(previous, done.fitted, done.gathered.total.covariance, arguments.drift_threshold)

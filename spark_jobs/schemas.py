@@ -24,6 +24,9 @@ the name of the folder that the file is in, ``size`` in bytes."""
 FEATURES = pa.schema([*LISTING, pa.field("features", pa.list_(pa.float32()), nullable=False)])
 """One row an image; ``features`` has ``args.FEATURE_DIMENSIONS`` values."""
 
+VECTORS_DIGEST = b"vectors_sha256"
+"""Key in the footer of a file of features: the digest of its vectors, by which their moments know them."""
+
 REJECTS = pa.schema(
     [
         *LISTING,

@@ -1,30 +1,68 @@
-"""The scores of the images, and the CSV made of them."""
+"""The scores of the images: one pass over the features, each part in a worker."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow import fs
 
-from spark_jobs import blocks, storage
-from spark_jobs.decomposition import FittedPca
+from spark_jobs import blocks, row_groups, sampling, storage
+from spark_jobs.blocks import Block
 from spark_jobs.errors import JobError
+from spark_jobs.fitted_pca import FittedPca
+from spark_jobs.parts import Piece
+from spark_jobs.sampling import Sample
 from spark_jobs.schemas import SCORES
+from spark_jobs.stored_moments import VectorsDigest
 
 ROW_GROUP_BYTES = 16 * 1024 * 1024
 """Size of a row group of the scores, before compression."""
 
-CSV_ROWS = 1024
-"""Rows of scores in the driver's memory at once: 10 MB where all 1280 components are kept."""
+
+@dataclass
+class Projected:
+    """What a worker tells of a part whose scores it has written.
+
+    Attributes
+    ----------
+    rows : int
+    digests : dict of Piece to str
+        :class:`spark_jobs.stored_moments.VectorsDigest` of every piece.
+    samples : list of Sample
+        The part's images that may be in the sample.
+    """
+
+    rows: int = 0
+    digests: dict[Piece, str] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
 
 
-def write(features: str, part: Sequence[blocks.Piece], fitted: FittedPca, destination: str) -> int:
+@dataclass(frozen=True)
+class SampleOf:
+    """Which images a worker is to send to the driver.
+
+    Attributes
+    ----------
+    seed : int
+    largest_key : int
+        What :func:`spark_jobs.sampling.limit` returned.
+    """
+
+    seed: int
+    largest_key: int
+
+    def take(self, block: Block) -> Sample:
+        """Return the sample's images of a block."""
+        paths, labels = (column.to_pylist() for column in block.rows.columns)
+        return sampling.take(paths, labels, block.vectors, seed=self.seed, largest_key=self.largest_key)
+
+
+def write(
+    features: str, part: Sequence[Piece], fitted: FittedPca, destination: str, sample_of: SampleOf | None = None
+) -> Projected:
     """Write the scores of a part, as ``schemas.SCORES``, in the features' order.
 
     It runs in a worker, with no committer: the file's name and bytes depend on the part alone and
@@ -38,89 +76,39 @@ def write(features: str, part: Sequence[blocks.Piece], fitted: FittedPca, destin
     fitted : FittedPca
     destination : str
         URI of the file.
-
-    Returns
-    -------
-    int
-        Number of rows.
+    sample_of : SampleOf, optional
+        Which images to send to the driver; none by default.
 
     Raises
     ------
     JobError
-        When a score is NaN or infinite.
+        When a vector cannot be used, or a score is NaN or infinite.
     """
-    rows = 0
+    result = Projected()
+    rows_a_group = max(blocks.BLOCK_ROWS, ROW_GROUP_BYTES // (8 * fitted.k))
     with (
         storage.writing(destination) as stream,
         pq.ParquetWriter(stream, SCORES, use_dictionary=["label"]) as writer,
     ):
-        for group in _groups(_of(features, part, fitted)):
-            writer.write_table(group)
-            rows += group.num_rows
-    return rows
+        for group in row_groups.regroup(_of(features, part, fitted, sample_of, result), rows_a_group):
+            writer.write_batch(group)
+    return result
 
 
-def _of(features: str, part: Sequence[blocks.Piece], fitted: FittedPca) -> Iterator[pa.RecordBatch]:
-    for rows, vectors in blocks.read(features, part, len(fitted.mean)):
-        scores = fitted.transform(vectors.astype(np.float64))
+def _of(
+    features: str, part: Sequence[Piece], fitted: FittedPca, sample_of: SampleOf | None, result: Projected
+) -> Iterator[pa.RecordBatch]:
+    digests = {piece: VectorsDigest() for piece in part}
+    for block in blocks.read(features, part, len(fitted.mean)):
+        with np.errstate(over="ignore", invalid="ignore"):  # told below, by the name of the file
+            scores = fitted.transform(block.vectors)
         if not np.isfinite(scores).all():
-            raise JobError(f"scores of {part[0].path} are not finite: the features' values are too large to project")
+            raise JobError(f"scores of {block.piece.path} are not finite: its features are too large to project")
+        result.rows += len(scores)
+        digests[block.piece].update(block.vectors)
+        if sample_of is not None:
+            result.samples.append(sample_of.take(block))
         offsets = np.arange(0, scores.size + 1, fitted.k, dtype=np.int32)
         components = pa.ListArray.from_arrays(offsets, scores.ravel())
-        yield pa.RecordBatch.from_arrays([rows.column("path"), rows.column("label"), components], schema=SCORES)
-
-
-def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Put batches together to row groups of a size that readers like."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(each.nbytes for each in waiting) >= ROW_GROUP_BYTES:
-            yield pa.Table.from_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting)
-
-
-def write_csv(scores: str, destination: str) -> int:
-    """Write the CSV of the scores: the same bytes as ``pandas.to_csv(index=False)``.
-
-    Columns ``F 1`` … ``F k`` and then ``label``; rows in the order of the scores. Floats are the shortest text that
-    reads back as the same float.
-
-    Parameters
-    ----------
-    scores : str
-        URI of the folder of the files that :func:`write` made, of one row or more in all.
-    destination : str
-        URI of the file; it is there once it is complete.
-
-    Returns
-    -------
-    int
-        Number of rows, without the header.
-    """
-    rows = 0
-    with storage.writing(destination) as stream:
-        for batch in _batches(scores):
-            components = batch.column("components")
-            matrix = components.flatten().to_numpy().reshape(len(components), -1)
-            text = io.StringIO(newline="")
-            writer = csv.writer(text, lineterminator="\n")
-            if rows == 0:
-                writer.writerow([*(f"F {number}" for number in range(1, matrix.shape[1] + 1)), "label"])
-            labels = batch.column("label").to_pylist()
-            writer.writerows([*values, label] for values, label in zip(matrix.tolist(), labels, strict=True))
-            stream.write(text.getvalue().encode())
-            rows += len(labels)
-    return rows
-
-
-def _batches(scores: str) -> Iterator[pa.RecordBatch]:
-    filesystem, root = storage.locate(scores)
-    found = filesystem.get_file_info(fs.FileSelector(root))
-    paths = sorted(info.path for info in found if info.path.endswith(".parquet"))
-    dataset = ds.dataset(paths, filesystem=filesystem, schema=SCORES, format="parquet")
-    for batch in dataset.to_batches(batch_size=CSV_ROWS, batch_readahead=2, fragment_readahead=1):
-        if batch.num_rows:
-            yield batch
+        yield pa.RecordBatch.from_arrays([*block.rows.columns, components], schema=SCORES)
+    result.digests = {piece: str(digest) for piece, digest in digests.items()}

@@ -3,7 +3,7 @@
 A task writes its rows as Parquet files of its own into staging and returns their names. Spark takes one result of each
 task, whatever is tried again or twice, so that the results say which files count: files of tries that were lost are
 read by nobody, and go with the folder. Then the tasks' files are gathered into few large ones, in the order of the
-listing.
+listing; the features' moments are made on the way, since the features are in memory then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_jobs import extraction, mobilenet, schemas, storage
-from spark_jobs.args import FEATURES_FOLDER, REJECTS_FOLDER, FeaturizeArgs
+from spark_jobs import extraction, mobilenet, row_groups, schemas, storage, stored_moments, workers
+from spark_jobs.args import FEATURES_FOLDER, MOMENTS_FOLDER, REJECTS_FOLDER, FeaturizeArgs
 
 if TYPE_CHECKING:
     from pyspark import Broadcast, SparkContext
@@ -74,8 +74,7 @@ def write(
         share = range(int(borders[number]), int(borders[number + 1]))
         return _write_share(args, number, extraction.featurize_share(args, share, model.value, engine))
 
-    tasks = len(borders) - 1
-    return spark.parallelize(range(tasks), tasks).map(work).collect()
+    return workers.run(spark, range(len(borders) - 1), work)
 
 
 def _write_share(args: FeaturizeArgs, number: int, batches: Iterator[dict[str, pa.RecordBatch]]) -> dict[str, Written]:
@@ -105,6 +104,8 @@ def parquet_file(target: str, kind: str) -> Iterator[pq.ParquetWriter]:
 def gather(spark: SparkContext, run: str, written: Sequence[dict[str, Written]]) -> None:
     """Write the two datasets from the tasks' files, in the order of the listing, in files of many tasks' rows.
 
+    Beside every file of features goes one of their moments (:mod:`spark_jobs.stored_moments`).
+
     pyarrow reads and writes, a row group at a time. A file's name and bytes depend on the tasks' files alone and it is
     put there in one step, so that a task which Spark runs twice replaces a file by its equal. Where there is one file
     of each kind it is written here: that takes a second at most, and starting a Spark job half as much.
@@ -125,13 +126,20 @@ def gather(spark: SparkContext, run: str, written: Sequence[dict[str, Written]])
 
     def work(item: tuple[str, int, list[str]]) -> None:
         kind, number, names = item
-        _gather_file(run, kind, names, storage.join(run, kind, schemas.FILE_NAME.format(number)))
+        file = schemas.FILE_NAME.format(number)
+        rows = row_groups.regroup(_read(run, kind, names), extraction.ROWS_PER_BATCH)
+        if kind == FEATURES_FOLDER:
+            write_features(run, file, rows)
+        else:
+            with parquet_file(storage.join(run, kind, file), kind) as writer:
+                for batch in rows:
+                    writer.write_batch(batch)
 
     if len(items) == len(KINDS):
         for item in items:
             work(item)
     else:
-        spark.parallelize(items, len(items)).foreach(work)
+        workers.run(spark, items, work)
 
 
 def share_out(files: Sequence[Written]) -> list[list[str]]:
@@ -147,10 +155,24 @@ def share_out(files: Sequence[Written]) -> list[list[str]]:
     return shares
 
 
-def _gather_file(run: str, kind: str, names: Sequence[str], target: str) -> None:
+def _read(run: str, kind: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of some of the tasks' files, a row group at a time."""
     filesystem, folder = storage.locate(storage.join(run, FOLDER, kind))
-    with parquet_file(target, kind) as writer:
-        for name in names:
-            with pq.ParquetFile(f"{folder}/{name}", filesystem=filesystem) as file:
-                for group in range(file.num_row_groups):
-                    writer.write_table(file.read_row_group(group, use_threads=False).cast(KINDS[kind]))
+    for name in names:
+        with pq.ParquetFile(f"{folder}/{name}", filesystem=filesystem) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, use_threads=False).cast(KINDS[kind])
+                yield from table.combine_chunks().to_batches()
+
+
+def write_features(run: str, file: str, batches: Iterator[pa.RecordBatch]) -> None:
+    """Write a file of features, and its moments, each batch being a row group."""
+    accumulator = stored_moments.Accumulator()
+    with parquet_file(storage.join(run, FEATURES_FOLDER, file), FEATURES_FOLDER) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            accumulator.add(batch.column("features").flatten().to_numpy().reshape(batch.num_rows, -1))
+        if stored := accumulator.result():
+            writer.add_key_value_metadata({schemas.VECTORS_DIGEST: stored_moments.overall(stored.digests)})
+    if stored:
+        stored_moments.write(storage.join(run, MOMENTS_FOLDER), file, stored)

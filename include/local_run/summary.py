@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from include.locations import Lake
 from include.objects import at, read_json
@@ -28,6 +29,7 @@ def success_text(lake: Lake) -> str:
         f"images      {report['images']}",
         f"rejects     {report['rejects']}" + (f" ({reasons}; see {_shown(run.rejects)})" if reasons else ""),
         f"components  {report['k']} explain {report['variance_reached']:.2%} of the variance",
+        *_quality(report.get("quality")),
         "seconds",
         *seconds,
         f"features    {_shown(lake.results)}  (pandas.read_parquet)",
@@ -39,6 +41,14 @@ def success_text(lake: Lake) -> str:
     if report["model"]["weights"]["source"] == "random":
         lines.append("WARNING     RANDOM WEIGHTS were used: this shows that everything works, nothing more")
     return "\n".join(lines)
+
+
+def _quality(quality: dict[str, Any] | None) -> list[str]:
+    accuracy = (quality or {}).get("knn_accuracy", {})
+    if accuracy.get("components") is None:
+        return []
+    named, by_all = accuracy["components"], accuracy["features"]
+    return [f"quality     neighbours name the label of {named:.2%} of the images, by all features of {by_all:.2%}"]
 
 
 def _shown(uri: str) -> str:

@@ -44,7 +44,8 @@ def test_help_explains_every_flag_with_its_default(
     for item in fields(job):  # type: ignore[arg-type]
         assert f"--{item.name.replace('_', '-')} " in shown
         assert item.metadata["help"] in shown
-        assert item.default is MISSING or f"(default: {item.default})" in shown
+        default = "none" if item.default is None else item.default
+        assert item.default is MISSING or f"(default: {default})" in shown
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,20 @@ def test_help_explains_every_flag_with_its_default(
         (PcaArgs, [*PCA, "--variance-target=0"], ["--variance-target", "'0'", "greater than 0 and less than 1"]),
         (PcaArgs, [*PCA, "--variance-target=1"], ["--variance-target", "'1'", "greater than 0 and less than 1"]),
         (PcaArgs, [*PCA, "--variance-target=nan"], ["--variance-target", "nan"]),
-        (PcaArgs, [*PCA, "--variance-target=80%"], ["--variance-target", "80%", "type float"]),
+        (PcaArgs, [*PCA, "--variance-target=80%"], ["--variance-target", "80%", "type float, nor 'none'"]),
+        (PcaArgs, [*PCA, "--variance-target=none"], ["--variance-target and --n-components: both are none"]),
+        (PcaArgs, [*PCA, "--n-components=0"], ["--n-components", "'0'", "1 or more"]),
+        (PcaArgs, [*PCA, "--n-components=2.5"], ["--n-components", "'2.5'", "type int, nor 'none'"]),
+        (PcaArgs, [*PCA, "--n-components=None"], ["--n-components", "'None'", "type int, nor 'none'"]),
+        (PcaArgs, [*PCA, "--scores=centered"], ["--scores", "'centered'", "projected, centred, whitened"]),
+        (PcaArgs, [*PCA, "--scores=none"], ["--scores", "'none'", "projected, centred, whitened"]),
+        (PcaArgs, [*PCA, "--previous-model="], ["--previous-model", "''", "must not be empty"]),
+        (PcaArgs, [*PCA, "--drift-threshold=0"], ["--drift-threshold", "'0'", "greater than 0"]),
+        (PcaArgs, [*PCA, "--drift-threshold=inf"], ["--drift-threshold", "'inf'", "greater than 0"]),
+        (PcaArgs, [*PCA, "--drift-threshold=none"], ["--drift-threshold", "'none'", "type float"]),
+        (PcaArgs, [*PCA, "--sample-images=-1"], ["--sample-images", "'-1'", "between 0 and 5000"]),
+        (PcaArgs, [*PCA, "--sample-images=5001"], ["--sample-images", "'5001'", "between 0 and 5000"]),
+        (PcaArgs, [*PCA, "--seed=-1"], ["--seed", "'-1'", "0 or more"]),
         (PcaArgs, [], ["--run", "required"]),
     ],
 )
@@ -84,6 +98,40 @@ def test_wrong_value_is_refused_with_flag_value_and_expectation(
 @pytest.mark.parametrize("target", ["5e-324", "0.9999999999999999"])
 def test_bounds_are_those_that_are_told(target: str) -> None:
     assert PcaArgs.from_argv([*PCA, f"--variance-target={target}"]).variance_target == float(target)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], (0.8, None)),
+        (["--n-components=60"], (0.8, 60)),
+        (["--variance-target=none", "--n-components=60"], (None, 60)),
+        (["--variance-target=0.95", "--n-components=none"], (0.95, None)),
+    ],
+)
+def test_none_is_a_value_of_what_may_be_left_out(flags: list[str], expected: tuple[float | None, int | None]) -> None:
+    parsed = PcaArgs.from_argv([*PCA, *flags])
+    assert (parsed.variance_target, parsed.n_components) == expected
+
+
+@given(
+    variance_target=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True),
+    n_components=st.integers(1),
+    scores=st.sampled_from(["projected", "centred", "whitened"]),
+    previous_model=st.none() | st.just("s3://lake/runs/-1 %/pca/model.npz"),
+    drift_threshold=st.floats(0, exclude_min=True, allow_infinity=False),
+    sample_images=st.integers(0, 5000),
+)
+def test_arguments_of_pca_come_through(**values: Any) -> None:
+    arguments = PcaArgs("file:///r", **values)
+    assert PcaArgs.from_argv(arguments.to_argv()) == arguments
+
+
+def test_a_command_line_never_says_python_s_none() -> None:
+    flags = PcaArgs("file:///r").to_argv()
+    assert "--n-components=none" in flags
+    assert "--previous-model=none" in flags
+    assert not any("None" in flag for flag in flags)
 
 
 @given(st.floats(0, 1))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from include.manifest import build_manifest
 from include.settings import RunParams
+from spark_jobs import decomposition, drift, moments, quality
+from tests.spark_jobs.feature_runs import realistic
 
-SLUG = "20261122T120000Z-0123abcd"
+SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
 
 
 def run_record(**changes: Any) -> dict[str, Any]:
@@ -21,6 +26,7 @@ def run_record(**changes: Any) -> dict[str, Any]:
         "lake": "file:///lake",
         "images": "file:///lake/data",
         "model": {"digest": "ab" * 32, "uri": "file:///lake/models/ab", "weights": {"source": "file"}},
+        "previous": {"run": PREVIOUS, "pca_model": f"file:///lake/runs/{PREVIOUS}/pca/model.npz", "note": None},
         "params": asdict(RunParams()),
         "profile": "local",
         "region": "eu-west-3",
@@ -42,6 +48,24 @@ def featurize_summary(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+@functools.cache
+def _fit(images: int, shift: float) -> tuple[decomposition.FittedPca, Any]:
+    found = moments.of(realistic(images, 16).astype(np.float64) + shift)
+    return decomposition.fit(found, n_components=2), found.covariance
+
+
+def quality_record(**changes: Any) -> dict[str, Any]:
+    """What pca tells of the components' quality, told by the job's own code."""
+    labels = [f"label {row % 3}" for row in range(40)]
+    return quality.certificate(realistic(40, 16), labels, _fit(40, 0)[0], 0) | changes
+
+
+def drift_record(shift: float = 0, threshold: float = 0.1) -> dict[str, Any]:
+    """What pca tells of the change since the previous run, told by the job's own code."""
+    current, covariance = _fit(40, shift)
+    return drift.compare(_fit(30, 0)[0], current, covariance, threshold)
+
+
 def pca_summary(**changes: Any) -> dict[str, Any]:
     """What pca writes."""
     return {
@@ -50,8 +74,12 @@ def pca_summary(**changes: Any) -> dict[str, Any]:
         "dimensions": 1280,
         "k": 2,
         "variance_target": 0.8,
+        "n_components": None,
+        "scores": "projected",
         "variance_reached": 0.9,
         "explained_variance_ratio": [0.7, 0.2],
+        "quality": quality_record(),
+        "drift": drift_record(threshold=0.9),
         "warnings": [],
         "seconds": {"moments": 0.5, "total": 0.6},
     } | changes

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.locations import Lake, RunLocations, run_slug
+from include.locations import SLUG, Lake, RunLocations, run_slug
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 458_586, tzinfo=UTC)
 RUN_ID = "manual__2026-11-22T12:00:00.458586+00:00"
@@ -36,6 +36,7 @@ def test_slug_is_the_same_for_a_rerun_whatever_zone_the_time_is_told_in(
 @given(run_ids, moments)
 def test_slug_has_no_character_that_globs_paths_or_keys_treat_specially(run_id: str, moment: datetime) -> None:
     assert re.fullmatch(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}", run_slug(run_id, moment))
+    assert re.fullmatch(SLUG, run_slug(run_id, moment)), "what is known as a slug elsewhere"
 
 
 @given(st.lists(run_ids, min_size=2, max_size=20, unique=True), moments)
@@ -76,3 +77,4 @@ def test_lake_has_the_folders_of_the_contract() -> None:
     assert lake.logs == "s3://bucket/logs/"
     assert lake.model("abc") == "s3://bucket/models/abc"
     assert lake.code("abc") == "s3://bucket/code/abc"
+    assert lake.report("20261122T120000Z-c5fd7e1e") == "s3://bucket/reports/run=20261122T120000Z-c5fd7e1e/report.json"

@@ -35,6 +35,15 @@ REFUSED: list[tuple[str, Any]] = [
     ("variance_target", 1),
     ("variance_target", 80),
     ("variance_target", "0.8"),
+    ("n_components", 0),
+    ("n_components", 1281),
+    ("n_components", 2.5),
+    ("n_components", "40"),
+    ("scores", "standardised"),
+    ("scores", None),
+    ("sample_images", -1),
+    ("sample_images", 5001),
+    ("sample_images", None),
     ("release_label", "emr-8"),
     ("release_label", "spark-8.1.0"),
     ("release_label", "emr-7.14.0; rm -rf /"),
@@ -61,6 +70,14 @@ TAKEN: list[tuple[str, Any]] = [
     ("max_reject_ratio", 1),
     ("exif_orientation", "apply"),
     ("variance_target", 0.999),
+    ("variance_target", None),
+    ("n_components", 1),
+    ("n_components", 1280),
+    ("n_components", None),
+    ("scores", "centred"),
+    ("scores", "whitened"),
+    ("sample_images", 0),
+    ("sample_images", 5000),
     ("release_label", "emr-7.14.0"),
     ("release_label", "emr-spark-8.1.0"),
     ("master_instance_type", "u-6tb1.metal"),
@@ -88,7 +105,7 @@ def test_default_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_number_and_list_have_both_bounds(name: str) -> None:
     schema = run_params()[name].schema
-    if schema["type"] in {"number", "integer"}:
+    if {"number", "integer"} & ({schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])):
         assert {"minimum", "exclusiveMinimum"} & set(schema)
         assert {"maximum", "exclusiveMaximum"} & set(schema)
     elif schema["type"] == "array":

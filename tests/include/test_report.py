@@ -10,8 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.report import CHART_BOTTOM, CHART_LEFT, CHART_RIGHT, CHART_TOP, build_report, render_index, render_report
-from tests.include.run_records import featurize_summary, manifest, pca_summary, run_record
+from include.report import (
+    CHART_BOTTOM,
+    CHART_LEFT,
+    CHART_RIGHT,
+    CHART_TOP,
+    LOSING_LABELS,
+    build_report,
+    render_index,
+    render_report,
+)
+from spark_jobs import drift
+from tests.include.run_records import (
+    PREVIOUS,
+    drift_record,
+    featurize_summary,
+    manifest,
+    pca_summary,
+    quality_record,
+    run_record,
+)
 
 EVIL = "<script>alert('\"&')</script>"
 
@@ -23,6 +41,7 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.text = ""
+        self.rows: list[list[str]] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.feed(source)
         self.close()
@@ -30,9 +49,20 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in {"td", "th"}:
+            self.rows[-1].append("")
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.rows and self.rows[-1] and self.lasttag in {"td", "th"}:
+            self.rows[-1][-1] += data.strip()
+
+    def row(self, first: str) -> list[str]:
+        """The cells of the line that begins so, after its first."""
+        [found] = [row[1:] for row in self.rows if row and row[0].startswith(first)]
+        return found
 
 
 def page_of(**changes: Any) -> Page:
@@ -46,7 +76,9 @@ def test_report_shows_the_figures() -> None:
         assert shown.replace(" ", "") in text.replace(" ", ""), shown
 
 
-@pytest.mark.parametrize("where", ["path", "reason", "detail", "folder", "warning", "param", "model"])
+@pytest.mark.parametrize(
+    "where", ["path", "reason", "detail", "folder", "warning", "param", "model", "label", "note", "previous", "drift"]
+)
 def test_every_text_is_escaped(where: str) -> None:
     rejects = [{"path": "p", "reason": "r", "detail": "d"}]
     run, checked = run_record(), {"warnings": ["w"]}
@@ -56,7 +88,15 @@ def test_every_text_is_escaped(where: str) -> None:
     run["params"]["image_pattern"] = EVIL if where == "param" else "*.jpg"
     run["model"]["digest"] = EVIL if where == "model" else "d"
     checked["warnings"] = [EVIL] if where == "warning" else []
-    page = page_of(run=run, checked=checked, featurize=featurize_summary(first_rejects=rejects))
+    run["previous"]["run"] = EVIL if where == "previous" else PREVIOUS
+    pca = pca_summary()
+    if where == "label":
+        pca["quality"]["by_label"] = [{"label": EVIL, "images": 2, "features": 1.0, "components": 0.5}]
+    if where == "note":
+        pca["quality"]["silhouette"] |= {"note": EVIL}
+    if where == "drift":
+        pca["drift"] = drift.unavailable(EVIL)
+    page = page_of(run=run, checked=checked, featurize=featurize_summary(first_rejects=rejects), pca=pca)
     assert "script" not in page.tags
     assert EVIL in page.text
 
@@ -81,6 +121,8 @@ def test_report_needs_nothing_beside_it() -> None:
         (featurize_summary(), pca_summary(k=1, explained_variance_ratio=[0.0], variance_reached=0.0)),
         (featurize_summary(), pca_summary(k=1, explained_variance_ratio=[1.0], variance_reached=1.0)),
         (featurize_summary(features=1_234_567), pca_summary(k=1280, explained_variance_ratio=[1 / 1280] * 1280)),
+        (featurize_summary(), pca_summary(variance_target=None, n_components=2)),
+        (featurize_summary(), pca_summary(quality=None, drift=drift.unavailable("none"))),
     ],
 )
 def test_runs_at_the_edges_have_a_report(featurize: dict[str, Any], pca: dict[str, Any]) -> None:
@@ -93,6 +135,96 @@ def test_runs_at_the_edges_have_a_report(featurize: dict[str, Any], pca: dict[st
         assert CHART_LEFT <= x <= CHART_RIGHT + 0.1
         assert CHART_TOP - 0.1 <= y <= CHART_BOTTOM + 0.1
     assert [y for _, y in pairs] == sorted((y for _, y in pairs), reverse=True), "cumulated, it never sinks"
+
+
+def test_page_tells_what_the_components_lose() -> None:
+    quality = quality_record()
+    page = page_of()
+    accuracy, silhouette = quality["knn_accuracy"], quality["silhouette"]
+    assert 0 < accuracy["components"] < 1, "else this would prove little"
+    assert page.row("images whose label") == [f"{accuracy['features']:.1%}", f"{accuracy['components']:.1%}"]
+    assert page.row("silhouette") == [f"{silhouette['features']:.3f}", f"{silhouette['components']:.3f}"]
+    assert page.row("variance missed") == ["0.0%", f"{quality['reconstruction']['variance_missed']:.1%}"]
+    assert page.row("error of a rebuilt") == ["0.000", f"{quality['reconstruction']['rmse']:.3f}"]
+    assert "a sample of 40 of the 40 images, with 3 labels" in page.text
+
+
+def test_labels_that_lose_most_come_first_and_those_that_lose_nothing_not_at_all() -> None:
+    losses = [0.0, 0.25, 0.5, *[0.125] * LOSING_LABELS]
+    labels = [{"label": f"L{n}", "images": 8, "features": 1.0, "components": 1 - loss} for n, loss in enumerate(losses)]
+    labels.append({"label": "alone", "images": 1, "features": None, "components": None})
+    page = page_of(pca=pca_summary(quality=quality_record(by_label=labels)))
+    names = [row[0] for row in page.rows if row and re.match(r"L\d|alone", row[0])]
+    assert names[:2] == ["L2", "L1"]
+    assert len(names) == LOSING_LABELS
+    assert not {"L0", "alone"} & set(names)
+    assert page.row("L2") == ["8", "100.0%", "50.0%"]
+
+
+def test_what_cannot_be_told_of_quality_is_a_dash_with_the_reason() -> None:
+    nothing = {"features": None, "components": None, "note": "two labels or more are needed"}
+    quality = quality_record(
+        labels=1,
+        knn_accuracy=nothing | {"asked": 0, "lost": 0, "gained": 0},
+        silhouette=nothing,
+        reconstruction={"variance_missed": None, "rmse": 0.0, "note": "there is no variance to miss"},
+        by_label=[{"label": "Kiwi", "images": 1, "features": None, "components": None}],
+    )
+    page = page_of(pca=pca_summary(quality=quality))
+    assert page.row("images whose label") == page.row("silhouette") == ["—", "—"]
+    assert page.row("variance missed") == ["0.0%", "—"]
+    assert page.text.count("two labels or more are needed") == 1
+    assert "there is no variance to miss" in page.text
+    assert "asked" not in page.text
+
+
+def test_page_compares_with_the_previous_run() -> None:
+    record = drift_record(threshold=0.9)
+    page = page_of(pca=pca_summary(drift=record))
+    assert f"The run {PREVIOUS} was the published one" in page.text
+    assert ["images", "30 → 40", ""] in page.rows
+    assert page.row("components kept") == ["2 → 2", ""]
+    shift, change = record["mean_shift"], record["variance_change"]
+    assert page.row("shift of the mean") == [f"{shift['value']:.3f}", f"{shift['by_chance']:.3f}"]
+    assert page.row("change of the total variance") == [f"{change['value']:+.1%}", f"± {change['by_chance']:.1%}"]
+    assert page.row("principal angles")[0].endswith(f"largest {record['largest_angle']:.1f}°")
+    assert ("class", "over") not in page.attributes
+
+
+def test_line_that_warns_is_marked_exactly_where_the_job_warns() -> None:
+    for shift in (0, 0.05, 0.2, 0.5, 3):
+        record = drift_record(shift)
+        page = page_of(pca=pca_summary(drift=record), checked={"warnings": record["warnings"]})
+        warned = sum(f"({name} " in "".join(record["warnings"]) for name in drift.MEASURES)
+        assert page.attributes.count(("class", "over")) == warned
+        assert ("drift since the previous run" in page.text) == bool(warned)
+    assert warned
+
+
+def test_measures_that_are_not_defined_are_told_as_such() -> None:
+    record = drift_record() | {name: {"value": None, "by_chance": None} for name in drift.MEASURES}
+    record |= {"principal_angles": [], "largest_angle": None, "subspace_distance": None, "variance_explained": None}
+    page = page_of(pca=pca_summary(drift=record))
+    for first in ("shift of the mean", "change of the total variance", "variance that the previous"):
+        assert page.row(first)[0] == "not defined: there is no variance"
+
+
+def test_reason_for_no_comparison_is_the_one_that_the_dag_knows() -> None:
+    """The job only sees that it was given no model."""
+    previous = {"run": None, "pca_model": None, "note": "no run had been published before"}
+    changes = {"run": run_record(previous=previous), "pca": pca_summary(drift=drift.unavailable("no model was given"))}
+    assert "Not compared: no run had been published before." in page_of(**changes).text
+    assert build_report(manifest(**changes))["drift"]["reason"] == "no run had been published before"
+    only_the_job = page_of(pca=pca_summary(drift=drift.unavailable("model.npz is not a fitted PCA")))
+    assert "Not compared: model.npz is not a fitted PCA." in only_the_job.text
+
+
+def test_run_without_a_sample_or_of_older_code_has_a_page_without_these_parts() -> None:
+    older = pca_summary()
+    del older["quality"], older["drift"]
+    for pca in (older, pca_summary(quality=None)):
+        assert "Are the components enough?" not in page_of(pca=pca).text
+    assert "Compared with the previous run" not in page_of(pca=older).text
 
 
 def test_random_weights_are_told_on_top_of_the_page() -> None:

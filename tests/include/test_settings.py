@@ -20,6 +20,7 @@ from include.settings import (
     read_settings,
     variable_name,
 )
+from spark_jobs.args import PcaArgs
 
 SHAPES_DAG = [item.name for item in fields(Settings) if item.metadata["shapes_dag"]]
 OF_TASKS = [item.name for item in fields(Settings) if not item.metadata["shapes_dag"]]
@@ -209,6 +210,32 @@ def test_run_params_name_all_that_is_missing_and_all_that_is_unknown() -> None:
         "'prefix' is not a parameter of this DAG",
         "'variance' is not a parameter of this DAG",
     ]
+
+
+def test_number_of_components_or_share_of_the_variance_has_to_be_given() -> None:
+    sent = {name: getattr(RunParams(), name) for name in RunParams.__dataclass_fields__}
+    assert RunParams.from_params(sent | {"variance_target": None, "n_components": 40}).variance_target is None
+    assert RunParams.from_params(sent | {"n_components": 40}).variance_target == 0.8
+    with pytest.raises(SettingsError) as caught:
+        RunParams.from_params(sent | {"variance_target": None})
+    assert caught.value.problems == ["variance_target and n_components are both empty; expected one of them, or both"]
+
+
+def test_whole_number_that_json_has_as_a_float_is_one() -> None:
+    """The form's JSON schema takes 40.0 as an integer; ``--n-components=40.0`` would fail on the cluster."""
+    sent = {name: getattr(RunParams(), name) for name in RunParams.__dataclass_fields__}
+    params = RunParams.from_params(sent | {"n_components": 40.0, "images_per_task": 9.0, "max_reject_ratio": 1.0})
+    assert [repr(params.n_components), repr(params.images_per_task)] == ["40", "9"]
+    assert repr(params.max_reject_ratio) == "1.0"
+
+
+def test_threshold_of_drift_is_a_positive_number_from_environment_or_variable() -> None:
+    assert read_settings({}).drift_threshold == PcaArgs("r").drift_threshold
+    assert read_settings({"FRUITS_DRIFT_THRESHOLD": "0.25"}).drift_threshold == 0.25
+    assert read_settings({}, {"fruits_drift_threshold": "3"}.get).drift_threshold == 3
+    for text in ("0", "-0.1", "nan", "inf", "10%", ""):
+        with pytest.raises(SettingsError, match=r"FRUITS_DRIFT_THRESHOLD=.*expected a number greater than 0"):
+            read_settings({"FRUITS_DRIFT_THRESHOLD": text})
 
 
 def test_reading_the_settings_changes_nothing_in_the_environment() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.steps import spark_step, step_name
-from spark_jobs.args import FeaturizeArgs, PcaArgs
+from spark_jobs.args import MAX_SAMPLE_IMAGES, NONE, FeaturizeArgs, PcaArgs
 from tests.include.golden.regenerate import CODE, SLUG, read_golden, steps
 from tests.include.service_model import problems_of
 
@@ -34,7 +34,18 @@ featurize_args = st.builds(
     decode_memory_mb=st.integers(256, 10**6),
     decode_seconds=st.floats(0, 1e6, exclude_min=True),
 )
-pca_args = st.builds(PcaArgs, run=texts, variance_target=st.floats(0, 1, exclude_min=True, exclude_max=True))
+targets = st.floats(0, 1, exclude_min=True, exclude_max=True)
+pca_args = st.builds(
+    PcaArgs,
+    run=texts,
+    variance_target=st.none() | targets,
+    n_components=st.none() | st.integers(1, 1280),
+    scores=st.sampled_from(["projected", "centred", "whitened"]),
+    previous_model=st.none() | texts.filter(lambda text: text != NONE),
+    drift_threshold=st.floats(0, 1e6, exclude_min=True),
+    sample_images=st.integers(0, MAX_SAMPLE_IMAGES),
+    seed=st.integers(0, 2**64),
+).filter(lambda arguments: arguments.problem() is None)
 
 
 def command(arguments: FeaturizeArgs | PcaArgs, minutes: int = 180) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,16 @@ from include.bundle import build_bundle
 from include.locations import Lake
 from include.models import name_published_model
 from include.settings import RunParams
-from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE, FeaturizeArgs, PcaArgs
-from tests.include.run_folders import write_run
+from spark_jobs.args import (
+    FEATURIZE_SUMMARY_FILE,
+    MODEL_FILE,
+    MODEL_RECORD_FILE,
+    PCA_MODEL_FILE,
+    PCA_SUMMARY_FILE,
+    FeaturizeArgs,
+    PcaArgs,
+)
+from tests.include.run_folders import edit_json, write_json, write_run
 from tests.include.run_records import run_record
 from tests.include.service_model import problems_of
 
@@ -136,6 +145,94 @@ def test_opening_a_run_writes_nothing(lake: Path, open_run: OpenRun) -> None:
     assert sorted(lake.rglob("*")) == before
 
 
+def test_share_and_number_both_empty_fail_the_first_task(lake: Path, open_run: OpenRun) -> None:
+    """The form allows each of them to be empty, and cannot know of the other."""
+    with pytest.raises(AirflowFailException, match=r"SettingsError: .*variance_target and n_components are both empty"):
+        open_run(variance_target=None)
+    assert open_run(variance_target=None, n_components=40)["params"]["n_components"] == 40
+
+
+PREVIOUS = "20261121T120000Z-89abcdef"
+
+
+def publish_previous(lake: Path, slug: str = PREVIOUS) -> Path:
+    """Publish a run as far as the next one looks at it; return its folder."""
+    run = lake / "runs" / slug
+    write_json(run / FEATURIZE_SUMMARY_FILE, {"model": {"digest": DIGEST}})
+    (run / PCA_MODEL_FILE).parent.mkdir()
+    (run / PCA_MODEL_FILE).touch()
+    write_json(lake / "current.json", {"run": slug})
+    return run
+
+
+def planned_pca(run: dict[str, Any]) -> PcaArgs:
+    """The arguments that the pca job gets, as it reads them."""
+    [step] = json.loads(json.dumps(tasks.plan_cluster(json.loads(json.dumps(run)))))["pca_steps"]
+    argv = step["HadoopJarStep"]["Args"]
+    return PcaArgs.from_argv(argv[next(index for index, item in enumerate(argv) if item.endswith("/pca.py")) + 1 :])
+
+
+def test_run_is_compared_with_the_published_one(lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRUITS_DRIFT_THRESHOLD", "0.25")
+    model = publish_previous(lake) / PCA_MODEL_FILE
+    run = open_run()
+    assert run["previous"] == {"run": PREVIOUS, "pca_model": f"file://{model}", "note": None}
+    assert planned_pca(run).previous_model == f"file://{model}"
+    assert planned_pca(run).drift_threshold == 0.25
+
+
+def test_first_run_is_compared_with_none(lake: Path, open_run: OpenRun) -> None:
+    run = open_run()
+    assert run["previous"] == {"run": None, "pca_model": None, "note": "no run had been published before"}
+    assert planned_pca(run).previous_model is None
+
+
+def test_run_is_not_compared_with_itself(lake: Path, open_run: OpenRun) -> None:
+    slug = open_run()["slug"]
+    publish_previous(lake, slug)
+    assert open_run()["previous"]["note"] == "this run itself was the published one"
+    assert open_run()["previous"]["pca_model"] is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"run": null}', '{"run": "../../etc"}', f'{{"run": "{PREVIOUS}\\n"}}', '{"run": ["x"]}'],
+)
+def test_damaged_record_of_the_published_run_is_told_and_stops_no_run(
+    lake: Path, open_run: OpenRun, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    publish_previous(lake)
+    (lake / "current.json").write_text(content)
+    previous = open_run()["previous"]
+    assert previous["pca_model"] is None
+    assert previous["note"].endswith("current.json did not name a run")
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"file://{lake}/current.json does not name a run" in warning
+    assert "until a run publishes, as this one will" in warning
+
+
+@pytest.mark.parametrize("name", [PCA_MODEL_FILE, FEATURIZE_SUMMARY_FILE])
+def test_previous_run_whose_files_were_deleted_stops_no_run(lake: Path, open_run: OpenRun, name: str) -> None:
+    (publish_previous(lake) / name).unlink()
+    previous = open_run()["previous"]
+    assert (previous["run"], previous["pca_model"]) == (PREVIOUS, None)
+    assert name in previous["note"]
+
+
+def test_features_of_another_model_are_not_compared(lake: Path, open_run: OpenRun) -> None:
+    """Both have 1280 dimensions, and nothing in common."""
+    write_json(publish_previous(lake) / FEATURIZE_SUMMARY_FILE, {"model": {"digest": "cd" * 32}})
+    previous = open_run()["previous"]
+    assert previous["pca_model"] is None
+    assert previous["note"] == f"its features are of the model {'cd' * 8}, those of this run of {'ab' * 8}"
+
+
+@pytest.mark.parametrize("record", [{}, {"model": "x"}, {"model": {}}, []])
+def test_previous_run_that_does_not_tell_its_model_is_not_compared(lake: Path, open_run: OpenRun, record: Any) -> None:
+    write_json(publish_previous(lake) / FEATURIZE_SUMMARY_FILE, record)
+    assert "does not tell which model its features are of" in open_run()["previous"]["note"]
+
+
 def test_plan_is_data_that_emr_accepts_after_its_way_through_xcom(lake: Path, open_run: OpenRun) -> None:
     run = json.loads(json.dumps(open_run(core_instance_count=3, variance_target=0.5, images_per_task=9)))
     plan = json.loads(json.dumps(tasks.plan_cluster(run)))
@@ -144,14 +241,14 @@ def test_plan_is_data_that_emr_accepts_after_its_way_through_xcom(lake: Path, op
     assert plan["job_flow_overrides"]["Instances"]["InstanceFleets"][1]["TargetOnDemandCapacity"] == 3
     for name in ("featurize_steps", "pca_steps"):
         assert problems_of("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": plan[name]}) == ""
-    [featurize], [pca] = plan["featurize_steps"], plan["pca_steps"]
+    [featurize] = plan["featurize_steps"]
     argv = featurize["HadoopJarStep"]["Args"]
     flags = argv[argv.index(f"file://{lake}/code/{plan['code']}/featurize.py") + 1 :]
     arguments = FeaturizeArgs.from_argv(flags)
     assert arguments.images == run["images"]
     assert arguments.model == run["model"]["uri"]
     assert arguments.images_per_task == 9
-    assert PcaArgs.from_argv(pca["HadoopJarStep"]["Args"][-2:]) == PcaArgs(arguments.run, 0.5)
+    assert planned_pca(run) == PcaArgs(arguments.run, 0.5)
 
 
 def test_code_lies_where_the_steps_look_for_it(lake: Path, open_run: OpenRun) -> None:
@@ -191,7 +288,10 @@ def test_verified_run_is_published_with_report_and_manifest(lake: Path, open_run
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["run_id"] == run["run_id"]
     assert manifest["cluster"]["id"] == "j-1"
-    assert json.loads((folder / "report.json").read_text())["images"] == 5
+    report = json.loads((folder / "report.json").read_text())
+    assert report["images"] == 5
+    [line] = (lake / "reports" / f"run={run['slug']}" / "report.json").read_text().splitlines()
+    assert json.loads(line) == report
     assert run["slug"] in (folder / "report.html").read_text()
 
 
@@ -216,10 +316,26 @@ def test_manifest_is_written_last(lake: Path, open_run: OpenRun, monkeypatch: py
     assert not (lake / "runs" / run["slug"] / "manifest.json").exists()
 
 
+def test_reports_of_all_runs_are_one_table_for_pandas(lake: Path, open_run: OpenRun) -> None:
+    """Of two runs, one with a target, one without; what Spark makes of them is in tests/spark_jobs."""
+    for number, params in enumerate([{}, {"variance_target": None, "n_components": 2}]):
+        run = open_run(max_reject_ratio=0.5, **params) | {"slug": f"2026112{number}T120000Z-0123abcd"}
+        edit_json(write_run(lake, slug=run["slug"]) / PCA_SUMMARY_FILE, **params)
+        tasks.publish_results(run, tasks.verify_results(run), "feedface", "j-1")
+    lines = [path.read_text() for path in sorted(lake.glob("reports/run=*/report.json"))]
+    table = pd.read_json(StringIO("".join(lines)), lines=True)
+    assert table["run"].tolist() == ["20261120T120000Z-0123abcd", "20261121T120000Z-0123abcd"]
+    assert table["k"].tolist() == [2, 2]
+    assert table["variance_target"].isna().tolist() == [False, True]
+
+
 def test_every_parameter_of_the_form_reaches_a_request(lake: Path, open_run: OpenRun) -> None:
     changed: dict[str, Any] = {
         "image_pattern": "*.JPG,*.gif",
         "variance_target": 0.123,
+        "n_components": 7,
+        "scores": "whitened",
+        "sample_images": 99,
         "max_reject_ratio": 0.321,
         "exif_orientation": "apply",
         "release_label": "emr-7.14.0",

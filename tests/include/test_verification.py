@@ -174,8 +174,17 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "too many are rejects": (featurize(rejects=2, listed=7), "rejects: 2 of 7, expected at most 20.00%"),
     "pca saw fewer images": (pca(images=4), "images of pca: found 4, expected 5"),
     "pca had another target": (pca(variance_target=0.5), "variance target of pca: found 0.5, expected 0.8"),
+    "pca had a number of components that nobody asked for": (
+        pca(n_components=2),
+        "number of components asked of pca: found 2, expected None",
+    ),
+    "pca made other scores": (pca(scores="whitened"), "scores of pca: found whitened, expected projected"),
     "the variance is not reached, and nobody says so": (
         pca(variance_reached=0.79),
+        "found 0.79, expected 0.8 or a warning",
+    ),
+    "the variance is not reached, and drift alone warns": (
+        pca(variance_reached=0.79, warnings=["drift"], drift={"warnings": ["drift"]}),
         "found 0.79, expected 0.8 or a warning",
     ),
     "the variance is more than all": (pca(variance_reached=1.01), "variance reached: found 1.01, expected 0 to 1"),
@@ -256,6 +265,42 @@ def test_warning_excuses_variance_that_cannot_be_reached_and_is_handed_on(run: P
 def test_target_of_the_run_counts_and_not_the_default(run: Path, tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match=r"variance target of pca: found 0\.8, expected 0\.9"):
         verify(tmp_path, replace(PARAMS, variance_target=0.9))
+
+
+@pytest.mark.parametrize("below", [0, 1e-16, 2e-13])
+def test_target_that_is_missed_by_rounding_alone_is_reached(run: Path, tmp_path: Path, below: float) -> None:
+    """As pca itself sees it: 0.7 + 0.1 is 0.7999999999999999 in floating point."""
+    pca(variance_reached=0.8 - below)(run)
+    assert verify(tmp_path)["k"] == K
+
+
+@pytest.mark.parametrize(
+    ("params", "k", "message"),
+    [
+        ({"variance_target": None, "n_components": 2}, 2, None),
+        ({"variance_target": None, "n_components": 3}, 2, "k: found 2, expected 3"),
+        ({"variance_target": None, "n_components": 1}, 2, "k: found 2, expected 1"),
+        ({"variance_target": 0.8, "n_components": 2}, 2, None),
+        ({"variance_target": 0.8, "n_components": 3}, 2, None),
+        ({"variance_target": 0.8, "n_components": 1}, 2, "k: found 2, expected 1"),
+    ],
+)
+def test_number_of_components_is_kept_exactly_or_as_a_bound(
+    run: Path, tmp_path: Path, params: dict[str, Any], k: int, message: str | None
+) -> None:
+    pca(**params)(run)
+    if message is None:
+        assert verify(tmp_path, replace(PARAMS, **params))["k"] == k
+    else:
+        with pytest.raises(VerificationError) as caught:
+            verify(tmp_path, replace(PARAMS, **params))
+        assert str(caught.value).endswith(message)
+
+
+def test_fixed_number_has_no_target_to_miss(run: Path, tmp_path: Path) -> None:
+    pca(variance_target=None, n_components=2, variance_reached=0.1)(run)
+    params = replace(PARAMS, variance_target=None, n_components=2)
+    assert verify(tmp_path, params)["variance_reached"] == 0.1
 
 
 def test_run_without_rejects_passes(run: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_jobs.schemas import FEATURES
+from spark_jobs import staging
+from spark_jobs.schemas import FEATURES, VECTORS_DIGEST
 
 MODIFIED = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 
@@ -33,11 +34,13 @@ def write_run(
     labels: Sequence[str] | None = None,
     rows_a_file: int = 5,
     summary: dict[str, int] | None = None,
+    with_moments: bool = False,
 ) -> str:
     """Write features, in files of some rows each, and featurize's summary.
 
     ``vectors`` are the rows; a list may hold vectors of any length, None for a vector or for a value. ``summary``
-    overrides figures of the summary. Returns the run's URI.
+    overrides figures of the summary. ``with_moments`` writes the files as featurize does, with moments beside them.
+    Returns the run's URI.
     """
     n = len(vectors)
     table = pa.table(
@@ -52,12 +55,25 @@ def write_run(
     )
     (folder / "features").mkdir(parents=True)
     for number, start in enumerate(range(0, max(n, 1), rows_a_file)):
-        pq.write_table(table.slice(start, rows_a_file), folder / "features" / f"part-{number:05d}.parquet")
+        rows, name = table.slice(start, rows_a_file), f"part-{number:05d}.parquet"
+        if with_moments:
+            staging.write_features(f"file://{folder}", name, iter(rows.cast(FEATURES).combine_chunks().to_batches()))
+        else:
+            pq.write_table(rows, folder / "features" / name)
     (folder / "features" / "_SUCCESS").touch()
     dimensions = len(vectors[0]) if n else 4
     record = {"listed": n, "features": n, "rejects": 0, "dimensions": dimensions, **(summary or {})}
     (folder / "featurize.json").write_text(json.dumps(record))
-    return folder.as_uri()
+    return f"file://{folder}"
+
+
+def rewrite(file: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write a file of features again as ``change`` returns its rows, with the digest in its footer as it was."""
+    digest = pq.read_metadata(file).metadata[VECTORS_DIGEST]
+    table = change(pq.read_table(file))
+    with pq.ParquetWriter(file, table.schema) as writer:
+        writer.add_key_value_metadata({VECTORS_DIGEST: digest})
+        writer.write_table(table)
 
 
 def path_of(row: int) -> str:

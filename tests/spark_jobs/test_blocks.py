@@ -3,83 +3,85 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_jobs import blocks
-from spark_jobs.blocks import Piece
+from spark_jobs import blocks, parts
 from spark_jobs.errors import JobError
+from spark_jobs.parts import Piece
 from tests.spark_jobs.feature_runs import path_of, realistic, write_run
 
 
-def read_all(folder: str, pieces: list[Piece], d: int) -> tuple[list[str], np.ndarray]:
-    read = list(blocks.read(folder, pieces, d))
-    return [path for rows, _ in read for path in rows.column("path").to_pylist()], np.concatenate([v for _, v in read])
+def pieces_of(folder: str) -> list[Piece]:
+    return parts.pieces(parts.files(folder))
+
+
+def read_all(folder: str, d: int) -> tuple[list[str], np.ndarray]:
+    read = list(blocks.read(folder, pieces_of(folder), d))
+    paths = [path for block in read for path in block.rows.column("path").to_pylist()]
+    return paths, np.concatenate([block.vectors for block in read])
+
+
+def change_features(folder: str, change) -> None:
+    """Write the features of the first file again as ``change`` returns them."""
+    file = Path(folder.removeprefix("file://")) / "part-00000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(4, "features", change(table["features"].combine_chunks())), file)
 
 
 def test_features_come_in_the_order_of_their_files(tmp_path: Path) -> None:
     vectors = realistic(33, 4)
     folder = write_run(tmp_path / "run", vectors, rows_a_file=7) + "/features"
-    pieces = blocks.pieces(folder)
+    pieces = pieces_of(folder)
     assert [Path(piece.path).name for piece in pieces] == [f"part-{number:05d}.parquet" for number in range(5)]
-    paths, found = read_all(folder, pieces, 4)
+    paths, found = read_all(folder, 4)
     assert paths == [path_of(row) for row in range(33)]
     np.testing.assert_array_equal(found, vectors)
-
-
-def test_what_is_not_data_is_not_read(tmp_path: Path) -> None:
-    write_run(tmp_path, realistic(4, 3))
-    features = tmp_path / "features"
-    data = (features / "part-00000.parquet").read_bytes()
-    for name in ("_temporary/0/part-00009.parquet", ".part-00000.parquet", "_metadata.parquet", "notes.txt"):
-        (features / name).parent.mkdir(parents=True, exist_ok=True)
-        (features / name).write_bytes(data)
-    assert [Path(piece.path).name for piece in blocks.pieces(features.as_uri())] == ["part-00000.parquet"]
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"nowhere is not there: expected the features that featurize writes"):
-        blocks.pieces((tmp_path / "nowhere").as_uri())
-
-
-def test_a_large_file_is_split_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = realistic(100, 8)
-    folder = write_run(tmp_path, vectors, rows_a_file=100) + "/features"
-    file = tmp_path / "features" / "part-00000.parquet"
-    pq.write_table(pq.read_table(file), file, row_group_size=30)
-    (whole,) = blocks.pieces(folder)
-    assert (whole.row_group, whole.bytes) == (None, file.stat().st_size)
-    monkeypatch.setattr(blocks, "PART_BYTES", whole.bytes // 3)
-    pieces = blocks.pieces(folder)
-    assert [piece.row_group for piece in pieces] == [0, 1, 2, 3]
-    assert 0.99 * whole.bytes < sum(piece.bytes for piece in pieces) <= whole.bytes
-    parts = blocks.split(pieces)
-    assert 1 < len(parts) <= 3
-    np.testing.assert_array_equal(np.concatenate([read_all(folder, part, 8)[1] for part in parts]), vectors)
 
 
 def test_rows_come_in_bounded_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_run(tmp_path, realistic(50, 3), rows_a_file=50) + "/features"
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 16)
-    assert [len(vectors) for _, vectors in blocks.read(folder, blocks.pieces(folder), 3)] == [16, 16, 16, 2]
+    assert [len(block.vectors) for block in blocks.read(folder, pieces_of(folder), 3)] == [16, 16, 16, 2]
 
 
-@pytest.mark.parametrize("count", [1, 2, 31, 33, 5000])
-def test_parts_are_consecutive_bounded_and_lose_nothing(count: int) -> None:
-    sizes = np.random.default_rng(count).integers(1, 3 * blocks.PART_BYTES, size=count)
-    pieces = [Piece(str(number), int(size), None, int(size)) for number, size in enumerate(sizes)]
-    parts = blocks.split(pieces)
-    assert [piece for part in parts for piece in part] == pieces
-    assert all(parts)
-    assert len(parts) <= blocks.MAX_PARTS
-    if count > blocks.MAX_PARTS * 10:
-        loads = [sum(piece.bytes for piece in part) for part in parts]
-        assert max(loads) < 1.1 * min(loads)
+def test_a_block_is_of_one_row_group(tmp_path: Path) -> None:
+    vectors = realistic(20, 3)
+    folder = write_run(tmp_path, vectors, rows_a_file=20) + "/features"
+    file = tmp_path / "features" / "part-00000.parquet"
+    pq.write_table(pq.read_table(file), file, row_group_size=8)
+    found = list(blocks.read(folder, pieces_of(folder)[1:], 3))
+    assert [(block.piece.row_group, len(block.vectors)) for block in found] == [(1, 8), (2, 4)]
+    np.testing.assert_array_equal(np.concatenate([block.vectors for block in found]), vectors[8:])
 
 
-def test_few_bytes_are_one_part_and_nothing_is_none() -> None:
-    assert len(blocks.split([Piece(str(number), 1000, None, 1000) for number in range(100)])) == 1
-    assert blocks.split([]) == []
+@pytest.mark.parametrize("element", [pa.float16(), pa.float32(), pa.float64()], ids=str)
+@pytest.mark.parametrize(
+    "make", [pa.list_, pa.large_list, lambda element: pa.list_(element, 3)], ids=["list", "large", "fixed"]
+)
+def test_lists_of_any_floats_are_features(tmp_path: Path, element: pa.DataType, make) -> None:
+    vectors = np.arange(12, dtype=np.float64).reshape(4, 3) / 8
+    folder = write_run(tmp_path, vectors) + "/features"
+    change_features(folder, lambda features: features.cast(pa.list_(element)).cast(make(element)))
+    _, found = read_all(folder, 3)
+    assert found.dtype == element.to_pandas_dtype()
+    np.testing.assert_array_equal(found, vectors)
+
+
+def test_features_that_are_no_floats_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, [[1.0, 2.0]]) + "/features"
+    change_features(folder, lambda features: features.cast(pa.list_(pa.int32())))
+    with pytest.raises(JobError, match=r"part-00000.parquet are of type list<.*int32>: expected lists of floats"):
+        read_all(folder, 2)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, [[1.0, 2.0]]) + "/features"
+    file = tmp_path / "features" / "part-00000.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["label"]), file)
+    with pytest.raises(JobError, match=r"part-00000.parquet has no column label: expected path, label, features"):
+        read_all(folder, 2)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 100])
@@ -110,5 +112,5 @@ def test_an_unusable_vector_is_an_error_that_names_the_image(tmp_path: Path, vec
     vectors[8] = vector
     folder = write_run(tmp_path, vectors) + "/features"
     with pytest.raises(JobError, match=problem) as error:
-        list(blocks.read(folder, blocks.pieces(folder), 3))
+        read_all(folder, 3)
     assert path_of(8) in str(error.value)

@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-import io
-import time
+import functools
 
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from spark_jobs import decomposition, moments
+from spark_jobs import decomposition, launcher, moments
 from spark_jobs.moments import Moments
 from tests.spark_jobs.feature_runs import realistic
 
 
-def fit(rows, target: float = 0.8) -> decomposition.FittedPca:
+def fit(rows, target: float | None = 0.8, n_components: int | None = None) -> decomposition.FittedPca:
     rows = np.asarray(rows, dtype=np.float64)
-    return decomposition.fit(moments.of(rows), target)
+    return decomposition.fit(moments.of(rows), target, n_components)
 
 
 def with_variances(variances) -> Moments:
@@ -105,6 +104,64 @@ def test_a_target_out_of_reach_keeps_all_components_with_a_warning(monkeypatch: 
     assert "0.9 of the variance cannot be reached" in warning
 
 
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_a_fixed_number_of_components_is_kept(k: int) -> None:
+    found = decomposition.fit(with_variances([5, 4, 3, 2, 1]), n_components=k)
+    assert (found.k, found.warnings) == (k, ())
+    np.testing.assert_allclose(found.components, np.eye(5)[:k], atol=1e-15)
+
+
+@pytest.mark.parametrize(("most", "k"), [(1, 1), (2, 2), (3, 2), (5, 2)])
+def test_a_target_and_a_number_together_keep_the_fewer(most: int, k: int) -> None:
+    found = decomposition.fit(with_variances([6, 2, 1, 0.5, 0.5]), 0.8, most)
+    assert found.k == k
+    if most >= 2:
+        assert found.warnings == ()
+    else:
+        (warning,) = found.warnings
+        assert warning.startswith("the target of 0.8 of the variance takes 2 components: kept 1")
+        assert "which explain 0.6000" in warning
+
+
+@pytest.mark.parametrize(("n", "d", "k", "rank"), [(6, 9, 7, 5), (2, 3, 3, 1), (50, 4, 4, 3)])
+def test_components_beyond_the_rank_are_kept_with_a_warning(n: int, d: int, k: int, rank: int) -> None:
+    rows = realistic(n, d).astype(np.float64)
+    rows[:, -1] = rows[:, 0]
+    found = fit(rows, None, k)
+    assert found.k == k
+    np.testing.assert_allclose(found.components @ found.components.T, np.eye(k), atol=1e-12)
+    np.testing.assert_allclose(found.explained_variance_ratio[rank:], 0, atol=1e-14)
+    (warning,) = found.warnings
+    assert warning.startswith(f"{k - rank} of the {k} components explain nothing: ")
+    assert f"all {n} images vary along {rank} axes" in warning
+
+
+@pytest.mark.parametrize(("target", "most", "k"), [(None, 3, 3), (0.8, 3, 1), (None, 1, 1)])
+def test_no_variance_keeps_the_number_that_is_asked_for_and_one_for_a_target(target, most: int, k: int) -> None:
+    found = fit([[0.1, 0.7, 5.9]] * 4, target, most)
+    assert (found.k, found.variance_reached) == (k, 0)
+    np.testing.assert_array_equal(found.components @ found.components.T, np.eye(k))
+    (warning,) = found.warnings
+    assert "no variance to explain: the features of all 4 images are alike" in warning
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "message"),
+    [
+        ({}, "neither a variance target nor a number of components"),
+        ({"n_components": 4}, "4 components of vectors of 3 dimensions"),
+        ({"n_components": 0}, "0 components of vectors of 3 dimensions"),
+        ({"variance_target": 1.0}, "a variance target of 1.0: expected more than 0 and less than 1"),
+        ({"variance_target": 0.0}, "a variance target of 0.0"),
+        ({"variance_target": float("nan")}, "a variance target of nan"),
+        ({"n_components": 1, "scores": "centered"}, "'centered': expected one of projected, centred, whitened"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_named(asked_for: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decomposition.fit(with_variances([3, 2, 1]), **asked_for)
+
+
 def test_the_largest_loading_of_every_component_is_positive() -> None:
     found = fit(realistic(60, 12), 0.9999)
     assert found.k > 3
@@ -147,8 +204,16 @@ def test_moments_that_are_not_finite_are_an_error() -> None:
     [
         (lambda values, vectors: (values, vectors * 1.001), "orthonormal components"),
         (lambda values, vectors: (values * 1.001, vectors), "sum to the trace"),
-        (lambda values, vectors: (values[::-1], vectors), "descending eigenvalues"),
-        (lambda values, vectors: (values, np.roll(vectors, 1, axis=1)), "captured variances"),
+        (lambda values, vectors: (values[::-1], vectors), "descending ratios"),
+        (lambda values, vectors: (values, np.roll(vectors, 1, axis=1)), "captured variances equal"),
+        (lambda values, vectors: (values, vectors * 1.001), "captured variances that sum to the trace"),
+        (lambda values, vectors: (values * np.nan, vectors), "ratios that sum to 1"),
+        (lambda values, vectors: (values, vectors * np.nan), "orthonormal components: off by nan"),
+        # Ascending: the first is the axis of the least variance, which no target of 90 % keeps.
+        (
+            lambda values, vectors: (values, vectors * [1.001, 1, 1, 1, 1, 1]),
+            "orthonormal components: off by 2.001e-03",
+        ),
     ],
 )
 def test_a_wrong_decomposition_is_noticed(break_it, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,16 +223,14 @@ def test_a_wrong_decomposition_is_noticed(break_it, message: str, monkeypatch: p
         fit(realistic(50, 6), 0.9)
 
 
-def test_the_model_file_is_read_without_this_package_and_always_has_the_same_bytes(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_wrong_decomposition_ends_the_step_with_its_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = fit(realistic(30, 6), 0.9)
-    data = found.to_npz()
-    with np.load(io.BytesIO(data)) as file:
-        model = {name: file[name] for name in file.files}
-    assert set(model) == {"components", "mean", "eigenvalues", "explained_variance_ratio", "n"}
-    for name, value in model.items():
-        np.testing.assert_array_equal(value, getattr(found, name))
-    later = time.localtime(time.time() + 400 * 86400)
-    monkeypatch.setattr(time, "localtime", lambda seconds=None: later)
-    assert found.to_npz() == data
+    eigh = np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (eigh(matrix)[0], eigh(matrix)[1] * 1.001))
+    assert launcher.run(functools.partial(fit, realistic(50, 6))) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        "builtins.ArithmeticError: the PCA of 50 images is wrong, expected errors of at most 1e-08: "
+    )
+    assert "orthonormal components: off by 2.001e-03" in last

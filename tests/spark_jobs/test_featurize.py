@@ -253,8 +253,9 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
         "pca/scores/part-0.parquet",
         "pca/pca_features.csv",
         "pca.json",
+        "moments/part-00099.npz",
     ]
-    others = ["manifest.json", "moments/part-0.parquet", "report.html"]
+    others = ["manifest.json", "notes/mine.txt", "report.html"]
     for name in ours + others:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("old")
@@ -264,6 +265,7 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
     assert not (run / "pca").exists()
     assert not (run / "pca.json").exists()
     assert not (run / "staging").exists()
+    assert [path.name for path in (run / "moments").iterdir()] == ["part-00000.npz"]
     assert table(arguments.run, "features").num_rows == 9
     assert json.loads((run / "featurize.json").read_text())["listed"] == 9
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from spark_jobs import blocks, decomposition, moments, schemas, scores, storage
+from spark_jobs import analysis, blocks, decomposition, moments, parts, schemas, score_csv, scores, storage
+from spark_jobs import features as features_of_runs
 from tests.spark_jobs.feature_runs import path_of, realistic, write_run
 
 pytestmark = pytest.mark.slow
@@ -46,19 +46,26 @@ def upload(folder: Path, uri: str) -> None:
 
 def test_features_to_scores_to_csv(bucket: str, tmp_path: Path) -> None:
     vectors = realistic(23, 6)
-    write_run(tmp_path, vectors)
+    write_run(tmp_path, vectors, with_moments=True)
     upload(tmp_path, f"{bucket}/runs/a")
     features = f"{bucket}/runs/a/features"
-    pieces = blocks.pieces(features)
+    pieces = parts.pieces(parts.files(features))
     assert len(pieces) == 5
-    fitted = decomposition.fit(
-        moments.accumulate(blocks.refill(matrix for _, matrix in blocks.read(features, pieces, 6)), 6), 0.9
-    )
+    read = moments.accumulate(blocks.refill(block.vectors for block in blocks.read(features, pieces, 6)), 6)
+    of_run = features_of_runs.find(f"{bucket}/runs/a")
+    gathered = analysis.gather(None, of_run)  # type: ignore[arg-type]  # no Spark: the moments are there
+    assert (len(gathered.digests), gathered.computed) == (5, {})
+    np.testing.assert_allclose(gathered.total.m2, read.m2, rtol=1e-12, atol=1e-12)
+    fitted = decomposition.fit(gathered.total, 0.9)
     folder = f"{bucket}/runs/a/pca/scores"
+    texts = []
     for number, part in enumerate((pieces[:2], pieces[2:])):
-        scores.write(features, part, fitted, storage.join(folder, schemas.FILE_NAME.format(number)))
+        written = storage.join(folder, schemas.FILE_NAME.format(number))
+        scores.write(features, part, fitted, written)
+        texts.append(f"{bucket}/runs/a/pca/csv/{number}")
+        score_csv.write_part(written, texts[-1])
     csv = f"{bucket}/runs/a/pca/pca_features.csv"
-    assert scores.write_csv(folder, csv) == 23
+    score_csv.assemble(texts, fitted.k, csv)
     filesystem, path = storage.locate(folder)
     written = pq.read_table(path, filesystem=filesystem)
     assert written.column("path").to_pylist() == [path_of(row) for row in range(23)]
@@ -68,10 +75,9 @@ def test_features_to_scores_to_csv(bucket: str, tmp_path: Path) -> None:
 
 
 def test_a_csv_that_fails_halfway_is_not_there(bucket: str, tmp_path: Path) -> None:
-    good = pa.table([["a"], ["b"], [[1.0]]], schema=scores.SCORES)
-    pq.write_table(good, tmp_path / "part-00000.parquet")
-    (tmp_path / "part-00001.parquet").write_bytes(b"not Parquet")
-    upload(tmp_path, f"{bucket}/scores")
-    with pytest.raises(pa.ArrowInvalid):
-        scores.write_csv(f"{bucket}/scores", f"{bucket}/pca_features.csv")
+    (tmp_path / "part-00000.csv").write_text("1.0,a\n")
+    upload(tmp_path, f"{bucket}/csv")
+    parts_of_text = [f"{bucket}/csv/part-00000.csv", f"{bucket}/csv/part-00001.csv"]
+    with pytest.raises(FileNotFoundError):
+        score_csv.assemble(parts_of_text, 1, f"{bucket}/pca_features.csv")
     assert not storage.exists(f"{bucket}/pca_features.csv")

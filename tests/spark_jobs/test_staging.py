@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_jobs import schemas, staging
+from spark_jobs import extraction, moments, parts, schemas, staging, stored_moments
 from spark_jobs.staging import Written
 
 MODIFIED = datetime(2026, 11, 22, tzinfo=UTC)
@@ -42,9 +44,14 @@ class Here:
         self._items = items
         return self
 
-    def foreach(self, work: Any) -> None:
-        for item in [*reversed(self._items), *self._items]:  # in any order, and each twice, as Spark may
-            work(item)
+    def map(self, work: Any) -> Here:
+        self._work = work
+        return self
+
+    def collect(self) -> list[Any]:
+        for item in reversed(self._items):  # in any order, and each twice, as Spark may
+            self._work(item)
+        return [self._work(item) for item in self._items]
 
 
 def test_only_files_that_results_name_are_gathered(tmp_path: Path) -> None:
@@ -70,6 +77,32 @@ def test_order_and_rows_do_not_depend_on_the_files(
     assert table["path"].to_pylist() == [row(number)["path"] for number in range(12)]
     assert table.schema.equals(schemas.FEATURES)
     assert len(list((tmp_path / "features").iterdir())) <= len(tasks)
+
+
+@pytest.mark.parametrize("rows_per_file", [3, 100])
+def test_every_file_of_features_has_its_moments_beside_it(
+    tmp_path: Path, rows_per_file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "ROWS_PER_FILE", rows_per_file)
+    monkeypatch.setattr(extraction, "ROWS_PER_BATCH", 2)
+    tasks = [range(2), range(2, 3), range(3, 7), range(7, 12)]
+    written = [{"features": stage(tmp_path, f"t{n}.parquet", numbers)} for n, numbers in enumerate(tasks)]
+    staging.gather(Here(), tmp_path.as_uri(), written)  # type: ignore[arg-type]
+    files = parts.files((tmp_path / "features").as_uri())
+    assert [path.stem for path in sorted((tmp_path / "moments").iterdir())] == [file.name[:-8] for file in files]
+    stored = [stored_moments.read((tmp_path / "moments").as_uri(), file, 3) for file in files]
+    assert [rows for each in stored for rows in each.rows] == [rows for file in files for rows in file.rows]
+    assert max(rows for each in stored for rows in each.rows) == 2
+    total = functools.reduce(moments.merge, (each.moments for each in stored))
+    vectors = np.repeat(np.arange(12.0)[:, np.newaxis], 3, axis=1)
+    np.testing.assert_allclose(total.covariance, np.cov(vectors.T), rtol=1e-13)
+    np.testing.assert_allclose(total.mean, [5.5] * 3, rtol=1e-13)
+
+
+def test_no_features_have_no_moments(tmp_path: Path) -> None:
+    staging.gather(Here(), tmp_path.as_uri(), [])  # type: ignore[arg-type]
+    assert gathered(tmp_path).num_rows == 0
+    assert not (tmp_path / "moments").exists()
 
 
 def test_a_kind_without_a_row_is_an_empty_dataset_with_its_schema(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from spark_jobs import blocks
 from tests.spark_jobs.feature_runs import realistic, write_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,9 +53,8 @@ def submit(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_cluster_with_only_the_zip(tmp_path: Path) -> None:
     vectors = realistic(1500, 1280)
-    uri = write_run(tmp_path / "a run", vectors, rows_a_file=300).replace("%20", " ")
-    size = sum(piece.bytes for piece in blocks.pieces(uri + "/features"))
-    assert len(blocks.split(blocks.pieces(uri + "/features"))) == max(1, size // blocks.PART_BYTES)
+    uri = write_run(tmp_path / "a run", vectors, rows_a_file=300, with_moments=True)
+    (tmp_path / "a run" / "moments" / "part-00003.npz").unlink()  # so that both passes run
     done = submit(tmp_path, f"--run={uri}")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "a run" / "pca.json").read_text())
@@ -64,6 +62,7 @@ def test_a_cluster_with_only_the_zip(tmp_path: Path) -> None:
     ratio = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
     k = int((ratio.cumsum() / ratio.sum() >= 0.8).argmax()) + 1
     assert (summary["images"], summary["k"]) == (1500, k)
+    assert (summary["moments"]["stored"], list(summary["moments"]["computed"])) == (4, ["part-00003.parquet"])
     assert ds.dataset(tmp_path / "a run" / "pca" / "scores").count_rows() == 1500
     assert len((tmp_path / "a run" / "pca" / "pca_features.csv").read_text().splitlines()) == 1501
     assert "pca done: 1500 images" in done.stdout.splitlines()[-1]

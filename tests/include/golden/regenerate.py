@@ -21,6 +21,7 @@ FOLDER = Path(__file__).resolve().parent
 SLUG = "20261122T120000Z-0123abcd"
 CODE = "s3://bucket/code/0123456789abcdef"
 RUN = f"s3://bucket/runs/{SLUG}"
+PREVIOUS = "s3://bucket/runs/20261121T120000Z-89abcdef"
 CUSTOM = RunParams(
     release_label="emr-7.14.0",
     master_instance_type="r8g.4xlarge",
@@ -43,7 +44,7 @@ def cluster_requests() -> dict[str, dict[str, Any]]:
 def steps() -> dict[str, dict[str, Any]]:
     """Return the steps by the name of their file."""
     featurize = FeaturizeArgs(images="s3://bucket/data", run=RUN, model="s3://bucket/models/feedface")
-    pca = PcaArgs(run=RUN, variance_target=0.9)
+    pca = PcaArgs(run=RUN, variance_target=None, n_components=40, previous_model=f"{PREVIOUS}/pca/model.npz")
     return {
         "step_featurize.json": spark_step(featurize, slug=SLUG, code=CODE, time_limit_minutes=180),
         "step_pca.json": spark_step(pca, slug=SLUG, code=CODE, time_limit_minutes=5),

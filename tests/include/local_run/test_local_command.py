@@ -158,7 +158,8 @@ def put_report(lake: Path, record: dict[str, Any]) -> None:
 
 def test_summary_tells_what_was_asked_for(lake: Path) -> None:
     shown = success_text(Lake(f"file://{lake}"))
-    for part in ("images      3", "rejects     1 (1 truncated", "2 explain 90.00% of the variance", "featurize",
+    for part in ("images      3", "rejects     1 (1 truncated", "2 explain 90.00% of the variance",
+                 "quality     neighbours name the label of ", "featurize",
                  "moments 0.5", f"{lake}/results ", f"{lake}/results_csv/pca_features.csv", "report.html",
                  "WARNING     the target was not reached"):  # fmt: skip
         assert part in shown
