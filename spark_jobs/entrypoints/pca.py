@@ -1,8 +1,10 @@
-"""What ``spark-submit`` is given for the pca job; ``spark_jobs.zip`` comes with ``--py-files``."""
+"""``spark-submit --py-files spark_jobs.zip pca.py <flags>``."""
 
-import sys
+import os
 
-from spark_jobs.pca import main
+# As in featurize.py.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-if __name__ == "__main__":
-    sys.exit(main())
+from spark_jobs import pca
+
+raise SystemExit(pca.main())
