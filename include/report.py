@@ -109,7 +109,7 @@ def _comparison(drift: dict[str, Any] | None) -> list[dict[str, Any]]:
         _pair("images", drift["images"], "{:,}"),
         _pair("components kept", drift["k"], "{:,}"),
         _line("shift of the mean, in standard deviations", drift["mean_shift"], "{:.3f}", drift["threshold"]),
-        _line("change of the total variance", drift["variance_change"], "{:+.1%}", drift["threshold"], "± {:.1%}"),
+        _line("change of the total variance", drift["variance_change"], "{:+z.1%}", drift["threshold"], "± {:.1%}"),
         _line("variance that the previous components miss", drift["variance_missed"], "{:.1%}", drift["threshold"]),
     ]
     if drift["principal_angles"]:
