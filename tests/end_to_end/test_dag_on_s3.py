@@ -152,7 +152,7 @@ def test_nothing_unfinished_is_left(published: Published) -> None:
     run = published.folder
     kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run)}
     assert kinds == {
-        *("features", "rejects", "pca", "listing.parquet", "featurize.json", "pca.json"),
+        *("features", "moments", "rejects", "pca", "listing.parquet", "featurize.json", "pca.json"),
         *("report.json", "report.html", "manifest.json"),
     }
     assert store.unfinished_uploads() == []

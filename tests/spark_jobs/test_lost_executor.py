@@ -20,8 +20,14 @@ KILLED_AFTER = 60
 
 
 def executors(driver: int) -> list[psutil.Process]:
-    found = psutil.Process(driver).children(recursive=True)
-    return [each for each in found if any("CoarseGrainedExecutorBackend" in word for word in each.cmdline())]
+    return [each for each in psutil.Process(driver).children(recursive=True) if is_executor(each)]
+
+
+def is_executor(process: psutil.Process) -> bool:
+    try:
+        return any("CoarseGrainedExecutorBackend" in word for word in process.cmdline())
+    except psutil.NoSuchProcess:  # one that has ended meanwhile
+        return False
 
 
 @pytest.mark.slow
