@@ -35,7 +35,7 @@ soak: setup ## the long form of the tests, with a dated report in docs/soak [TES
 	@$(IN_VENV) -m pytest -m soak --junitxml=.local/soak.xml $(TESTS); code=$$?; \
 		$(IN_VENV) scripts/write_soak_report.py .local/soak.xml && exit $$code
 
-bench: setup ## tables of measurements, into benchmarks/results [TABLES='notebook compute latency scale rivals'] [IMAGES=folder] [LAPS=n]
+bench: setup ## tables of measurements, into benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models

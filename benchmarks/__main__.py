@@ -27,6 +27,9 @@ TABLES = {
     "latency": "benchmarks.latency",
     "scale": "benchmarks.scale",
     "rivals": "benchmarks.rivals.comparison",
+    "pca": "benchmarks.pca.comparison",
+    "pcascale": "benchmarks.pca.scale",
+    "accuracy": "benchmarks.accuracy",
 }
 """The tables, in the order in which they are measured, and their modules."""
 
@@ -40,6 +43,7 @@ PACKAGES = (
     "pyarrow",
     "pillow",
     "pandas",
+    "scikit-learn",
 )
 
 RESULTS = Path(__file__).resolve().parent / "results"

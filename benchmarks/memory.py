@@ -92,6 +92,26 @@ def _processes() -> Iterator[tuple[Process, int, int]]:
             yield (int(folder.name), start), parent, pages * PAGE_BYTES
 
 
+def high_water_bytes(number: int) -> int:
+    """Return the most memory that a process has had in its resident set so far, 0 when it has ended."""
+    try:
+        with (PROC / str(number) / "status").open("rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def command_line(number: int) -> str:
+    """Return a process's command line, words separated by spaces; empty when it has ended."""
+    try:
+        return (PROC / str(number) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def proportional_bytes(number: int) -> int:
     """Return a process's proportional set size in bytes, 0 when it has ended."""
     try:
@@ -120,11 +140,15 @@ class Sampler:
         Most memory of the whole tree at a sample.
     samples : int
         How often it was added up.
+    single : dict of Process to (str, int)
+        Of every process that was seen, its latest command line and the peak of its resident set, which the kernel
+        keeps: all of what it shares with others is in it.
     """
 
     def __init__(self, marker: str, period_seconds: float = PERIOD_SECONDS) -> None:
         self.peak_bytes = 0
         self.samples = 0
+        self.single: dict[Process, tuple[str, int]] = {}
         self._tree = Tree(marker)
         self._period_seconds = period_seconds
         self._ended = threading.Event()
@@ -144,6 +168,9 @@ class Sampler:
         most_resident, last = 0, float("-inf")
         while True:
             living = self._tree.living()
+            for process in living:
+                if peak := high_water_bytes(process[0]):
+                    self.single[process] = (command_line(process[0]), peak)
             resident = sum(living.values())
             if resident > STEP * most_resident or time.monotonic() - last > PATIENCE_SECONDS:
                 memory = sum(proportional_bytes(number) for number, _ in living)

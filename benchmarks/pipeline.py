@@ -58,13 +58,42 @@ def featurize(
     Returns
     -------
     dict
-        ``seconds`` from the start of ``spark-submit`` to its end, ``peak_memory_mib`` of its process tree, and the
-        job's ``summary``.
+        ``seconds`` from the start of ``spark-submit`` to its end, ``peak_memory_mib`` of its process tree,
+        :func:`driver_memory_mib`, and the job's ``summary``.
     """
     arguments = FeaturizeArgs(
         images=_uri(images), run=_uri(run_folder(bench, name)), model=_uri(bench.model), **dict(options)
     )
     return _measured(bench, arguments, name, FEATURIZE_SUMMARY_FILE, environ)
+
+
+def pca(
+    bench: Bench,
+    name: str,
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    heap_mb: int | None = None,
+) -> dict[str, Any]:
+    """Run the pca step by itself, on a run that has features.
+
+    Parameters
+    ----------
+    bench : Bench
+        The Spark master and the folder to work in.
+    name : str
+        Name of the run, which is at :func:`run_folder`.
+    options : mapping
+        Arguments of the job besides its run, by their names in ``PcaArgs``.
+    heap_mb : int, optional
+        Most memory for the heap of the driver's JVM, in MiB; as in production, or half of the machine's, by default.
+
+    Returns
+    -------
+    dict
+        As :func:`featurize`.
+    """
+    arguments = PcaArgs(run=_uri(run_folder(bench, name)), **dict(options))
+    return _measured(bench, arguments, name, PCA_SUMMARY_FILE, heap_mb=heap_mb)
 
 
 def run(bench: Bench, lap: int) -> dict[str, Any]:
@@ -78,7 +107,7 @@ def run(bench: Bench, lap: int) -> dict[str, Any]:
     """
     name = f"lap-{lap}"
     featurized = featurize(bench, bench.images, name)
-    reduced = _measured(bench, PcaArgs(run=_uri(run_folder(bench, name))), name, PCA_SUMMARY_FILE)
+    reduced = pca(bench, name)
     seconds: dict[str, float] = {}
     for program, step in (("featurize", featurized), ("pca", reduced)):
         stages: Mapping[str, float] = step["summary"]["seconds"]
@@ -131,21 +160,41 @@ def _measured(
     name: str,
     summary_file: str,
     environ: Mapping[str, str] = MappingProxyType({}),
+    heap_mb: int | None = None,
 ) -> dict[str, Any]:
-    measured = _submit(bench, arguments, name, environ)
+    measured = _submit(bench, arguments, name, environ, heap_mb)
     return {
         "seconds": round(measured.seconds, 3),
         "peak_memory_mib": round(measured.peak_memory_mib),
+        "driver_memory_mib": driver_memory_mib(measured),
         "summary": json.loads((run_folder(bench, name) / summary_file).read_text()),
     }
 
 
-def _submit(bench: Bench, arguments: JobArgs, name: str, environ: Mapping[str, str]) -> process.Measured:
+def driver_memory_mib(measured: process.Measured) -> int:
+    """Return the most memory that a step's driver may have had: the peaks of its JVM's and its Python's resident sets.
+
+    The workers are other processes, but the executor is a part of the driver's JVM on a local master. The JVM that
+    makes the command line of the driver's, a short-lived one, has ended before it starts.
+    """
+    others = ("pyspark.daemon", "pyspark.worker", "org.apache.spark.launcher.Main")
+    peaks: dict[str, float] = {}
+    for line, peak in measured.single_peaks_mib:
+        if not any(name in line for name in others):
+            # What the JVM starts has its command line, and its memory, for a moment: one process, seen twice.
+            peaks[line] = max(peak, peaks.get(line, 0.0))
+    return round(sum(peaks.values()))
+
+
+def _submit(
+    bench: Bench, arguments: JobArgs, name: str, environ: Mapping[str, str], heap_mb: int | None
+) -> process.Measured:
     scratch = bench.work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     spark_home = prepared_home()
     step = spark_step(arguments, slug=name, code=_uri(bench.work / "code"), time_limit_minutes=TIME_LIMIT_MINUTES)
-    target = Target(str(spark_home / "bin" / "spark-submit"), bench.master, half_of_memory_mb())
+    cap = heap_mb or half_of_memory_mb()
+    target = Target(str(spark_home / "bin" / "spark-submit"), bench.master, cap)
     return process.measure(
         translate(step["HadoopJarStep"]["Args"], target),
         folder=scratch,

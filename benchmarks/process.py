@@ -31,11 +31,14 @@ class Measured:
         Wall clock from its start to its end.
     peak_memory_mib : float
         Most memory of it and all its descendants at a time, in MiB (:mod:`benchmarks.memory`).
+    single_peaks_mib : tuple of (str, float)
+        Command line and peak of the resident set, in MiB, of each of these processes.
     """
 
     output: str
     seconds: float
     peak_memory_mib: float
+    single_peaks_mib: tuple[tuple[str, float], ...] = ()
 
 
 def run(command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log_file: Path) -> str:
@@ -90,7 +93,8 @@ def measure(
         tail = "\n".join([*log_file.read_text(errors="replace").splitlines()[-15:], *output.splitlines()[-5:]])
         why = f"took more than {time_limit_seconds} s" if timed_out else f"failed with exit code {process.returncode}"
         raise SystemExit(f"{command[0]} … {why}, its output ends with\n{tail}")
-    return Measured(output, seconds, sampler.peak_bytes / 2**20)
+    single = tuple((command, peak / 2**20) for command, peak in sampler.single.values())
+    return Measured(output, seconds, sampler.peak_bytes / 2**20, single)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.pca import sides as pca
 from benchmarks.rivals import comparison, environments
 
+NAMES = {side.environment for side in (*comparison.RIVALS, *pca.SIDES) if side.environment}
 PINNED = re.compile(r"^([a-z0-9][a-z0-9.-]*)(?:\[[a-z,]+\])?==([^\s;]+)", re.MULTILINE)
 
 
@@ -15,7 +17,7 @@ def pins(file: Path) -> set[tuple[str, str]]:
     return set(PINNED.findall(file.read_text()))
 
 
-@pytest.mark.parametrize("name", sorted({side.environment for side in comparison.RIVALS}))
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_each_rival_has_a_lock_of_its_requirements(name: str) -> None:
     lock = environments.REQUIREMENTS / f"{name}.txt"
     packages = re.split(r"\n(?=[a-z])", lock.read_text())

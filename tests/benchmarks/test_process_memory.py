@@ -71,6 +71,16 @@ def test_shared_pages_count_once(tmp_path: Path) -> None:
     assert 64 < measured(forked, tmp_path).peak_memory_mib < 120
 
 
+def test_the_peak_of_each_process_is_known_though_it_was_over_between_two_looks(tmp_path: Path) -> None:
+    code = "import time; held = bytearray(b'x') * (64 * 2**20); del held; time.sleep(0.5)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {code!r}], check=True)"
+    peaks = {
+        ("inner" if line.endswith(code) else "outer"): peak for line, peak in measured(outer, tmp_path).single_peaks_mib
+    }
+    assert 64 < peaks["inner"] < 100
+    assert 0 < peaks["outer"] < 40
+
+
 def test_what_a_command_leaves_running_is_ended_and_not_waited_for_in_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def test_each_table_is_measured_shown_and_written(
 def test_all_tables_are_measured_by_default(table: FakeTable, tmp_path: Path) -> None:
     dispatcher.main([f"--images={tmp_path}", f"--output-dir={tmp_path / 'out'}"])
     names = {json.loads(file.read_text())["table"] for file in (tmp_path / "out").iterdir()}
-    assert names == {"notebook", "compute", "latency", "scale", "rivals"}
+    assert names == set(dispatcher.TABLES)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_wrong_arguments_are_refused(arguments: list[str], message: str, capsys:
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["notebook", "rivals"])
+@pytest.mark.parametrize("name", ["notebook", "rivals", "pca", "pcascale", "accuracy"])
 def test_a_table_has_the_interface(name: str) -> None:
     module = dispatcher.load(name)
     assert module.DESCRIPTION

@@ -1,0 +1,115 @@
+"""What every side of the comparison is: a program that starts once and then does the same work again and again.
+
+Each lap reads the features, fits, projects and writes the scores. Imported in the rivals' own environments: nothing of
+ours may be imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What every side is given.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of a run; its features are in ``features/*.parquet``.
+    output : Path
+        Folder for what the laps write; it is there, and empty.
+    k : int
+        Components to keep.
+    variant : str
+        Which of its ways the side is to take.
+    laps : int
+    """
+
+    run: Path
+    output: Path
+    k: int
+    variant: str
+    laps: int
+
+    @property
+    def features(self) -> Path:
+        """Folder of the features' Parquet files, with the columns path, label and features."""
+        return self.run / "features"
+
+
+class Stages:
+    """Seconds of the stages of a lap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the block."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a lap leaves.
+
+    Attributes
+    ----------
+    ratio : sequence of float
+        Explained variance ratio of the ``k`` components.
+    scores : Path
+        Folder of Parquet with the columns path, label and components; it is moved away before the next lap.
+    seconds : dict of str to float
+        Of its stages.
+    """
+
+    ratio: Sequence[float]
+    scores: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+Lap = Callable[[], Outcome]
+Session = Callable[[Arguments], AbstractContextManager[Lap]]
+"""What starts a side; the imports that its users pay for are within."""
+
+
+def run(description: str | None, session: Session) -> int:
+    """Run a side's program; its last line of output is the figures as JSON.
+
+    They are ``start_seconds``, and of every ``laps`` its ``seconds``, ``stages`` and ``ratio``; the scores of the first
+    are in ``lap-1`` under the output folder, and so on.
+    """
+    args = parse(description)
+    begin = time.perf_counter()
+    laps = []
+    with session(args) as lap:
+        started = time.perf_counter() - begin
+        for number in range(1, args.laps + 1):
+            begin = time.perf_counter()
+            outcome = lap()
+            seconds = time.perf_counter() - begin
+            outcome.scores.rename(args.output / f"lap-{number}")
+            laps.append({"seconds": round(seconds, 3), "stages": outcome.seconds, "ratio": list(outcome.ratio)})
+    print(json.dumps({"start_seconds": round(started, 3), "laps": laps}))
+    return 0
+
+
+def parse(description: str | None) -> Arguments:
+    """Return the arguments of a side's command line."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n\n")[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of a run with features/*.parquet")
+    parser.add_argument("--output", type=Path, required=True, help="empty folder for the scores")
+    parser.add_argument("--k", type=int, required=True, help="components to keep")
+    parser.add_argument("--variant", default="", help="which of its ways the side is to take")
+    parser.add_argument("--laps", type=int, required=True)
+    args = parser.parse_args()
+    return Arguments(args.run.resolve(), args.output.resolve(), args.k, args.variant, args.laps)
