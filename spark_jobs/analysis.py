@@ -103,7 +103,8 @@ def run(spark: SparkContext, features: Features, arguments: PcaArgs, watch: summ
                 gathered.total, arguments.variance_target, arguments.n_components, arguments.scores
             )
         with watch.stage("scores"):
-            projected = project(spark, features, fitted, _sample_of(features, arguments))
+            sample_of = _sample_of(features, arguments)
+            projected = project(spark, features, fitted, sample_of, with_digests=bool(gathered.digests))
         changed = _changed(features, gathered, projected)
         if not changed:
             return Analysis(gathered, fitted, projected)
@@ -161,7 +162,12 @@ def _compute(spark: SparkContext, features: Features, names: Mapping[str, str]) 
 
 
 def project(
-    spark: SparkContext, features: Features, fitted: FittedPca, sample_of: scores.SampleOf | None = None
+    spark: SparkContext,
+    features: Features,
+    fitted: FittedPca,
+    sample_of: scores.SampleOf | None = None,
+    *,
+    with_digests: bool = True,
 ) -> list[scores.Projected]:
     """Write the scores of all features in parallel, one file a part.
 
@@ -172,6 +178,8 @@ def project(
     fitted : FittedPca
     sample_of : SampleOf, optional
         Which images the workers send to the driver; none by default.
+    with_digests : bool
+        Whether the workers digest the vectors, which is needed where stored moments were taken.
 
     Returns
     -------
@@ -185,7 +193,7 @@ def project(
     def work(share: tuple[int, list[Piece]]) -> scores.Projected:
         number, part = share
         destination = storage.join(folder, schemas.FILE_NAME.format(number))
-        return scores.write(features.folder, part, model.value, destination, sample_of)
+        return scores.write(features.folder, part, model.value, destination, sample_of, with_digests=with_digests)
 
     with _follow(spark, "pca-scores", [part for _, part in shares]):
         return workers.run(spark, shares, work)

@@ -6,6 +6,7 @@ the rows to one small object, whatever their number, and nothing but these trave
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class Moments:
     @property
     def upper(self) -> Floats:
         """The upper triangle of ``m2``, row by row, which is all of it: shape (d * (d + 1) / 2,)."""
-        return self.m2[np.triu_indices(self.dimensions)]
+        return self.m2.ravel()[_places(self.dimensions)[0]]
 
     @property
     def covariance(self) -> Floats:
@@ -181,8 +182,15 @@ def from_triangle(n: int, mean: Floats, mean_rest: Floats, upper: Floats) -> Mom
     upper : ndarray of float64, shape (d * (d + 1) / 2,)
         Row by row.
     """
-    m2 = np.zeros((len(mean), len(mean)))
-    places = np.triu_indices(len(mean))
-    m2[places] = upper
-    m2.T[places] = upper
-    return Moments(n, mean, m2, mean_rest)
+    m2 = np.empty(len(mean) ** 2)
+    above, below = _places(len(mean))
+    m2[above] = upper
+    m2[below] = upper
+    return Moments(n, mean, m2.reshape(len(mean), -1), mean_rest)
+
+
+@functools.lru_cache(maxsize=1)
+def _places(dimensions: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where a flat matrix has its upper triangle, row by row, and where the same values below the diagonal."""
+    rows, columns = np.triu_indices(dimensions)
+    return rows * dimensions + columns, columns * dimensions + rows

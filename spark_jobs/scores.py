@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +30,7 @@ class Projected:
     ----------
     rows : int
     digests : dict of Piece to str
-        :class:`spark_jobs.stored_moments.VectorsDigest` of every piece.
+        :class:`spark_jobs.stored_moments.VectorsDigest` of every piece; empty when they were not wanted.
     samples : list of Sample
         The part's images that may be in the sample.
     """
@@ -61,7 +61,13 @@ class SampleOf:
 
 
 def write(
-    features: str, part: Sequence[Piece], fitted: FittedPca, destination: str, sample_of: SampleOf | None = None
+    features: str,
+    part: Sequence[Piece],
+    fitted: FittedPca,
+    destination: str,
+    sample_of: SampleOf | None = None,
+    *,
+    with_digests: bool = True,
 ) -> Projected:
     """Write the scores of a part, as ``schemas.SCORES``, in the features' order.
 
@@ -78,6 +84,8 @@ def write(
         URI of the file.
     sample_of : SampleOf, optional
         Which images to send to the driver; none by default.
+    with_digests : bool
+        Whether to digest the vectors.
 
     Raises
     ------
@@ -85,30 +93,36 @@ def write(
         When a vector cannot be used, or a score is NaN or infinite.
     """
     result = Projected()
+    digests = {piece: VectorsDigest() for piece in part} if with_digests else {}
     rows_a_group = max(blocks.BLOCK_ROWS, ROW_GROUP_BYTES // (8 * fitted.k))
     with (
         storage.writing(destination) as stream,
         pq.ParquetWriter(stream, SCORES, use_dictionary=["label"]) as writer,
     ):
-        for group in row_groups.regroup(_of(features, part, fitted, sample_of, result), rows_a_group):
+        for group in row_groups.regroup(_of(features, part, fitted, sample_of, digests, result), rows_a_group):
             writer.write_batch(group)
+    result.digests = {piece: str(digest) for piece, digest in digests.items()}
     return result
 
 
 def _of(
-    features: str, part: Sequence[Piece], fitted: FittedPca, sample_of: SampleOf | None, result: Projected
+    features: str,
+    part: Sequence[Piece],
+    fitted: FittedPca,
+    sample_of: SampleOf | None,
+    digests: Mapping[Piece, VectorsDigest],
+    result: Projected,
 ) -> Iterator[pa.RecordBatch]:
-    digests = {piece: VectorsDigest() for piece in part}
     for block in blocks.read(features, part, len(fitted.mean)):
         with np.errstate(over="ignore", invalid="ignore"):  # told below, by the name of the file
             scores = fitted.transform(block.vectors)
         if not np.isfinite(scores).all():
             raise JobError(f"scores of {block.piece.path} are not finite: its features are too large to project")
         result.rows += len(scores)
-        digests[block.piece].update(block.vectors)
+        if digests:
+            digests[block.piece].update(block.vectors)
         if sample_of is not None:
             result.samples.append(sample_of.take(block))
         offsets = np.arange(0, scores.size + 1, fitted.k, dtype=np.int32)
         components = pa.ListArray.from_arrays(offsets, scores.ravel())
         yield pa.RecordBatch.from_arrays([*block.rows.columns, components], schema=SCORES)
-    result.digests = {piece: str(digest) for piece, digest in digests.items()}
