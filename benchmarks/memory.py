@@ -94,14 +94,7 @@ def _processes() -> Iterator[tuple[Process, int, int]]:
 
 def high_water_bytes(number: int) -> int:
     """Return the most memory that a process has had in its resident set so far, 0 when it has ended."""
-    try:
-        with (PROC / str(number) / "status").open("rb") as file:
-            for line in file:
-                if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
+    return _kib_field(number, "status", b"VmHWM:") * 1024
 
 
 def command_line(number: int) -> str:
@@ -114,11 +107,16 @@ def command_line(number: int) -> str:
 
 def proportional_bytes(number: int) -> int:
     """Return a process's proportional set size in bytes, 0 when it has ended."""
+    return _kib_field(number, "smaps_rollup", b"Pss:") * 1024
+
+
+def _kib_field(number: int, name: str, field: bytes) -> int:
+    """Return a number of KiB from one of the kernel's files on a process, 0 when that has ended."""
     try:
-        with (PROC / str(number) / "smaps_rollup").open("rb") as file:
+        with (PROC / str(number) / name).open("rb") as file:
             for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
+                if line.startswith(field):
+                    return int(line.split()[1])
     except OSError:
         pass
     return 0

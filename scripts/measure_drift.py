@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
+import operator
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -74,16 +76,14 @@ def drift_line(name: str, pairs: Iterable[tuple[Any, Any]]) -> str:
         previous, (current, covariance) = fit(before)[0], fit(after)
         records.append(drift.compare(previous, current, covariance, THRESHOLD))
 
-    def mean(get: Callable[[dict[str, Any]], float]) -> float:
-        return sum(abs(get(record)) for record in records) / len(records)
+    def mean(*keys: str) -> float:
+        """Return the mean amount of a figure, by its keys in the records, the outermost first."""
+        return sum(abs(functools.reduce(operator.getitem, keys, record)) for record in records) / len(records)
 
-    measures = [
-        f"{mean(lambda record: record[name]['value']):.3f} ({mean(lambda record: record[name]['by_chance']):.3f})"  # noqa: B023
-        for name in drift.MEASURES
-    ]
-    ks = " → ".join(f"{mean(lambda record: record['k'][side]):.0f}" for side in ("previous", "current"))  # noqa: B023
-    angles = f"{mean(lambda record: record['largest_angle']):.0f}°"
-    distance = f"{mean(lambda record: record['subspace_distance']):.2f}"
+    measures = [f"{mean(name, 'value'):.3f} ({mean(name, 'by_chance'):.3f})" for name in drift.MEASURES]
+    ks = " → ".join(f"{mean('k', side):.0f}" for side in ("previous", "current"))
+    angles = f"{mean('largest_angle'):.0f}°"
+    distance = f"{mean('subspace_distance'):.2f}"
     warned = sum(bool(record["warnings"]) for record in records)
     verdict = f"{warned} of {len(records)}" if len(records) > 1 else "yes" if warned else "no"
     return f"| {name} | {ks} | {' | '.join(measures)} | {angles} | {distance} | {verdict} |"

@@ -94,6 +94,7 @@ def run(spark: SparkContext, features: Features, arguments: PcaArgs, watch: summ
     ArithmeticError
         When the fit lacks a property that every PCA has; the message gives the figures.
     """
+    sample_of = _sample_of(features, arguments)
     distrusted: dict[str, str] = {}
     while True:
         with watch.stage("moments"):
@@ -103,7 +104,6 @@ def run(spark: SparkContext, features: Features, arguments: PcaArgs, watch: summ
                 gathered.total, arguments.variance_target, arguments.n_components, arguments.scores
             )
         with watch.stage("scores"):
-            sample_of = _sample_of(features, arguments)
             projected = project(spark, features, fitted, sample_of, with_digests=bool(gathered.digests))
         changed = _changed(features, gathered, projected)
         if not changed:

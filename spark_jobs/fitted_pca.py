@@ -15,13 +15,13 @@ and three make a fitted estimator of scikit-learn, whose ``transform`` always ce
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_jobs import npz
 from spark_jobs.args import CENTRED_SCORES, PROJECTED_SCORES, WHITENED_SCORES
 
 Floats = NDArray[np.float64]
@@ -124,9 +124,7 @@ class FittedPca:
         ``eigenvalues`` and ``eigenvalue_ratios`` of all d axes, ``scores`` and ``warnings``.
         """
         kept, left_out = self.eigenvalues[: self.k], self.eigenvalues[self.k : min(self.n, len(self.mean))]
-        file = io.BytesIO()
-        np.savez(
-            file,
+        return npz.dump(
             components_=self.components,
             mean_=self.mean,
             explained_variance_=kept,
@@ -142,7 +140,6 @@ class FittedPca:
             scores=np.str_(self.scores),
             warnings=np.array(self.warnings, dtype=np.str_),
         )
-        return file.getvalue()
 
     @classmethod
     def from_npz(cls, data: bytes) -> Self:
@@ -153,8 +150,12 @@ class FittedPca:
         ValueError
             When the bytes are anything else; the message names what is missing or wrong.
         """
-        arrays = _arrays(data)
-        if problem := _problem(arrays):
+        try:
+            arrays = npz.load(data)
+            problem = _problem(arrays)
+        except ValueError as error:
+            problem = str(error)
+        if problem:
             raise ValueError(f"not a fitted PCA: {problem}; expected the model.npz of a pca job")
         return cls(
             n=int(arrays["n_samples_"]),
@@ -172,17 +173,6 @@ def orthonormality_error(axes: Floats) -> float:
     products = axes @ axes.T  # of a matrix with itself: one BLAS call (syrk), half of the work
     np.fill_diagonal(products, products.diagonal() - 1)
     return max(float(products.max()), -float(products.min()))  # NaN stays NaN
-
-
-def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # what is no .npz, or a damaged one, fails in a dozen ways of zipfile, zlib and numpy
-        raise ValueError(
-            f"not a fitted PCA: {len(data)} bytes that are not a whole .npz file ({error}); expected the model.npz of "
-            "a pca job"
-        ) from error
 
 
 def _problem(arrays: dict[str, NDArray[Any]]) -> str | None:

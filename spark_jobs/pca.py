@@ -94,7 +94,10 @@ def run(arguments: PcaArgs) -> dict[str, Any]:
         storage.write_bytes(storage.join(arguments.run, PCA_MODEL_FILE), fitted.to_npz())
         spark_ml.write(storage.join(arguments.run, SPARK_ML_MODEL_FOLDER), fitted, spark.version)
     with watch.stage("csv"):
-        write_csv(spark, arguments.run, len(done.projected), fitted.k)
+        rows = write_csv(spark, arguments.run, len(done.projected), fitted.k)
+    if rows != of_run.images:
+        scores_folder = storage.join(arguments.run, SCORES_FOLDER)
+        raise JobError(f"{scores_folder} has {rows} rows for {of_run.images} images: run the job again")
     with watch.stage("quality"):
         certificate = _certify(done, arguments)
     with watch.stage("drift"):
@@ -132,8 +135,10 @@ def _check_number(arguments: PcaArgs, dimensions: int) -> None:
         )
 
 
-def write_csv(spark: SparkContext, run_folder: str, parts: int, k: int) -> None:
+def write_csv(spark: SparkContext, run_folder: str, parts: int, k: int) -> int:
     """Write the CSV of the scores: the workers make its text, a file of scores each, and the driver puts it together.
+
+    Returns the number of rows, without the header.
 
     Parameters
     ----------
@@ -147,9 +152,10 @@ def write_csv(spark: SparkContext, run_folder: str, parts: int, k: int) -> None:
     """
     sources = [storage.join(run_folder, SCORES_FOLDER, FILE_NAME.format(number)) for number in range(parts)]
     texts = [storage.join(run_folder, CSV_PARTS_FOLDER, f"part-{number:05d}.csv") for number in range(parts)]
-    workers.run(spark, list(zip(sources, texts, strict=True)), lambda item: score_csv.write_part(*item))
+    rows = workers.run(spark, list(zip(sources, texts, strict=True)), lambda item: score_csv.write_part(*item))
     score_csv.assemble(texts, k, storage.join(run_folder, CSV_FILE))
     storage.delete(storage.join(run_folder, CSV_PARTS_FOLDER))
+    return sum(rows)
 
 
 def _certify(done: Analysis, arguments: PcaArgs) -> dict[str, Any] | None:

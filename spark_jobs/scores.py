@@ -28,14 +28,12 @@ class Projected:
 
     Attributes
     ----------
-    rows : int
     digests : dict of Piece to str
         :class:`spark_jobs.stored_moments.VectorsDigest` of every piece; empty when they were not wanted.
     samples : list of Sample
         The part's images that may be in the sample.
     """
 
-    rows: int = 0
     digests: dict[Piece, str] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
 
@@ -118,7 +116,6 @@ def _of(
             scores = fitted.transform(block.vectors)
         if not np.isfinite(scores).all():
             raise JobError(f"scores of {block.piece.path} are not finite: its features are too large to project")
-        result.rows += len(scores)
         if digests:
             digests[block.piece].update(block.vectors)
         if sample_of is not None:

@@ -8,7 +8,6 @@ in its footer. Footers are compared before a fit; the vectors themselves when th
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_jobs import moments, storage
+from spark_jobs import moments, npz, storage
 from spark_jobs.moments import Moments
 from spark_jobs.parts import FeatureFile
 
@@ -47,9 +46,7 @@ class StoredMoments:
 
     def to_npz(self) -> bytes:
         """Return the file: ``m2_upper`` is the upper triangle of M2, row by row; the other arrays have their names."""
-        file = io.BytesIO()
-        np.savez(
-            file,
+        return npz.dump(
             n=np.int64(self.moments.n),
             mean=self.moments.mean,
             mean_rest=self.moments.mean_rest,
@@ -57,7 +54,6 @@ class StoredMoments:
             rows=np.array(self.rows, dtype=np.int64),
             digests=np.array(self.digests, dtype=np.str_),
         )
-        return file.getvalue()
 
     @classmethod
     def from_npz(cls, data: bytes) -> StoredMoments:
@@ -69,11 +65,9 @@ class StoredMoments:
             When the bytes are anything else.
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in _NAMES}
-        except (
-            Exception
-        ) as error:  # what is no .npz, or a damaged one, fails in a dozen ways of zipfile, zlib and numpy
+            found = npz.load(data)
+            arrays = {name: found[name] for name in _NAMES}
+        except (ValueError, KeyError) as error:
             raise ValueError(f"not a whole file of moments ({error})") from error
         if problem := _problem(arrays):
             raise ValueError(problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import zipimport
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from spark_jobs.errors import JobError
 
@@ -57,7 +57,7 @@ def run(spark: SparkContext, items: Sequence[S], work: Callable[[S], T]) -> list
     for _, error in outcomes:
         if error is not None:
             raise error
-    return [result for result, _ in outcomes]  # type: ignore[misc]
+    return [cast(T, result) for result, _ in outcomes]
 
 
 def forget_archives() -> None:

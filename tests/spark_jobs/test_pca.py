@@ -361,3 +361,21 @@ def test_a_violated_property_ends_the_program_with_its_figures(
     assert last.startswith("builtins.ArithmeticError: the PCA of 50 images is wrong")
     assert "orthonormal" in last
     assert not (tmp_path / "pca.json").exists()
+
+
+def test_a_score_that_got_lost_before_the_csv_fails_the_job(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = write_run(tmp_path, realistic(20, 4))
+    project = analysis.project
+
+    def lose_one(*args: object, **options: object) -> object:
+        done = project(*args, **options)  # type: ignore[arg-type]
+        file = tmp_path / "pca" / "scores" / "part-00000.parquet"
+        pq.write_table(pq.read_table(file).slice(1), file)
+        return done
+
+    monkeypatch.setattr(analysis, "project", lose_one)
+    with pytest.raises(JobError, match="pca/scores has 19 rows for 20 images: run the job again"):
+        run(uri)
+    assert not (tmp_path / "pca.json").exists()

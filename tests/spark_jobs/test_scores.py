@@ -27,8 +27,9 @@ def test_scores_of_a_part_solved_by_hand(tmp_path: Path) -> None:
     components = np.array([[0.6, 0.8], [0.8, -0.6]])
     fitted = decomposition.FittedPca(2, components, np.zeros(2), np.ones(2), np.full(2, 0.5))
     file = tmp_path / "part-00000.parquet"
-    assert scores.write(folder, pieces_of(folder), fitted, file.as_uri()).rows == 2
+    scores.write(folder, pieces_of(folder), fitted, file.as_uri())
     written = pq.read_table(file)
+    assert written.num_rows == 2
     assert written.schema.equals(SCORES)
     assert written.column("path").to_pylist() == [path_of(0), path_of(1)]
     assert written.column("label").to_pylist() == ["Apple 0", "Apple 1"]
@@ -51,7 +52,7 @@ def test_row_groups_are_put_together_and_rows_stay_in_order(tmp_path: Path, monk
     np.testing.assert_allclose(np.array(written.column("components").to_pylist()), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_worker_tells_rows_digests_and_its_images_of_the_sample(tmp_path: Path) -> None:
+def test_a_worker_tells_digests_and_its_images_of_the_sample(tmp_path: Path) -> None:
     vectors = realistic(20, 3)
     folder = write_run(tmp_path, vectors, rows_a_file=5) + "/features"
     paths = [path_of(row) for row in range(20)]
@@ -59,7 +60,7 @@ def test_a_worker_tells_rows_digests_and_its_images_of_the_sample(tmp_path: Path
     wanted = np.flatnonzero(keys <= np.sort(keys)[6])
     rule = scores.SampleOf(seed=3, largest_key=int(np.sort(keys)[6]))
     told = scores.write(folder, pieces_of(folder), fitted_on(vectors), (tmp_path / "x.parquet").as_uri(), rule)
-    assert told.rows == 20
+    assert pq.read_metadata(tmp_path / "x.parquet").num_rows == 20
     digests = []
     for start in range(0, 20, 5):
         digest = VectorsDigest()
