@@ -18,6 +18,9 @@ from spark_jobs.args import (
     WHITENED_SCORES,
 )
 
+DAG_ID = "fruit_features"
+"""The DAG whose runs these are."""
+
 MAX_STEP_MINUTES = 720
 
 _INSTANCE_TYPE = r"^[a-z0-9]+(-[a-z0-9]+)?\.[0-9]*[a-z]+$"
@@ -110,8 +113,8 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "core_instance_types": {
         "type": "array",
         "items": {"type": "string", "pattern": _INSTANCE_TYPE},
-        "title": "Core nodes: types",
-        "description": "EC2 types of the core nodes, one a line: EMR takes the cheapest that it can get.",
+        "title": "Core and task nodes: types",
+        "description": "EC2 types of the nodes that do the work, one a line: EMR takes the cheapest that it can get.",
         "minItems": 1,
         "maxItems": 30,
         "uniqueItems": True,
@@ -120,9 +123,25 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "core_instance_count": {
         "type": "integer",
         "title": "Core nodes: count",
-        "description": "How many core nodes do the work.",
+        "description": "On-demand nodes, there from start to end; of types of several sizes, the smallest counts 1.",
         "minimum": 1,
         "maximum": 50,
+        "section": "Cluster",
+    },
+    "task_instance_count": {
+        "type": "integer",
+        "title": "Task nodes: count",
+        "description": "Spot nodes beside them, on-demand ones where there are none; EMR ends those that idle.",
+        "minimum": 0,
+        "maximum": 200,
+        "section": "Cluster",
+    },
+    "ebs_gib": {
+        "type": "integer",
+        "title": "Disk of a node (GiB)",
+        "description": "EBS volume of each node for YARN, HDFS and logs; the jobs themselves keep nothing there.",
+        "minimum": 10,
+        "maximum": 1024,
         "section": "Cluster",
     },
     "step_time_limit_minutes": {
@@ -141,12 +160,28 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
         "maximum": 1440,
         "section": "Limits",
     },
+    "max_cost_eur": {
+        "type": ["number", "null"],
+        "title": "Cap of the cost (euros)",
+        "description": "A run whose forecast is above this, or not known, does not start; empty for no cap.",
+        "exclusiveMinimum": 0,
+        "maximum": 100_000,
+        "section": "Limits",
+    },
 }
 
 
-def run_params() -> dict[str, Param]:
-    """Return the DAG's Params, in the order of the form; the defaults are those of :class:`RunParams`."""
-    defaults = asdict(RunParams())
+def run_params(architecture: str = "arm64", max_cost_eur: float | None = None) -> dict[str, Param]:
+    """Return the DAG's Params, in the order of the form.
+
+    Parameters
+    ----------
+    architecture : str
+        Of the nodes: the defaults are those of :meth:`RunParams.for_architecture`.
+    max_cost_eur : float or None
+        The default of the parameter of that name.
+    """
+    defaults = asdict(RunParams.for_architecture(architecture)) | {"max_cost_eur": max_cost_eur}
     return {
         name: Param(list(default) if isinstance(default, tuple) else default, **_SCHEMAS[name])
         for name, default in sorted(defaults.items(), key=lambda item: list(_SCHEMAS).index(item[0]))

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from spark_jobs.args import DEFAULT_PATTERN, IGNORE_ORIENTATION, PROJECTED_SCORES
 
 Profile = Literal["aws", "local"]
+Architecture = Literal["arm64", "x86_64"]
 VariableReader = Callable[[str], str | None]
 
 
@@ -60,6 +61,26 @@ def _profile(value: str) -> str:
     return value
 
 
+def _architecture(value: str) -> str:
+    if value not in DEFAULT_INSTANCE_TYPES:
+        raise ValueError(" or ".join(map(repr, DEFAULT_INSTANCE_TYPES)))
+    return value
+
+
+def _bucket(value: str) -> str | None:
+    return read_location(value) if _optional(value) else None
+
+
+def _tags(value: str) -> tuple[tuple[str, str], ...]:
+    pairs = [item.partition("=") for item in _names(value)]
+    if not all(key.strip() and separator for key, separator, _ in pairs):
+        raise ValueError("key=value, separated by commas")
+    tags = tuple((key.strip(), text.strip()) for key, _, text in pairs)
+    if len(dict(tags)) < len(tags):
+        raise ValueError("each key once")
+    return tags
+
+
 def read_location(value: str) -> str:
     """Return the root of a lake without a slash at its end.
 
@@ -92,6 +113,28 @@ def _seconds(value: str) -> float:
     if not 0 < seconds <= 86_400:
         raise ValueError("a number of seconds, more than 0 and at most 86400")
     return seconds
+
+
+def _minutes(value: str) -> float:
+    try:
+        minutes = float(value)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes <= 1440:
+        raise ValueError("a number of minutes, more than 0 and at most 1440")
+    return minutes
+
+
+def _euros(value: str) -> float | None:
+    if _optional(value) is None:
+        return None
+    try:
+        euros = float(value)
+    except ValueError:
+        euros = 0.0
+    if not (math.isfinite(euros) and euros > 0):
+        raise ValueError("a number of euros greater than 0, such as 25, or none")
+    return euros
 
 
 def _count(value: str) -> int:
@@ -183,8 +226,24 @@ class Settings:
         "regions where data may be (GDPR)", _names, ("eu-west-3",), shapes_dag=True
     )
     poke_interval_seconds: float = _setting("seconds between two looks at a step", _seconds, 60.0, shapes_dag=True)
+    reaper_schedule: str | None = _setting(
+        "cron expression or preset of `fruit_reaper`; `none` for never", _optional, "*/15 * * * *", shapes_dag=True
+    )
+    reaper_grace_minutes: float = _setting("`fruit_reaper` leaves younger clusters alone", _minutes, 10.0)
     retries: int = _setting("retries of the tasks that are safe to repeat", _count, 2, shapes_dag=True)
     retry_delay_seconds: float = _setting("seconds before a retry", _seconds, 60.0, shapes_dag=True)
+    api_patience_seconds: float = _setting(
+        "how long a task goes on asking while EMR throttles, fails or does not answer", _seconds, 300.0
+    )
+    log_wait_seconds: float = _setting(
+        "how long a task waits for the logs of a step that failed; EMR writes them every five minutes", _seconds, 420.0
+    )
+    price_table: str | None = _setting(
+        "table of prices that replaces ours: path or s3:// address of its JSON (docs/cost.md)", _optional, None
+    )
+    max_cost_eur: float | None = _setting(
+        "default of the parameter of that name; none for no cap", _euros, None, shapes_dag=True
+    )
     lake: str | None = _setting(
         "root of the lake: s3://bucket[/folder]; file:///path with profile local", read_location, None
     )
@@ -198,7 +257,30 @@ class Settings:
     )
     service_role: str = _setting("EMR service role", _text, "EMR_DefaultRole_V2")
     job_flow_role: str = _setting("EC2 instance profile of the nodes", _text, "EMR_EC2_DefaultRole")
-    subnet_ids: tuple[str, ...] = _setting("subnets of the cluster, separated by commas", _names, ())
+    subnet_ids: tuple[str, ...] = _setting(
+        "subnets of the cluster, separated by commas; of several, EMR takes one whose zone has the nodes", _names, ()
+    )
+    architecture: Architecture = _setting(
+        "`arm64` (Graviton) or `x86_64`: of the nodes, and of the default instance types",
+        _architecture,
+        "arm64",
+        shapes_dag=True,
+    )
+    master_security_group: str | None = _setting(
+        "EMR-managed security group of the primary node; EMR makes its own by default", _optional, None
+    )
+    core_security_group: str | None = _setting(
+        "EMR-managed security group of the core and task nodes; EMR makes its own by default", _optional, None
+    )
+    service_security_group: str | None = _setting(
+        "security group through which EMR reaches nodes in private subnets; needed with the other two", _optional, None
+    )
+    security_configuration: str | None = _setting(
+        "name of EMR's security configuration: encryption, IMDSv2", _optional, None
+    )
+    kms_key: str | None = _setting("ARN of the KMS key of the cluster's logs", _optional, None)
+    logs: str | None = _setting("root of the cluster's logs; `logs/` in the lake by default", _bucket, None)
+    tags: tuple[tuple[str, str], ...] = _setting("more tags of the cluster: key=value, separated by commas", _tags, ())
     local_hosts: tuple[str, ...] = _setting(
         "with profile local: host names, beside loopback, that endpoints may have", _names, ()
     )
@@ -330,6 +412,13 @@ def read_airflow_settings() -> Settings:
     return read_settings(variables=lambda name: Variable.get(name, default=None))
 
 
+DEFAULT_INSTANCE_TYPES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "arm64": ("m7g.xlarge", ("c7g.2xlarge", "c8g.2xlarge", "c6g.2xlarge")),
+    "x86_64": ("m7i.xlarge", ("c7i.2xlarge", "c6i.2xlarge", "c5.2xlarge")),
+}
+"""By architecture: the primary node's type, and those of the core and task nodes."""
+
+
 @dataclass(frozen=True)
 class RunParams:
     """The parameters of one run, as the trigger form shows them."""
@@ -343,12 +432,21 @@ class RunParams:
     max_reject_ratio: float = 0.05
     exif_orientation: str = IGNORE_ORIENTATION
     release_label: str = "emr-spark-8.1.0"
-    master_instance_type: str = "m7g.xlarge"
-    core_instance_types: tuple[str, ...] = ("c7g.2xlarge", "c8g.2xlarge", "c6g.2xlarge")
+    master_instance_type: str = DEFAULT_INSTANCE_TYPES["arm64"][0]
+    core_instance_types: tuple[str, ...] = DEFAULT_INSTANCE_TYPES["arm64"][1]
     core_instance_count: int = 2
+    task_instance_count: int = 2
+    ebs_gib: int = 32
     images_per_task: int = 12_000
     step_time_limit_minutes: int = 180
     idle_timeout_minutes: int = 15
+    max_cost_eur: float | None = None
+
+    @classmethod
+    def for_architecture(cls, architecture: str) -> RunParams:
+        """Return the defaults where nodes are of an architecture."""
+        master, core = DEFAULT_INSTANCE_TYPES[architecture]
+        return cls(master_instance_type=master, core_instance_types=core)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> RunParams:

@@ -56,10 +56,17 @@ REFUSED: list[tuple[str, Any]] = [
     ("core_instance_count", 0),
     ("core_instance_count", 51),
     ("core_instance_count", "2"),
+    ("task_instance_count", -1),
+    ("task_instance_count", 201),
+    ("ebs_gib", 9),
+    ("ebs_gib", 1025),
     ("step_time_limit_minutes", 0),
     ("step_time_limit_minutes", 721),
     ("idle_timeout_minutes", 0),
     ("idle_timeout_minutes", 1441),
+    ("max_cost_eur", 0),
+    ("max_cost_eur", 100_001),
+    ("max_cost_eur", "25"),
 ]
 
 TAKEN: list[tuple[str, Any]] = [
@@ -84,6 +91,10 @@ TAKEN: list[tuple[str, Any]] = [
     ("master_instance_type", "m7g.xlarge"),
     ("core_instance_types", ["c7gd.12xlarge", "g5.xlarge"]),
     ("core_instance_count", 50),
+    ("task_instance_count", 0),
+    ("task_instance_count", 200),
+    ("ebs_gib", 10),
+    ("ebs_gib", 1024),
     ("step_time_limit_minutes", 720),
 ]
 
