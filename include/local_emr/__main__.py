@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from include.local_emr import guard
-from include.local_emr.faults import Faults, ScenarioError
+from include.local_emr.faults import Faults
 from include.local_emr.options import SHORT_JOB_JVM, Options, half_of_memory_mb
+from include.local_emr.scenario import ScenarioError
 from include.local_emr.server import EndpointError, is_loopback, serve
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pass_environment=tuple(arguments.pass_env),
     )
     try:
-        faults = Faults(arguments.faults)
+        faults = Faults(arguments.faults, clock_rate=arguments.clock_rate)
         serve(
             options,
             faults,

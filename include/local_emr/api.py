@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
@@ -13,10 +11,10 @@ from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 from moto.core.utils import camelcase_to_underscores
 from moto.emr.responses import ElasticMapReduceResponse
 
-from include.local_emr import shapes, validation
+from include.local_emr import instances, shapes, validation
 from include.local_emr.clusters import ENDED_STATES, Cluster
 from include.local_emr.errors import InvalidRequestError, ValidationError
-from include.local_emr.faults import ApiFault, ScenarioError
+from include.local_emr.interference import error_answer
 from include.local_emr.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -48,18 +46,8 @@ class EmrApi(ElasticMapReduceResponse):
     get_region_from_url = BaseResponse.get_region_from_url
 
     def call_action(self) -> Any:
-        """Answer the request, with the fault that is due for it, if any."""
+        """Answer the request."""
         action = self._get_action()
-        try:
-            fault = self.registry.faults.for_action(action)
-        except ScenarioError as error:
-            return self._error("ValidationException", f"The fault scenario cannot be followed: {error}", 400)
-        if fault is None or fault.when == "after":
-            answer = self._answer(action)
-            return self._fail(fault) or answer if fault else answer
-        return self._fail(fault) or self._answer(action)
-
-    def _answer(self, action: str) -> Any:
         if action not in ACTIONS:
             return self._error("UnknownOperationException", f"The local EMR endpoint does not offer {action}.", 400)
         try:
@@ -68,15 +56,10 @@ class EmrApi(ElasticMapReduceResponse):
             logger.exception("%s broke", camelcase_to_underscores(action))
             return self._error("InternalServerError", f"The local EMR endpoint failed: {error}", 500)
 
-    def _fail(self, fault: ApiFault) -> Any:
-        """Wait as the fault says, and return its error; None when it only wants a delay."""
-        time.sleep(self.registry.options.shorten(fault.delay_seconds))
-        return self._error(fault.error, fault.message, fault.http_status) if fault.error else None
-
     def _error(self, code: str, message: str, status: int) -> tuple[int, dict[str, str], str]:
-        headers = {"x-amzn-ErrorType": code, "Content-Type": "application/x-amz-json-1.1"}
-        # ThrottlingException and its like are in no model of EMR, so moto would not serialize them.
-        return status, headers, json.dumps({"__type": code, "message": message, "Message": message})
+        # Not all codes are in a model of EMR, and moto serializes those only.
+        answer = error_answer(code, message, status)
+        return status, dict(answer.headers), answer.get_data(as_text=True)
 
     @property
     def _request(self) -> Mapping[str, Any]:
@@ -224,7 +207,7 @@ class EmrApi(ElasticMapReduceResponse):
         roles = request.get("InstanceGroupTypes") or [role for role in [request.get("InstanceFleetType")] if role]
         wanted = [
             instance
-            for instance in shapes.instances(self._cluster())
+            for instance in instances.describe(self._cluster())
             if request.get("InstanceGroupId") in (None, instance.get("InstanceGroupId"))
             and request.get("InstanceFleetId") in (None, instance.get("InstanceFleetId"))
             and (not roles or instance["_role"] in roles)

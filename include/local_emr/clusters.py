@@ -18,18 +18,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from moto.emr.utils import random_cluster_id
 
-from include.local_emr import validation
+from include.local_emr import instances, validation
+from include.local_emr.endings import (
+    BROKEN,
+    BY_USER,
+    IDLE,
+    INSTANCE_LOSS,
+    LEFT,
+    NODE_LOST,
+    SPOT_LOSS,
+    STEP_FAILED,
+    STEPS_COMPLETED,
+    STEPS_COMPLETED_WITH_ERRORS,
+    Ending,
+    bootstrap_failed,
+    of_work,
+    out_of_capacity,
+)
 from include.local_emr.errors import InvalidRequestError, ValidationError, unknown_step
 from include.local_emr.faults import Faults
+from include.local_emr.logs import NAMES, Courier, log_folder
 from include.local_emr.options import Options
 from include.local_emr.records import CLUSTER_FIELDS, CLUSTER_TIMES, restore_step, restore_times
+from include.local_emr.scenario import ClusterFault
 from include.local_emr.steps import Outcome, Step, StepRun
+from include.local_emr.triggers import Trigger
 
 logger = logging.getLogger(__name__)
 
@@ -37,52 +55,6 @@ ENDED_STATES = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 ENDING_STATES = ("TERMINATING", *ENDED_STATES)
 STARTED_STATES = ("RUNNING", "CANCEL_PENDING")
 """States of a step that has processes."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Why a cluster ends, and in which state.
-
-    Parameters
-    ----------
-    state, code, message : str
-        Its last state, and the reason for it.
-    step_failure : str
-        Why its running steps failed; empty where they count as cancelled.
-    """
-
-    state: str
-    code: str
-    message: str
-    step_failure: str = ""
-
-
-BY_USER = Ending("TERMINATED", "USER_REQUEST", "Terminated by user request")
-STEPS_COMPLETED = Ending("TERMINATED", "ALL_STEPS_COMPLETED", "Steps completed")
-STEPS_COMPLETED_WITH_ERRORS = Ending("TERMINATED", "ALL_STEPS_COMPLETED", "Steps completed with errors")
-STEP_FAILED = Ending("TERMINATED_WITH_ERRORS", "STEP_FAILURE", "Shut down as step failed")
-# EMR's own code for this is not published; the reasons' enumeration has none of its own for it.
-IDLE = Ending("TERMINATED", "ALL_STEPS_COMPLETED", "Terminated by the auto-termination policy: the cluster was idle")
-BOOTSTRAP_FAILED = Ending(
-    "TERMINATED_WITH_ERRORS",
-    "BOOTSTRAP_FAILURE",
-    "On the master instance, bootstrap action 1 returned a non-zero return code",
-)
-LOST = Ending(
-    "TERMINATED_WITH_ERRORS",
-    "INSTANCE_FAILURE",
-    "The master node was lost",
-    step_failure="The master node was lost while the step ran.",
-)
-LEFT = Ending(
-    "TERMINATED_WITH_ERRORS",
-    "INSTANCE_FAILURE",
-    "The master node was lost: the local EMR endpoint was stopped or restarted while a step ran",
-    step_failure="The local EMR endpoint was stopped or restarted while the step ran; the step's processes ended with "
-    "it, as when a cluster loses its master node. The step can be run again on a new cluster.",
-)
-NODE_LOST = "The master node was lost."
-BROKEN = Ending("TERMINATED_WITH_ERRORS", "INTERNAL_ERROR", "The endpoint failed: see its log")
 
 
 class Cluster:
@@ -139,13 +111,13 @@ class Cluster:
         self.ended: datetime | None = None
         self.idle_since: datetime | None = None
         self.ending: Ending | None = None
+        self.lost_instances: dict[str, dict[str, str]] = {}
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self._options = options
         self._faults = faults
         self._keep = keep
         self._left = False
-        self._lost_at: float | None = None
         self._idle_from: float | None = None  # idle_since on the clock that nobody sets
         self._append(request.get("Steps") or [])
         if record is not None:
@@ -165,6 +137,7 @@ class Cluster:
         code, message = record["reason"]
         self.reason = (code, message)
         self.ending = Ending(**record["ending"]) if record["ending"] else None
+        self.lost_instances = dict(record.get("lost_instances") or {})
         self.steps = [restore_step(step_id, step) for step_id, step in record["steps"].items()]
         if self.idle_since is not None:
             idle_seconds = (datetime.now(UTC) - self.idle_since).total_seconds()
@@ -297,14 +270,43 @@ class Cluster:
             if self.ready is not None:
                 return
             self._changed.wait_for(self._is_over, timeout=phase_seconds)
+            self._ask_for_capacity()
             if not self._is_over():
                 self._enter("BOOTSTRAPPING", "Running bootstrap actions")
                 self._keep(self)
                 self._changed.wait_for(self._is_over, timeout=phase_seconds)
-            if not self._is_over() and self._faults.for_bootstrap(self.name):
-                self._end(BOOTSTRAP_FAILED)
+            self._bootstrap()
             if not self._is_over():
                 self.ready = datetime.now(UTC)
+
+    def _ask_for_capacity(self) -> None:
+        fault = None if self._is_over() else self._faults.for_capacity(self.name)
+        if fault is None:
+            return
+        self._changed.wait_for(self._is_over, timeout=self._options.shorten(fault.after_seconds))
+        wanted = instances.describe(self)[-1]["InstanceType"]
+        self._end(out_of_capacity(fault, wanted, f"{self.region}a"))
+
+    def _bootstrap(self) -> None:
+        fault = None if self._is_over() else self._faults.for_bootstrap(self.name)
+        if fault is None:
+            return
+        self._changed.wait_for(self._is_over, timeout=self._options.shorten(fault.after_seconds))
+        instance_id = instances.primary(self)["Ec2InstanceId"]
+        self._log_bootstrap(fault, instance_id)
+        self._end(bootstrap_failed(fault, instance_id))
+
+    def _log_bootstrap(self, fault: ClusterFault, instance_id: str) -> None:
+        """Deliver what the bootstrap action that failed has printed."""
+        folder = self._options.state_dir / "clusters" / self.id / "bootstrap"
+        folder.mkdir(parents=True, exist_ok=True)
+        controller = f"INFO waitProcessCompletion ended with exit code {fault.exit_code}\n"
+        for name, text in zip(NAMES, (fault.stdout, fault.stderr, controller), strict=True):
+            (folder / name).write_text(text, encoding="utf-8")
+        if self.log_uri:
+            place = log_folder(self.log_uri, self.id, "node", instance_id, "bootstrap-actions", "1")
+            files = {name: folder / name for name in NAMES}
+            Courier(self.name, self._options, self._faults).deliver(files, place)
 
     def _is_over(self) -> bool:
         """Whether this endpoint has nothing more to do for it but to wait for what still runs."""
@@ -342,8 +344,6 @@ class Cluster:
     def _timers(self) -> list[tuple[float, Ending]]:
         """Return when what would end it, on the monotonic clock."""
         timers = []
-        if self._lost_at is not None:
-            timers.append((self._lost_at, LOST))
         if self._idle_from is not None and self.auto_termination and not self.termination_protected:
             timers.append((self._idle_from + self._options.shorten(self.auto_termination["IdleTimeout"]), IDLE))
         return timers
@@ -363,15 +363,15 @@ class Cluster:
     def _start(self, step: Step) -> None:
         step.state = "RUNNING"
         step.started = datetime.now(UTC)
-        step.run = self._run_of(step)
-        self._keep(self)  # before it runs: a step must not run again because nobody remembers that it did
         fault = self._faults.for_work(self.name)
-        if fault is not None:
-            self._lost_at = time.monotonic() + self._options.shorten(fault.after_seconds)
+        triggers = [Trigger(fault, lambda _: self._end(of_work(fault)))] if fault is not None else []
+        step.run = self._run_of(step, triggers)
+        self._keep(self)  # before it runs: a step must not run again because nobody remembers that it did
         logger.info("%s %s %r starts", self.id, step.id, step.name)
         threading.Thread(target=self._run, args=(step, step.run), name=f"step {step.id}", daemon=True).start()
 
-    def _run_of(self, step: Step) -> StepRun:
+    def _run_of(self, step: Step, triggers: Sequence[Trigger] = ()) -> StepRun:
+        begun = int(self.created.timestamp() * 1000)
         return StepRun(
             step.id,
             step.name,
@@ -380,7 +380,21 @@ class Cluster:
             log_uri=self.log_uri,
             options=self._options,
             faults=self._faults,
+            cluster_name=self.name,
+            application=f"application_{begun}_{self.steps.index(step) + 1:04d}",
+            triggers=triggers,
+            lose_instance=self.lose_instance,
         )
+
+    def lose_instance(self) -> None:
+        """Lose a worker, for good: what fleets put in its place is not recorded."""
+        with self._change():
+            lost = instances.next_to_lose(self)
+            if lost is not None:
+                message = SPOT_LOSS if lost["Market"] == "SPOT" else INSTANCE_LOSS
+                record = {"at": datetime.now(UTC).isoformat(), "message": message}
+                self.lost_instances = {**self.lost_instances, lost["Id"]: record}
+                logger.info("%s %s is lost", self.id, lost["Ec2InstanceId"])
 
     def _run(self, step: Step, run: StepRun) -> None:
         try:

@@ -6,6 +6,8 @@ import re
 import signal
 from collections.abc import Sequence
 
+from include.local_emr import limits
+
 LOG_RECORD = re.compile(
     r"(\d\d(\d\d)?[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (\S+ )??)?"
     r"(?P<level>DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
@@ -53,7 +55,7 @@ def _error(argv: Sequence[str], stdout: str, stderr: str) -> str:
 
 def _ending(argv: Sequence[str], exit_code: int | None) -> str:
     """Describe an ending that the output does not tell of; empty for an ordinary exit code."""
-    limit = _time_limit(argv)
+    limit = limits.duration(argv)
     if exit_code is None:
         return "The process that watched the command was lost, and the command was killed."
     if exit_code == TIME_LIMIT_CODE and limit:
@@ -64,19 +66,6 @@ def _ending(argv: Sequence[str], exit_code: int | None) -> str:
         return f"The command was ended by signal {-exit_code} ({_signal_name(-exit_code)})."
     if exit_code > 128 and _signal_name(exit_code - 128) != "unknown":
         return f"The command was ended by signal {exit_code - 128} (exit code {exit_code})."
-    return ""
-
-
-def _time_limit(argv: Sequence[str]) -> str:
-    """Return the duration given to timeout(1), or an empty string when the command does not begin with it."""
-    if not argv or argv[0].rpartition("/")[2] != "timeout":
-        return ""
-    words = iter(argv[1:])
-    for word in words:
-        if word in ("-k", "-s", "--kill-after", "--signal"):
-            next(words, None)
-        elif not word.startswith("-"):
-            return word
     return ""
 
 

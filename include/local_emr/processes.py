@@ -94,6 +94,13 @@ class GuardedProcess:
         result = json.loads(self._result.read_text(encoding="utf-8"))
         return Exit(code=result["exit_code"], stopped=result["stopped"])
 
+    def family(self) -> list[psutil.Process]:
+        """Return the command's living processes."""
+        try:
+            return _descendants(psutil.Process(self._guard.pid))
+        except psutil.NoSuchProcess:
+            return []
+
     def interrupt(self) -> None:
         """Ask the command to end, and kill it after the grace."""
         self._stopped = True

@@ -32,6 +32,8 @@ def describe_cluster(cluster: Cluster) -> dict[str, Any]:
         **{name: _text(getattr(cluster, name)) for name in CLUSTER_TIMES},
         "reason": list(cluster.reason),
         "ending": asdict(cluster.ending) if cluster.ending else None,
+        # Left out when there are none, as by endpoints that knew of none.
+        **({"lost_instances": cluster.lost_instances} if cluster.lost_instances else {}),
         "steps": {step.id: _describe_step(step) for step in cluster.steps},
     }
 

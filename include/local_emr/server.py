@@ -1,4 +1,4 @@
-"""The HTTP server: EMR's one route, a health route, and the route of the fault scenario."""
+"""The HTTP server: EMR's one route, a health route, and the routes of the fault scenario."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from werkzeug.wrappers import Request, Response
 
 from include.local_emr import guard
 from include.local_emr.api import EmrApi
-from include.local_emr.faults import Faults, ScenarioError
+from include.local_emr.faults import Faults
+from include.local_emr.interference import TARGET, WsgiApp, interfere
 from include.local_emr.journal import Journal, JournalError
 from include.local_emr.options import Options
 from include.local_emr.processes import end_leftovers, end_strays
 from include.local_emr.registry import Registry
+from include.local_emr.scenario import ScenarioError
 
 logger = logging.getLogger(__name__)
 
 RECORD_FILE = "endpoint.json"
 JOURNAL_FILE = "journal.jsonl"
-TARGET = "ElasticMapReduce."
-WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class EndpointError(RuntimeError):
@@ -59,7 +59,7 @@ def build_app(registry: Registry) -> WsgiApp:
     """Return the WSGI application that answers for a registry of clusters."""
     EmrApi.registry = registry
     moto.emr.urls.url_paths = {"{0}/$": EmrApi.dispatch}
-    emr = create_backend_app("emr")
+    emr = interfere(create_backend_app("emr"), registry.faults, registry.options)
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
@@ -70,6 +70,8 @@ def build_app(registry: Registry) -> WsgiApp:
             answer = _json({"status": "ok"})
         elif request.path == "/local-emr/faults":
             answer = _faults(request, registry.faults)
+        elif request.path == "/local-emr/faults/matches":
+            answer = _json(registry.faults.matches())
         elif request.method == "POST" and request.headers.get("X-Amz-Target", "").startswith(TARGET):
             return emr(environ, start_response)
         else:
@@ -93,10 +95,12 @@ def _faults(request: Request, faults: Faults) -> Response:
     try:
         if request.method == "PUT":
             faults.replace(request.get_data(as_text=True))
+        elif request.method == "POST":
+            faults.extend(request.get_data(as_text=True))
         elif request.method == "DELETE":
             faults.replace("{}")
         elif request.method != "GET":
-            return _refuse("ValidationException", "Use GET, PUT or DELETE.", 405)
+            return _refuse("ValidationException", "Use GET, PUT, POST or DELETE.", 405)
     except ScenarioError as error:
         return _refuse("ValidationException", str(error), 400)
     return _json(faults.describe())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from include.local_emr import instances
 from include.local_emr.clusters import Cluster
 from include.local_emr.steps import Step
 
@@ -16,16 +16,6 @@ ECHOED = (
     *("SecurityConfiguration", "ServiceRole"),
 )
 """Fields of RunJobFlow that DescribeCluster returns under the same name."""
-
-INSTANCE_STATES = {
-    "STARTING": "PROVISIONING",
-    "BOOTSTRAPPING": "BOOTSTRAPPING",
-    "RUNNING": "RUNNING",
-    "WAITING": "RUNNING",
-    "TERMINATING": "TERMINATING",
-    "TERMINATED": "TERMINATED",
-    "TERMINATED_WITH_ERRORS": "TERMINATED",
-}
 
 
 def _filled(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,31 +56,31 @@ def cluster_summary(cluster: Cluster) -> dict[str, Any]:
 def cluster_details(cluster: Cluster) -> dict[str, Any]:
     """Return a Cluster, as DescribeCluster gives it."""
     request = cluster.request
-    instances = request.get("Instances") or {}
+    asked = request.get("Instances") or {}
     return {
         **cluster_summary(cluster),
         **{name: request[name] for name in ECHOED if name in request},
         "AutoTerminate": not cluster.keep_alive,
-        "Ec2InstanceAttributes": _ec2_attributes(instances, request, cluster.region),
-        "InstanceCollectionType": "INSTANCE_FLEET" if instances.get("InstanceFleets") else "INSTANCE_GROUP",
+        "Ec2InstanceAttributes": _ec2_attributes(asked, request, cluster.region),
+        "InstanceCollectionType": "INSTANCE_FLEET" if asked.get("InstanceFleets") else "INSTANCE_GROUP",
         "MasterPublicDnsName": "localhost",
         "StepConcurrencyLevel": cluster.concurrency,
         "Tags": [{"Key": key, "Value": value} for key, value in cluster.tags.items()],
         "TerminationProtected": cluster.termination_protected,
-        "UnhealthyNodeReplacement": instances.get("UnhealthyNodeReplacement", False),
+        "UnhealthyNodeReplacement": asked.get("UnhealthyNodeReplacement", False),
         "VisibleToAllUsers": request.get("VisibleToAllUsers", True),
     }
 
 
-def _ec2_attributes(instances: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:
+def _ec2_attributes(asked: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:
     same = (
         *("Ec2KeyName", "Ec2SubnetId", "EmrManagedMasterSecurityGroup", "EmrManagedSlaveSecurityGroup"),
         *("ServiceAccessSecurityGroup", "AdditionalMasterSecurityGroups", "AdditionalSlaveSecurityGroups"),
     )
-    subnets = instances.get("Ec2SubnetIds") or [name for name in [instances.get("Ec2SubnetId")] if name]
-    placement = instances.get("Placement") or {}
+    subnets = asked.get("Ec2SubnetIds") or [name for name in [asked.get("Ec2SubnetId")] if name]
+    placement = asked.get("Placement") or {}
     return {
-        **{name: instances[name] for name in same if name in instances},
+        **{name: asked[name] for name in same if name in asked},
         **({"Ec2SubnetId": subnets[0]} if subnets else {}),
         "RequestedEc2SubnetIds": subnets,
         "Ec2AvailabilityZone": placement.get("AvailabilityZone", f"{region}a"),
@@ -148,7 +138,7 @@ def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
     return [
         _filled(
             {
-                "Id": _id("ig", cluster, number),
+                "Id": instances.identify("ig", cluster.id, number),
                 "Name": group.get("Name"),
                 "Market": group.get("Market", "ON_DEMAND"),
                 "InstanceGroupType": group["InstanceRole"],
@@ -160,7 +150,7 @@ def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
                 "Configurations": group.get("Configurations"),
             }
         )
-        for number, group in enumerate(_groups(cluster))
+        for number, group in enumerate(instances.groups(cluster.request))
     ]
 
 
@@ -169,68 +159,36 @@ def instance_fleets(cluster: Cluster) -> list[dict[str, Any]]:
     return [
         _filled(
             {
-                "Id": _id("if", cluster, number),
+                "Id": instances.identify("if", cluster.id, number),
                 "Name": fleet.get("Name"),
                 "Status": _member_status(cluster),
                 "InstanceFleetType": fleet["InstanceFleetType"],
                 "TargetOnDemandCapacity": fleet.get("TargetOnDemandCapacity", 0),
                 "TargetSpotCapacity": fleet.get("TargetSpotCapacity", 0),
-                "ProvisionedOnDemandCapacity": _running(cluster, fleet.get("TargetOnDemandCapacity", 0)),
-                "ProvisionedSpotCapacity": _running(cluster, fleet.get("TargetSpotCapacity", 0)),
+                "ProvisionedOnDemandCapacity": instances.capacity(cluster, number, "ON_DEMAND"),
+                "ProvisionedSpotCapacity": instances.capacity(cluster, number, "SPOT"),
                 "InstanceTypeSpecifications": [
-                    {"InstanceType": item["InstanceType"], "WeightedCapacity": item.get("WeightedCapacity", 1)}
-                    for item in fleet.get("InstanceTypeConfigs") or []
+                    _type_specification(item) for item in fleet.get("InstanceTypeConfigs") or []
                 ],
                 "LaunchSpecifications": fleet.get("LaunchSpecifications"),
                 "ResizeSpecifications": fleet.get("ResizeSpecifications"),
                 "Context": fleet.get("Context"),
             }
         )
-        for number, fleet in enumerate(_fleets(cluster))
+        for number, fleet in enumerate(instances.fleets(cluster.request))
     ]
 
 
-def instances(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return the cluster's Instances: one a unit of what was asked for, in the first type of a fleet."""
-    members = []
-    for number, group in enumerate(_groups(cluster)):
-        owner = {"InstanceGroupId": _id("ig", cluster, number), "_role": group["InstanceRole"]}
-        members += [owner | _machine(group)] * group["InstanceCount"]
-    for number, fleet in enumerate(_fleets(cluster)):
-        owner = {"InstanceFleetId": _id("if", cluster, number), "_role": fleet["InstanceFleetType"]}
-        first = (fleet.get("InstanceTypeConfigs") or [{}])[0]
-        members += [owner | _machine(first)] * fleet.get("TargetOnDemandCapacity", 0)
-        members += [owner | _machine(first) | {"Market": "SPOT"}] * fleet.get("TargetSpotCapacity", 0)
-    named = [
-        {"Id": _id("ci", cluster, number), "Ec2InstanceId": _id("i", cluster, number), "PrivateIpAddress": "127.0.0.1"}
-        for number in range(len(members))
-    ]
-    status = _member_status(cluster)
-    if status["State"] == "TERMINATING":
-        status["State"] = "RUNNING"  # groups and fleets have such a state, instances do not
-    return [name | member | {"Status": status} for name, member in zip(named, members, strict=True)]
-
-
-def _machine(source: Mapping[str, Any]) -> dict[str, Any]:
-    return {"InstanceType": source.get("InstanceType", ""), "Market": source.get("Market", "ON_DEMAND")}
-
-
-def _fleets(cluster: Cluster) -> list[dict[str, Any]]:
-    return list((cluster.request.get("Instances") or {}).get("InstanceFleets") or [])
-
-
-def _groups(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return the groups of a request, the short form (types and a count) spelled out."""
-    asked = cluster.request.get("Instances") or {}
-    if asked.get("InstanceGroups") or asked.get("InstanceFleets"):
-        return list(asked.get("InstanceGroups") or [])
-    master = asked["MasterInstanceType"]
-    groups = [{"InstanceRole": "MASTER", "InstanceType": master, "InstanceCount": 1}]
-    workers = asked.get("InstanceCount", 1) - 1
-    if workers > 0:
-        worker = asked.get("SlaveInstanceType", master)
-        groups.append({"InstanceRole": "CORE", "InstanceType": worker, "InstanceCount": workers})
-    return groups
+def _type_specification(config: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("BidPrice", "BidPriceAsPercentageOfOnDemandPrice", "Configurations", "CustomAmiId", "Priority")
+    ebs = config.get("EbsConfiguration") or {}
+    return {
+        "InstanceType": config["InstanceType"],
+        "WeightedCapacity": config.get("WeightedCapacity", 1),
+        **{name: config[name] for name in same if name in config},
+        "EbsBlockDevices": [{"VolumeSpecification": volume} for volume in instances.volumes(config)],
+        "EbsOptimized": ebs.get("EbsOptimized", True),
+    }
 
 
 def _running(cluster: Cluster, count: int) -> int:
@@ -239,9 +197,4 @@ def _running(cluster: Cluster, count: int) -> int:
 
 def _member_status(cluster: Cluster) -> dict[str, Any]:
     status = cluster_status(cluster)
-    return {"State": INSTANCE_STATES[cluster.state], "StateChangeReason": {}, "Timeline": status["Timeline"]}
-
-
-def _id(prefix: str, cluster: Cluster, number: int) -> str:
-    """Return an id that stays the same from call to call."""
-    return f"{prefix}-{hashlib.sha256(f'{prefix} {cluster.id} {number}'.encode()).hexdigest()[:13].upper()}"
+    return {"State": instances.STATES[cluster.state], "StateChangeReason": {}, "Timeline": status["Timeline"]}

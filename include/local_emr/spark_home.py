@@ -55,8 +55,8 @@ def link_home(folder: Path, *, with_python: bool) -> None:
         raise RuntimeError("pyspark is not installed in the endpoint's environment: install requirements.txt")
     folder.mkdir()
     for entry in Path(spark.origin).parent.iterdir():
-        if entry.name == "python" and not with_python:
-            continue
+        if entry.name == "work" or (entry.name == "python" and not with_python):
+            continue  # what executors of others have left in pyspark's own folder is not this home's
         if entry.name == "jars":
             _link_all([*entry.iterdir(), *connector_jars(connector_folder())], folder / entry.name)
             continue

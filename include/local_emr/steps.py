@@ -8,23 +8,27 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from moto.emr.utils import random_step_id
 
+from include.local_emr import harm, limits
 from include.local_emr.commands import CommandError, Target, translate
 from include.local_emr.environment import step_environment
 from include.local_emr.failures import explain
-from include.local_emr.faults import Faults, StepFault
-from include.local_emr.logs import NAMES, deliver, log_folder, tail
+from include.local_emr.faults import Faults
+from include.local_emr.logs import NAMES, Courier, files_in, log_folder, tail
 from include.local_emr.options import Options
 from include.local_emr.processes import Exit, GuardedProcess
 from include.local_emr.s3_connector import connector_folder, connector_jars, connector_settings
+from include.local_emr.scenario import StepFault
 from include.local_emr.spark_home import archive_options, link_home, prepared_home
+from include.local_emr.triggers import Trigger, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +103,14 @@ class StepRun:
         The endpoint's settings.
     faults : Faults
         What is to go wrong.
+    cluster_name : str
+        By which faults know the cluster.
+    application : str
+        The id that YARN would give to the step's application; its executors' logs go under it.
+    triggers : sequence of Trigger
+        What is to happen to its cluster in the middle of it.
+    lose_instance : callable, optional
+        Called when an executor is killed: its instance is lost too.
     """
 
     def __init__(
@@ -111,6 +123,10 @@ class StepRun:
         log_uri: str,
         options: Options,
         faults: Faults,
+        cluster_name: str = "",
+        application: str = "application_0_0001",
+        triggers: Sequence[Trigger] = (),
+        lose_instance: Callable[[], None] = lambda: None,
     ) -> None:
         self._step_id = step_id
         self._name = name
@@ -118,7 +134,11 @@ class StepRun:
         self._options = options
         self._faults = faults
         self._folder = options.state_dir / "clusters" / cluster_id / "steps" / step_id
-        self._log_uri = log_folder(log_uri, cluster_id, step_id) if log_uri else ""
+        self._cluster_logs = log_folder(log_uri, cluster_id) if log_uri else ""
+        self._courier = Courier(cluster_name, options, faults)
+        self._application = application
+        self._triggers = list(triggers)
+        self._lose_instance = lose_instance
         self._lock = threading.Lock()
         self._process: GuardedProcess | None = None
         self._stopped = False
@@ -137,23 +157,27 @@ class StepRun:
         else:
             self._control(f"run:   {shlex.join(argv)}")
             end = self._run(argv)
-        self.conclude(f"exit code {end.code}{', stopped' if end.stopped else ''}")
-        return self._outcome(argv, end)
+        self.conclude(_as_told(end))
+        return self._outcome(end)
 
     def conclude(self, how: str) -> None:
         """Clear up after the command, say in its log how it ended, and deliver its logs; whoever has run it."""
+        self._keep_container_logs()
         for folder in (self._scratch, self._own_spark_home):
             shutil.rmtree(folder, ignore_errors=True)
         for name in NAMES:
             self._make_file(name)
         self._control(how)
-        if self._log_uri:
-            deliver(self._folder, self._log_uri)
+        if self._cluster_logs:
+            files = {f"steps/{self._step_id}/{name}": self._folder / name for name in NAMES}
+            of_containers = files_in(self._containers)
+            files |= {f"containers/{self._application}/{name}": path for name, path in of_containers.items()}
+            self._courier.deliver(files, self._cluster_logs)
 
     @property
     def log_file(self) -> str:
         """URI of its compressed standard error; empty when the cluster has no LogUri."""
-        return f"{self._log_uri}/stderr.gz" if self._log_uri else ""
+        return f"{self._cluster_logs}/steps/{self._step_id}/stderr.gz" if self._cluster_logs else ""
 
     def stop(self, *, kill: bool) -> None:
         """End the command: at once, or by asking first."""
@@ -167,15 +191,101 @@ class StepRun:
 
     def _command(self) -> list[str]:
         fault = self._faults.for_step(self._name)
+        in_the_middle = fault is not None and (fault.kills or fault.at_percent is not None or fault.after_seconds)
+        if fault is not None and not in_the_middle:
+            return self._failing_command(fault)
+        argv = self._argv
         if fault is not None:
-            return _failing_command(fault)
+            self._triggers.append(Trigger(fault, lambda ended: self._harm(fault, ended)))
+            argv = self._limited(argv, fault)
         target = Target(
             spark_submit=str(self._spark_home / "bin" / "spark-submit"),
             master=self._options.master,
             driver_memory_cap_mb=self._options.driver_memory_cap_mb,
             s3_settings=connector_settings(connector_jars(connector_folder()), os.environ),
         )
-        return translate(self._argv, target)
+        return translate(argv, target)
+
+    def _failing_command(self, fault: StepFault) -> list[str]:
+        if fault.hangs:
+            hanging = ["bash", "-c", "trap '' TERM; while :; do sleep 1; done"]
+            limit, _ = limits.split(self._limited(self._argv, fault))
+            return [*limit, *(hanging if fault.ignores_term else ["sleep", "infinity"])]
+        if fault.container_stderr:
+            self._write(f"containers/{self._container(1)}/stderr", fault.container_stderr)
+        script = '[ -z "$1" ] || echo "$1"; echo "$2" >&2; exit "$3"'
+        return ["bash", "-c", script, "fault", fault.stdout, fault.stderr, str(fault.exit_code)]
+
+    @staticmethod
+    def _limited(argv: list[str], fault: StepFault) -> list[str]:
+        """Return the command with the time limit that the fault gives it."""
+        if not fault.limit_seconds:
+            return argv
+        limit, command = limits.split(argv)
+        return [*limits.shorten(limit, fault.limit_seconds), *command]
+
+    # What goes wrong while it runs
+
+    def _harm(self, fault: StepFault, ended: threading.Event) -> None:
+        if fault.kills == "executor":
+            self._lose_executors(fault, ended)
+            return
+        process = self._process
+        if process is None:
+            return
+        while not harm.freeze(process.family) and not ended.wait(0.01):
+            pass  # it is about to begin
+        if fault.kills == "driver":
+            harm.kill_command(process.family)
+        self._control(f"fault: the command was {'killed' if fault.kills else 'stopped where it is'}")
+
+    def _lose_executors(self, fault: StepFault, ended: threading.Event) -> None:
+        lost: set[int] = set()
+        for number in range(fault.losses):
+            if number:
+                ended.wait(self._options.shorten(fault.pause_seconds))
+            found = self._await_executor(lost, ended)
+            if found is None:
+                return
+            executor, process = found
+            lost.add(executor)
+            harm.kill_executor(process)
+            self._lose_instance()
+            # What YARN tells a driver of this (org.apache.spark.deploy.yarn.YarnAllocator; SchedulerUtils of YARN).
+            self._log_as_spark(
+                "WARN YarnSchedulerBackend$YarnSchedulerEndpoint: Requesting driver to remove executor "
+                f"{executor} for reason Container marked as failed: {self._container(executor)} on host: 127.0.0.1. "
+                "Exit status: -100. Diagnostics: Container released on a *lost* node."
+            )
+
+    def _await_executor(self, lost: set[int], ended: threading.Event) -> tuple[int, psutil.Process] | None:
+        """Return the oldest executor that was not lost, as soon as there is one; None when the step ends before."""
+        while not ended.wait(0.02):
+            found = harm.find_executors(self._process.family()) if self._process else []
+            for executor, process in found:
+                if executor not in lost:
+                    return executor, process
+        return None
+
+    # Its executors, which are YARN's containers on a cluster
+
+    def _container(self, executor: int) -> str:
+        """Return the id that YARN would give to an executor's container; the first is the application master's."""
+        return f"{self._application.replace('application', 'container')}_01_{executor + 2:06d}"
+
+    @property
+    def _containers(self) -> Path:
+        return self._folder / "containers"
+
+    def _keep_container_logs(self) -> None:
+        for log in self._own_spark_home.glob("work/app-*/*/std*"):
+            if log.parent.name.isdecimal():
+                kept = self._containers / self._container(int(log.parent.name)) / log.name
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, kept)
+
+    def _log_as_spark(self, text: str) -> None:
+        self._write("stderr", f"{datetime.now(UTC):%y/%m/%d %H:%M:%S} {text}\n")
 
     def _run(self, argv: list[str]) -> Exit:
         work, scratch = self._folder / "work", self._scratch
@@ -194,6 +304,8 @@ class StepRun:
         with self._lock:
             if self._stopped:
                 return Exit(code=None, stopped=True)
+            if self._on_local_cluster and any(word == str(self._spark_home / "bin" / "spark-submit") for word in argv):
+                self._log_as_spark(f"INFO YarnClientImpl: Submitted application {self._application}")
             self._process = GuardedProcess(
                 argv,
                 environment=environment,
@@ -203,7 +315,9 @@ class StepRun:
                 result=self._folder / "exit.json",
                 grace_seconds=self._options.interrupt_grace_seconds,
             )
-        return self._process.wait()
+        outputs = [self._folder / name for name in ("stdout", "stderr")]
+        with Watch(self._triggers, outputs, self._options.shorten):
+            return self._process.wait()
 
     @property
     def _scratch(self) -> Path:
@@ -217,16 +331,20 @@ class StepRun:
     def _spark_home(self) -> Path:
         """The environment's prepared home, where the step can use it: ``local-cluster`` writes into its home."""
         prepared = prepared_home()
-        ours = self._options.python == sys.executable and not self._options.master.startswith("local-cluster")
+        ours = self._options.python == sys.executable and not self._on_local_cluster
         return prepared if ours and prepared.exists() else self._own_spark_home
 
-    def _outcome(self, argv: list[str], end: Exit) -> Outcome:
+    @property
+    def _on_local_cluster(self) -> bool:
+        return self._options.master.startswith("local-cluster")
+
+    def _outcome(self, end: Exit) -> Outcome:
         if end.stopped:
             return Outcome("CANCELLED", log_file=self.log_file)
         if end.code == 0:
             return Outcome("COMPLETED", log_file=self.log_file)
         output = {name: tail(self._folder / name) for name in ("stdout", "stderr")}
-        return Outcome("FAILED", explain(argv, end.code, **output), self.log_file)
+        return Outcome("FAILED", explain(self._argv, end.code, **output), self.log_file)
 
     def _make_file(self, name: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -236,11 +354,15 @@ class StepRun:
         self._write("controller", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} INFO {line}\n")
 
     def _write(self, name: str, text: str) -> None:
-        with (self._folder / name).open("a", encoding="utf-8") as stream:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
             stream.write(text)
 
 
-def _failing_command(fault: StepFault) -> list[str]:
-    if fault.hangs:
-        return ["sleep", "infinity"]
-    return ["bash", "-c", 'echo "$1" >&2; exit "$2"', "fault", fault.stderr, str(fault.exit_code)]
+def _as_told(end: Exit) -> str:
+    """Return the controller's line about a command's end, as EMR's has it; signals count from 128, as in a shell."""
+    if end.code is None:
+        return "exit code None"
+    code = end.code if end.code >= 0 else 128 - end.code
+    return f"waitProcessCompletion ended with exit code {code}{', stopped' if end.stopped else ''}"

@@ -23,6 +23,14 @@ IDLE_TIMEOUT_SECONDS = (60, 604_800)
 RELEASE_LABEL = re.compile(r"emr-(spark-)?\d+\.\d+\.\d+")
 ROLES = ("MASTER", "CORE", "TASK")
 COMMAND_RUNNER = "command-runner.jar"
+MOST_TYPES = 5
+MOST_TYPES_WITH_STRATEGY = 30
+VOLUME_GIB = (1, 1024)
+VOLUME_TYPES = ("gp3", "gp2", "io1", "st1", "sc1", "standard")
+SPOT_TIMEOUT_MINUTES = (5, 1440)
+TIMEOUT_ACTIONS = ("SWITCH_TO_ON_DEMAND", "TERMINATE_CLUSTER")
+MOST_TAGS = 50
+TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
 
 
 @cache
@@ -67,6 +75,7 @@ def check_run_job_flow(request: Mapping[str, Any], region: str) -> None:
     instances = request.get("Instances") or {}
     _check_instances(instances, label)
     _check_log_uri(request.get("LogUri"))
+    _check_tags(request.get("Tags") or [])
     level = request.get("StepConcurrencyLevel", 1)
     check_concurrency(level)
     check_steps(request.get("Steps") or [], level, active=0)
@@ -100,9 +109,63 @@ def _check_instances(instances: Mapping[str, Any], label: str) -> None:
         if group.get("InstanceCount", 0) < 1:
             raise ValidationError(f"InstanceCount of the {group['InstanceRole']} group must be at least 1.")
     for fleet in fleets:
-        if fleet.get("TargetOnDemandCapacity", 0) + fleet.get("TargetSpotCapacity", 0) < 1:
-            raise ValidationError(f"The {fleet['InstanceFleetType']} fleet must have a target capacity of at least 1.")
+        _check_fleet(fleet)
     _check_types(_types(instances), label)
+
+
+def _check_fleet(fleet: Mapping[str, Any]) -> None:
+    kind, launch = fleet["InstanceFleetType"], fleet.get("LaunchSpecifications") or {}
+    on_demand, spot = fleet.get("TargetOnDemandCapacity", 0), fleet.get("TargetSpotCapacity", 0)
+    if on_demand + spot < 1:
+        raise ValidationError(f"The {kind} fleet must have a target capacity of at least 1.")
+    if kind == "MASTER" and on_demand + spot != 1:
+        raise ValidationError(f"The MASTER fleet must have a target capacity of 1, not {on_demand + spot}.")
+    configs = fleet.get("InstanceTypeConfigs") or []
+    names = [config.get("InstanceType") for config in configs]
+    specifications = [value for value in launch.values() if value]
+    most = MOST_TYPES_WITH_STRATEGY if any("AllocationStrategy" in item for item in specifications) else MOST_TYPES
+    if not 1 <= len(names) <= most:
+        raise ValidationError(f"The {kind} fleet must have 1 to {most} instance types, not {len(names)}.")
+    if len(set(names)) < len(names):
+        raise ValidationError(f"The {kind} fleet names an instance type twice.")
+    for config in configs:
+        weight = config.get("WeightedCapacity", 1)
+        if weight < 1 or (kind == "MASTER" and weight != 1):
+            raise ValidationError(
+                f"WeightedCapacity {weight} of {config['InstanceType']} in the {kind} fleet is invalid."
+            )
+        for device in (config.get("EbsConfiguration") or {}).get("EbsBlockDeviceConfigs") or []:
+            _check_volume(device["VolumeSpecification"])
+    if launch.get("SpotSpecification"):
+        _check_spot(launch["SpotSpecification"])
+
+
+def _check_volume(volume: Mapping[str, Any]) -> None:
+    low, high = VOLUME_GIB
+    if not low <= volume["SizeInGB"] <= high:
+        raise ValidationError(
+            f"VolumeSpecification.SizeInGB must be between {low} and {high}, not {volume['SizeInGB']}."
+        )
+    _check_enumeration("volumeSpecification.volumeType", volume["VolumeType"], VOLUME_TYPES)
+
+
+def _check_spot(specification: Mapping[str, Any]) -> None:
+    low, high = SPOT_TIMEOUT_MINUTES
+    minutes = specification["TimeoutDurationMinutes"]
+    if not low <= minutes <= high:
+        raise ValidationError(f"TimeoutDurationMinutes must be between {low} and {high}, not {minutes}.")
+    _check_enumeration("spotSpecification.timeoutAction", specification["TimeoutAction"], TIMEOUT_ACTIONS)
+
+
+def _check_tags(tags: Sequence[Mapping[str, str]]) -> None:
+    if len(tags) > MOST_TAGS or len({tag["Key"] for tag in tags}) < len(tags):
+        raise ValidationError(f"A cluster has at most {MOST_TAGS} tags, each key once.")
+    for tag in tags:
+        key, value = tag["Key"], tag.get("Value", "")
+        if not (1 <= len(key) <= 128 and len(value) <= 256 and TAG_TEXT.fullmatch(key) and TAG_TEXT.fullmatch(value)):
+            raise ValidationError(f"The tag {key}={value} is invalid.")
+        if key.lower().startswith("aws:") or value.lower().startswith("aws:"):
+            raise ValidationError(f"The tag {key}={value} begins with the reserved prefix aws:.")
 
 
 def _types(instances: Mapping[str, Any]) -> list[str]:

@@ -109,11 +109,17 @@ class Emr:
         path = self.folder(cluster, step) / log
         await_true(lambda: path.exists() and text in path.read_text(encoding="utf-8"), f"{text!r} in {path}")
 
-    def set_faults(self, scenario: dict[str, Any]) -> None:
-        body = json.dumps(scenario).encode()
-        request = urllib.request.Request(f"{self.url}/local-emr/faults", data=body, method="PUT")
+    def delivered(self, *parts: str) -> Path:
+        return self.log_dir.joinpath(*parts)
+
+    def faults(self, method: str, path: str = "", scenario: dict[str, Any] | None = None) -> Any:
+        body = None if scenario is None else json.dumps(scenario).encode()
+        request = urllib.request.Request(f"{self.url}/local-emr/faults{path}", data=body, method=method)
         with urllib.request.urlopen(request) as answer:
-            assert answer.status == 200
+            return json.load(answer)
+
+    def set_faults(self, scenario: dict[str, Any]) -> None:
+        self.faults("PUT", scenario=scenario)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from include.local_emr.faults import Faults, ScenarioError, parse
+from include.local_emr.faults import Faults
+from include.local_emr.scenario import ScenarioError, parse
 
 
 @pytest.mark.parametrize(
@@ -24,15 +25,15 @@ from include.local_emr.faults import Faults, ScenarioError, parse
         ('{"api": {}}', "'api' must be a list"),
         ('{"api": [{"acton": "RunJobFlow", "error": "x"}]}', r"api\[0\]: unknown key 'acton'"),
         ('{"api": [{"error": "x"}]}', r"api\[0\]: the key 'action' is missing"),
-        ('{"api": [{"action": "RunJobFlow"}]}', "give 'error', 'delay_seconds' or both"),
+        ('{"api": [{"action": "RunJobFlow"}]}', "give 'error', 'drops', 'delay_seconds' or more"),
         ('{"api": [{"action": "RunJobFlow", "error": "x", "when": "later"}]}', r"api\[0\]\.when must be one of"),
         ('{"api": [{"action": "RunJobFlow", "error": "x", "times": 0}]}', r"api\[0\]\.times"),
         ('{"api": [{"action": "RunJobFlow", "error": "x", "times": "always"}]}', r"api\[0\]\.times"),
         ('{"api": [{"action": "RunJobFlow", "error": "x", "http_status": "400"}]}', r"http_status must be of type int"),
         ('{"api": [{"action": "RunJobFlow", "error": "x", "skip": -1}]}', "must not be negative"),
-        ('{"clusters": [{"fails": "burn"}]}', r"clusters\[0\]\.fails must be one of bootstrap, lost"),
-        ('{"steps": [{"name": "pca"}]}', "either 'exit_code' or 'hangs'"),
-        ('{"steps": [{"name": "pca", "hangs": true, "exit_code": 1}]}', "either 'exit_code' or 'hangs'"),
+        ('{"clusters": [{"fails": "burn"}]}', r"clusters\[0\]\.fails must be one of bootstrap, capacity, lost"),
+        ('{"steps": [{"name": "pca"}]}', "either 'exit_code', or 'hangs'"),
+        ('{"steps": [{"name": "pca", "hangs": true, "exit_code": 1}]}', "either 'exit_code', or 'hangs'"),
     ],
 )
 def test_a_typo_is_an_error_that_names_the_key(scenario: str, message: str) -> None:

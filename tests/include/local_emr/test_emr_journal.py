@@ -113,6 +113,23 @@ def test_a_step_is_on_record_before_it_runs(tmp_path: Path, monkeypatch: pytest.
     assert [f'{{"{cluster.steps[0].id}":{{"state":"RUNNING"' in text for text in seen] == [True]
 
 
+def test_lost_instances_are_lost_to_the_next_endpoint_too(tmp_path: Path) -> None:
+    request = REQUEST | {"Instances": REQUEST["Instances"] | {"InstanceCount": 3}}
+    with Journal(tmp_path / "journal") as journal:
+        registry = registry_in(tmp_path, journal)
+        cluster = registry.run(request, region="eu-west-3", account="1")
+        cluster.lose_instance()
+        lost = dict(cluster.lost_instances)
+        cluster.lose_instance()
+        cluster.lose_instance()  # there are two workers, and the primary node is not among them
+        registry.close()
+        assert [len(lost), len(cluster.lost_instances)] == [1, 2]
+        assert lost.items() <= cluster.lost_instances.items()
+    with Journal(tmp_path / "journal") as journal:
+        again = registry_in(tmp_path, journal).get(cluster.id, "eu-west-3")
+        assert again.lost_instances == cluster.lost_instances
+
+
 @pytest.mark.parametrize(("idle_minutes", "state"), [(60, "TERMINATED"), (1, "WAITING")])
 def test_time_without_an_endpoint_is_idle_time(tmp_path: Path, idle_minutes: int, state: str) -> None:
     options = Options(state_dir=tmp_path, python=sys.executable)
