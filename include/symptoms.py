@@ -1,0 +1,165 @@
+"""What failures look like in logs, and what to do about each kind. Pure data.
+
+The words of YARN and of Spark on YARN are those of their sources: ``org.apache.spark.deploy.yarn.YarnAllocator`` (Spark
+3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4; the JVM's, Python's, pyarrow's and
+our jobs' were seen (``tests/data/step_logs``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """The classes of failures."""
+
+    OUT_OF_MEMORY = "out of memory"
+    MISSING_MODULE = "missing module"
+    ACCESS_DENIED = "access denied"
+    BAD_INPUT = "bad input"
+    LOST_CAPACITY = "lost capacity"
+    TIME_LIMIT = "time limit"
+    CANCELLED = "cancelled"
+    BOOTSTRAP = "bootstrap action failed"
+    UNKNOWN = "unknown"
+
+
+ADVICE = {
+    Kind.OUT_OF_MEMORY: "Take instance types with more memory for the process that ended (core_instance_types for "
+    "executors and their Python workers, master_instance_type for the driver), or smaller tasks (images_per_task). "
+    "spark.executor.memoryOverhead is what the Python workers live in.",
+    Kind.MISSING_MODULE: "The cluster lacks code that the job imports. Look whether the code bundle is complete "
+    "(publish_code) and whether the bootstrap action has installed requirements-cluster.txt: the bundle, the wheels "
+    "and the release label must belong together.",
+    Kind.ACCESS_DENIED: "The instance profile (setting job_flow_role) may not do what the error names. Look at its "
+    "policy, the bucket's and the KMS key's, and whether the S3 endpoint of the VPC lets the bucket through.",
+    Kind.BAD_INPUT: "The job says what it did not like and what to do. For too many rejects: look at the files that it "
+    "names, mend them or take them away, or raise max_reject_ratio.",
+    Kind.LOST_CAPACITY: "EC2 had no instances of these types, or took some back. Try again; if it comes back, give "
+    "more or other types (core_instance_types), more zones (setting subnet_ids), fewer spot instances "
+    "(task_instance_count), or ask for a higher EC2 quota.",
+    Kind.TIME_LIMIT: "The step took longer than step_time_limit_minutes. If the log shows that it made progress, raise "
+    "the limit or the number of instances; if it hung, its last lines say where.",
+    Kind.CANCELLED: "Somebody, or the end of the run, ended it: nothing is broken. Start the run again when it is "
+    "wanted.",
+    Kind.BOOTSTRAP: "The nodes could not be prepared: no step ran. The action's own log, above, says why: usually a "
+    "wheel or a bucket that they do not reach.",
+    Kind.UNKNOWN: "Read the end of the logs; the rest of them is in the folder named here.",
+}
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A text that tells of a kind of failure, and what it means."""
+
+    kind: Kind
+    pattern: re.Pattern[str]
+    meaning: str
+
+
+def _symptom(kind: Kind, meaning: str, *patterns: str) -> Symptom:
+    return Symptom(kind, re.compile("|".join(patterns)), meaning)
+
+
+STRONG = (
+    _symptom(
+        Kind.LOST_CAPACITY,
+        "an instance was lost, with its executors",
+        r"Container released on a \*lost\* node",
+        r"Exit status: -100\b",
+        r"[Ss]pot [Ii]nstance (?:interruption|termination)",
+        r"SpotInstanceTermination",
+        r"Node .{0,80}was lost",
+    ),
+    _symptom(
+        Kind.OUT_OF_MEMORY,
+        "YARN killed a container that used more memory than it had asked for",
+        r"Container killed by YARN for exceeding (?:physical |virtual )?memory limits",
+        r"is running .{0,80}beyond the '?(?:PHYSICAL|VIRTUAL|physical|virtual)'? memory limit",
+    ),
+    _symptom(
+        Kind.OUT_OF_MEMORY,
+        "memory ran out",
+        r"java\.lang\.OutOfMemoryError",
+        r"\bMemoryError\b",
+        r"\bArrowMemoryError\b",
+        r"insufficient memory for the Java Runtime Environment",
+        r"Cannot allocate memory",
+        r"Exit status: 137\b",
+    ),
+    _symptom(
+        Kind.MISSING_MODULE,
+        "something that the job imports is not installed",
+        r"\bModuleNotFoundError\b",
+        r"\bImportError\b",
+        r"java\.lang\.(?:ClassNotFoundException|NoClassDefFoundError)",
+        r"cannot open shared object file",
+        r"Cannot run program \"\S*python\S*\"",
+    ),
+    _symptom(
+        Kind.ACCESS_DENIED,
+        "a request was refused",
+        r"\bAccess ?Denied\b",
+        r"\bAccessDenied(?:Exception)?\b",
+        r"\bACCESS_DENIED\b",
+        r"Status Code: 403\b",
+        r"is not authorized to perform",
+        r"\b(?:SignatureDoesNotMatch|InvalidAccessKeyId|ExpiredToken)\b",
+        r"\bPermissionError\b",
+    ),
+    _symptom(
+        Kind.BAD_INPUT,
+        "the job was given something that it cannot work with",
+        r"\bspark_jobs\.errors\.JobError\b",
+        r"^\S+: error: ",
+        r"\bFileNotFoundError\b",
+        r"Path does not exist",
+        r"\bNoSuch(?:Key|Bucket)\b",
+        r"\bNO_SUCH_(?:KEY|BUCKET)\b",
+    ),
+)
+"""What is sure, in the order in which it counts."""
+
+WEAK = (
+    _symptom(
+        Kind.OUT_OF_MEMORY,
+        "a process was killed from outside, as the kernel does when a node has no memory left",
+        r"Python worker exited unexpectedly",
+        r"[Cc]ommand exited with code 137\b",
+        r"exit(?:ed with)? code 137\b",
+    ),
+    _symptom(
+        Kind.LOST_CAPACITY,
+        "an executor was lost",
+        r"ExecutorLostFailure",
+        r"Lost executor \S+ on",
+        r"Executor heartbeat timed out",
+        r"Container from a bad node",
+        r"Exit status: 143\b",
+    ),
+)
+"""What is likely, when nothing is sure."""
+
+NO_CAPACITY = re.compile(
+    r"out of capacity|[Ii]nsufficient(?:Instance| instance)? ?[Cc]apacity|ERROR_noinstancecapacity|"
+    r"no available (?:\S+ )?instances|service quota|[Vv]cpu ?[Ll]imit|instance limit|InstanceLimitExceeded|"
+    r"could not be fulfilled|SpotInstanceTermination|timed? ?out .{0,40}provision|provision.{0,60}timed? ?out"
+)
+"""EMR's and EC2's words for instances that there were not (EMR Management Guide: «EC2 is out of capacity», «EC2 quota
+exceeded», «Responding to insufficient instance capacity events»; EC2's error codes)."""
+
+CONTAINER_REASON = re.compile(
+    r"Container (?:marked as failed|from a bad node|killed by YARN).*|ExecutorLostFailure.*|Container \[pid=.*"
+)
+"""What Spark and YARN say of a container that failed."""
+
+CONTAINER_ID = re.compile(r"\bcontainer_(?:e\d+_)?(\d+_\d+)_\d+_\d+\b")
+"""The id of a container; its group names the application that it belongs to."""
+
+OF_THE_PLATFORM = re.compile(
+    r"SparkException|[Pp]y4[Jj]|Job aborted|ExecutorLost|SparkContext|java\.|org\.apache\.|Exception in thread|"
+    r"Connection(?:Refused|Reset|Aborted)|BrokenPipe|EOFError"
+)
+"""An error whose cause may be elsewhere: Spark's and the JVM's say what came of it, not why."""
