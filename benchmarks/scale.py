@@ -17,7 +17,7 @@ from benchmarks import object_store, pipeline, process
 from benchmarks.inputs import REPOSITORY
 from benchmarks.s3_listing import LABELS, Keys, ListingServer
 from benchmarks.table import Bench, markdown
-from include.steps import DRIVER_MEMORY
+from include.sizing import DRIVER_HEAP_MIB
 
 DESCRIPTION = "listing, planning and driver memory for a million objects, one label with 90 % of them"
 
@@ -84,7 +84,7 @@ def run_driver(bench: Bench, images: str, name: str, environ: dict[str, str], co
     ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment = pipeline.environment(clean, scratch=run)
-    submit = f"--master local[{CORES}] --driver-memory {DRIVER_MEMORY} --conf spark.ui.enabled=false pyspark-shell"
+    submit = f"--master local[{CORES}] --driver-memory {DRIVER_HEAP_MIB}m --conf spark.ui.enabled=false pyspark-shell"
     environment |= {"PYTHONPATH": str(REPOSITORY), "PYSPARK_SUBMIT_ARGS": submit, **environ}
     measured = process.measure(command, folder=run, environment=environment, log_file=run / "log")
     figures: dict[str, Any] = json.loads(measured.output.splitlines()[-1])

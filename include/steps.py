@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from include.bundle import JOBS_ZIP
+from include.sizing import DRIVER_HEAP_MIB
 from spark_jobs.args import JobArgs
-
-DRIVER_MEMORY = "4g"
-"""The driver holds the listing's row groups, one 1280 x 1280 covariance and its eigenvectors: well under 1 GB."""
 
 
 def step_name(job: str, slug: str) -> str:
@@ -35,7 +33,7 @@ def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: 
     """
     command = [
         *("timeout", "--signal=TERM", "--kill-after=60s", f"{time_limit_minutes}m"),
-        *("spark-submit", "--master", "yarn", "--deploy-mode", "client", "--driver-memory", DRIVER_MEMORY),
+        *("spark-submit", "--master", "yarn", "--deploy-mode", "client", "--driver-memory", f"{DRIVER_HEAP_MIB}m"),
         *("--name", step_name(arguments.program, slug), "--py-files", f"{code}/{JOBS_ZIP}"),
         f"{code}/{arguments.program}.py",
         *arguments.to_argv(),

@@ -24,7 +24,7 @@ from benchmarks.pca.sides import RAW, SIDES, STORED, Side, judge
 from benchmarks.rates import median
 from benchmarks.rivals import environments
 from benchmarks.table import Bench, markdown
-from include.steps import DRIVER_MEMORY
+from include.sizing import DRIVER_HEAP_MIB
 from spark_jobs.args import FEATURES_FOLDER, PcaArgs
 
 DESCRIPTION = "our PCA against Spark ML's, scikit-learn's in memory and Dask-ML's, on the same features"
@@ -126,7 +126,7 @@ def environment(bench: Bench, side: Side, scratch: Path) -> dict[str, str]:
     submit = f"--master {bench.master} --conf spark.ui.enabled=false"
     if side.module == RAW.module:
         of_side = pipeline.environment(os.environ, scratch=scratch)
-        submit += f" --driver-memory {DRIVER_MEMORY}"
+        submit += f" --driver-memory {DRIVER_HEAP_MIB}m"
     else:
         of_side = {name: value for name, value in os.environ.items() if name not in ("SPARK_HOME", "VIRTUAL_ENV")}
         of_side |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": str(scratch)}

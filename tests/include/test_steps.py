@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.sizing import DRIVER_HEAP_MIB
 from include.steps import spark_step, step_name
 from spark_jobs.args import MAX_SAMPLE_IMAGES, NONE, FeaturizeArgs, PcaArgs
 from tests.include.golden.regenerate import CODE, SLUG, read_golden, steps
@@ -78,6 +79,11 @@ def test_emr_accepts_the_step_with_any_values(arguments: FeaturizeArgs | PcaArgs
 def test_step_has_a_hard_time_limit_that_needs_neither_airflow_nor_emr() -> None:
     assert command(PcaArgs("s3://b/r"), minutes=7)[:4] == ["timeout", "--signal=TERM", "--kill-after=60s", "7m"]
     assert command(PcaArgs("s3://b/r"))[4] == "spark-submit"
+
+
+def test_driver_gets_the_memory_that_the_primary_node_is_checked_for() -> None:
+    argv = command(PcaArgs("s3://b/r"))
+    assert argv[argv.index("--driver-memory") + 1] == f"{DRIVER_HEAP_MIB}m"
 
 
 def test_ending_the_command_ends_the_application() -> None:

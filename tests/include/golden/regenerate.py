@@ -8,6 +8,7 @@ After a change that is meant, write them again and read the diff::
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,48 @@ from spark_jobs.args import FeaturizeArgs, PcaArgs
 FOLDER = Path(__file__).resolve().parent
 
 SLUG = "20261122T120000Z-0123abcd"
-CODE = "s3://bucket/code/0123456789abcdef"
-RUN = f"s3://bucket/runs/{SLUG}"
-PREVIOUS = "s3://bucket/runs/20261121T120000Z-89abcdef"
+RUN_ID = "manual__2026-11-22T12:00:00.123456+00:00"
+LAKE = "s3://bucket"
+CODE = f"{LAKE}/code/0123456789abcdef"
+WHEELS = f"{LAKE}/wheels/fedcba9876543210"
+RUN = f"{LAKE}/runs/{SLUG}"
+PREVIOUS = f"{LAKE}/runs/20261121T120000Z-89abcdef"
+IN_VPC = Settings(subnet_ids=("subnet-0123456789abcdef0", "subnet-1123456789abcdef0", "subnet-2123456789abcdef0"))
+SECURED = replace(
+    IN_VPC,
+    architecture="x86_64",
+    service_role="arn:aws:iam::123456789012:role/ours",
+    job_flow_role="nodes",
+    master_security_group="sg-0123456789abcdef0",
+    core_security_group="sg-1123456789abcdef0",
+    service_security_group="sg-2123456789abcdef0",
+    security_configuration="fruit-features",
+    kms_key="arn:aws:kms:eu-west-3:123456789012:key/01234567-89ab-cdef-0123-456789abcdef",
+    tags=(("cost-centre", "r+d"), ("équipe", "données")),
+)
 CUSTOM = RunParams(
     release_label="emr-7.14.0",
-    master_instance_type="r8g.4xlarge",
-    core_instance_types=("c8gd.4xlarge",),
+    master_instance_type="r7i.4xlarge",
+    core_instance_types=("c7i.4xlarge", "c6i.8xlarge", "m7i.4xlarge"),
     core_instance_count=7,
+    task_instance_count=20,
+    ebs_gib=100,
     idle_timeout_minutes=1,
 )
 
 
 def cluster_requests() -> dict[str, dict[str, Any]]:
     """Return the RunJobFlow requests by the name of their file."""
-    in_vpc = Settings(service_role="ours", job_flow_role="nodes", subnet_ids=("subnet-1", "subnet-2"))
-    common = {"slug": SLUG, "code": CODE, "log_uri": "s3://bucket/logs/"}
+    common = {"slug": SLUG, "run_id": RUN_ID, "lake": LAKE, "code": CODE, "wheels": WHEELS}
+    x86 = RunParams.for_architecture("x86_64")
+    core_only = replace(x86, task_instance_count=0)
+    logs = f"{LAKE}/logs/"
     return {
-        "cluster_default.json": run_job_flow_request(settings=Settings(), params=RunParams(), **common),
-        "cluster_custom.json": run_job_flow_request(settings=in_vpc, params=CUSTOM, **common),
+        "cluster_default.json": run_job_flow_request(settings=IN_VPC, params=RunParams(), log_uri=logs, **common),
+        "cluster_custom.json": run_job_flow_request(settings=SECURED, params=CUSTOM, log_uri="s3://logs/", **common),
+        "cluster_x86_64.json": run_job_flow_request(
+            settings=replace(IN_VPC, architecture="x86_64"), params=core_only, log_uri=logs, **common
+        ),
     }
 
 
