@@ -1,8 +1,8 @@
-"""Artifacts of a lake, immutable and named by content: models and code. Also ``make publish ROOT=s3://bucket``.
+"""Artifacts of a lake, immutable and named by content: models, code, wheels. Also ``make publish ROOT=s3://bucket``.
 
 The model is exported from Keras's ImageNet weights (in a process of its own: nothing on the Airflow side imports
 TensorFlow), checked against Keras, and named in ``models/current.json``. The code bundle goes along, so that a bucket
-can be inspected before the first run; every run puts its own there again.
+can be inspected before the first run; every run puts its own there again. The wheelhouse is what nodes install.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from include.models import name_published_model
 from include.objects import at, put_bytes
 from include.settings import SettingsError, read_location
 from include.weights import DOWNLOAD, WeightsError, find_weights
+from include.wheelhouse import CACHE, build_wheelhouse, publish_wheelhouse
+from include.wheels import WheelhouseError
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,6 @@ def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = read_options(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     cache = options.cache.absolute()
     try:
         weights = find_weights(shared=PROJECT.parent / "shared") or DOWNLOAD
@@ -92,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             cache.mkdir(parents=True, exist_ok=True)
             log.info("Model: %s", cache / export_model(weights, cache)["digest"][:MODEL_FOLDER_DIGITS])
         else:
-            publish(options.root, weights, cache)
-    except (SettingsError, WeightsError, OSError, BotoCoreError) as error:
+            publish(options.root, weights, cache, options.wheelhouse.absolute())
+    except (SettingsError, WeightsError, WheelhouseError, OSError, BotoCoreError) as error:
         log.error("%s", error)
         return 1
     return 0
@@ -111,21 +112,33 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     cache.add_argument("--cache", type=Path, default=PROJECT / ".local" / "models", help="folder for exported models")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("model", parents=[cache], help="export the model on this machine (make model)")
-    command = commands.add_parser("publish", parents=[cache], help="put model and code into a lake (make publish)")
+    command = commands.add_parser(
+        "publish", parents=[cache], help="put model, code and wheels into a lake (make publish)"
+    )
     command.add_argument("--root", required=True, help="the lake's root, s3://bucket[/folder] or file:///path")
+    command.add_argument("--wheelhouse", type=Path, default=CACHE, help="folder for downloaded wheels")
     return parser.parse_args(argv)
 
 
-def publish(root: str, weights: str, cache: Path) -> None:
-    """Put the model and the code bundle into a lake."""
+def publish(root: str, weights: str, cache: Path, wheelhouse: Path) -> None:
+    """Put the model, the code bundle and the wheelhouse into a lake; what is there already stays as it is."""
     try:
         lake = Lake(read_location(root))
     except ValueError as error:
         raise SettingsError([f"ROOT={root!r}: expected {error}"]) from None
     record = publish_model(lake, weights, cache, None)
-    log.info("Model: %s (%s weights)", lake.model(record["digest"][:MODEL_FOLDER_DIGITS]), record["weights"]["source"])
-    log.info("Code: %s", put_bundle(lake, build_bundle(), None))
+    folder = record["digest"][:MODEL_FOLDER_DIGITS]
+    size = (cache / folder / MODEL_FILE).stat().st_size
+    log.info("Model: %s (%s weights), %.1f MB", lake.model(folder), record["weights"]["source"], size / 1e6)
+    bundle = build_bundle()
+    size = sum(map(len, bundle.files.values()))
+    log.info("Code: %s, %.1f MB", put_bundle(lake, bundle, None), size / 1e6)
+    wheels = build_wheelhouse(wheelhouse)
+    size = sum(path.stat().st_size for path in wheels.rglob("*.whl"))
+    log.info("Wheels: %s, %.1f MB", publish_wheelhouse(lake, wheels, None), size / 1e6)
 
 
 if __name__ == "__main__":
+    # By force: Airflow, once imported, has set up its own.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     raise SystemExit(main())

@@ -94,6 +94,11 @@ class RunLocations:
         return f"{self.root}/report.html"
 
     @property
+    def cost(self) -> str:
+        """What the run has cost, published or not."""
+        return f"{self.root}/cost.json"
+
+    @property
     def manifest(self) -> str:
         """The run's record; written last."""
         return f"{self.root}/manifest.json"
@@ -125,6 +130,10 @@ class Lake:
     def code(self, digest: str) -> str:
         """Return the folder of a code bundle."""
         return f"{self.root}/code/{digest}"
+
+    def wheels(self, digest: str) -> str:
+        """Return the folder of a wheelhouse."""
+        return f"{self.root}/wheels/{digest}"
 
     @property
     def models(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,12 @@ def put_bytes(path: ObjectStoragePath, data: bytes) -> None:
     """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
     with writing(path) as stream:
         stream.write(data)
+
+
+def put_file(path: ObjectStoragePath, source: Path) -> None:
+    """Put a copy of a file of this machine there in one step, piece by piece."""
+    with source.open("rb") as content, writing(path) as stream:
+        shutil.copyfileobj(content, stream, 8 * 1024 * 1024)
 
 
 def put_json(path: ObjectStoragePath, record: dict[str, Any]) -> None:
@@ -110,8 +117,15 @@ def _is_data(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith(("_", "."))
 
 
-def first_match(folder: ObjectStoragePath, pattern: str) -> str | None:
-    """Return one file under a folder, at any depth, whose name matches a pattern; None when there is none.
+def total_bytes(folder: ObjectStoragePath) -> int:
+    """Return the size of all files under a folder."""
+    if folder.protocol == "file":
+        return sum((Path(parent) / name).stat().st_size for parent, names in _walk(folder) for name in names)
+    return int(folder.fs.du(folder.path))
+
+
+def count_matches(folder: ObjectStoragePath, pattern: str) -> int:
+    """Return how many files under a folder, at any depth, have names that match a pattern.
 
     Parameters
     ----------
@@ -121,11 +135,9 @@ def first_match(folder: ObjectStoragePath, pattern: str) -> str | None:
         Globs separated by commas, matched in any case, as the featurize job takes them.
     """
     globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
-    for parent, names in _walk(folder):
-        for name in names:
-            if any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs):
-                return f"{parent}/{name}"
-    return None
+    return sum(
+        any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs) for _, names in _walk(folder) for name in names
+    )
 
 
 def _walk(folder: ObjectStoragePath) -> Iterator[tuple[str, list[str]]]:

@@ -1,8 +1,9 @@
-"""Publishing models and code: complete before they are named, and never random ones by `make publish`."""
+"""Publishing models, code and wheels: complete before they are named, and never random ones by `make publish`."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,23 @@ from include.locations import Lake
 from include.models import ModelError, find_model
 from include.settings import Settings
 from include.weights import WeightsError
+from include.wheelhouse import ARCHITECTURES, RECORD_FILE, find_wheelhouse, requirements_digest
+from include.wheels import WheelhouseError
 from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE
+from tests.include.wheel_files import make_wheel
 
 LOCAL = Settings(profile="local", aws_conn_id=None)
+AWS = Settings(aws_conn_id=None)
 DIGEST = "ab" * 32
+
+
+def wheels_in(folder: Path) -> list[str]:
+    return ["--wheelhouse", str(folder / "wheels")]
 
 
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The export without TensorFlow; returns the weights that it was called with."""
+    """The export without TensorFlow, wheels without an index; returns the weights that the export was called with."""
     called: list[str] = []
 
     def export(weights: str, cache: Path) -> dict[str, Any]:
@@ -35,7 +44,17 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (folder / MODEL_RECORD_FILE).write_text(json.dumps(record))
         return record
 
+    def build(cache: Path) -> Path:
+        folder = cache / requirements_digest()
+        parts = {}
+        for architecture in ARCHITECTURES:
+            wheel = make_wheel(folder / architecture, "six-1.17.0-py3-none-any.whl")
+            parts[architecture] = {"wheels": [{"name": wheel.name, "bytes": wheel.stat().st_size}]}
+        (folder / RECORD_FILE).write_text(json.dumps({"architectures": parts}))
+        return folder
+
     monkeypatch.setattr(artifacts, "export_model", export)
+    monkeypatch.setattr(artifacts, "build_wheelhouse", build)
     return called
 
 
@@ -91,10 +110,34 @@ def test_publish_takes_weights_that_are_there(
     weights.touch()
     monkeypatch.setenv("FRUITS_WEIGHTS", str(weights))
     root = f"file://{tmp_path / 'lake'}"
-    assert artifacts.main(["publish", "--root", root, "--cache", str(tmp_path / "cache")]) == 0
+    assert artifacts.main(["publish", "--root", root, "--cache", str(tmp_path / "cache"), *wheels_in(tmp_path)]) == 0
     assert exported == [str(weights)]
     assert find_model(Lake(root), LOCAL)["digest"] == DIGEST
     assert (tmp_path / "lake" / "code" / build_bundle().digest).is_dir()
+    assert find_wheelhouse(Lake(root), AWS) == f"{root}/wheels/{requirements_digest()}"
+
+
+def test_publish_tells_where_everything_is_and_how_large(
+    tmp_path: Path, exported: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "include")
+    artifacts.publish(f"file://{tmp_path}/lake", "w.h5", tmp_path / "cache", tmp_path / "wheels")
+    assert exported == ["w.h5"]
+    for what in ("Model: file://.*/models/.*MB", "Code: file://.*/code/.*MB", "Wheels: file://.*/wheels/.*MB"):
+        assert re.search(what, caplog.text)
+
+
+def test_wheels_that_cannot_be_had_end_the_command_with_a_line(
+    tmp_path: Path, exported: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(cache: Path) -> Path:
+        raise WheelhouseError("the wheels for arm64 could not be downloaded")
+
+    monkeypatch.setattr(artifacts, "build_wheelhouse", fail)
+    monkeypatch.setattr(artifacts, "find_weights", lambda shared: "w.h5")
+    assert artifacts.main(["publish", "--root", f"file://{tmp_path}/lake", "--cache", str(tmp_path / "cache")]) == 1
+    assert exported == ["w.h5"]
+    assert caplog.messages[-1] == "the wheels for arm64 could not be downloaded"
 
 
 def test_without_weights_publish_downloads_and_never_makes_random_ones(
@@ -102,7 +145,7 @@ def test_without_weights_publish_downloads_and_never_makes_random_ones(
 ) -> None:
     monkeypatch.setattr(artifacts, "find_weights", lambda shared: None)
     root = f"file://{tmp_path / 'lake'}"
-    assert artifacts.main(["publish", "--root", root, "--cache", str(tmp_path / "cache")]) == 0
+    assert artifacts.main(["publish", "--root", root, "--cache", str(tmp_path / "cache"), *wheels_in(tmp_path)]) == 0
     assert exported == ["imagenet"]
 
 
@@ -156,6 +199,6 @@ def test_lake_of_the_environment_does_not_decide_where_to_publish(
     tmp_path: Path, exported: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRUITS_LAKE", "s3://production")
-    artifacts.publish(f"file://{tmp_path / 'lake'}", "w.h5", tmp_path / "cache")
+    artifacts.publish(f"file://{tmp_path / 'lake'}", "w.h5", tmp_path / "cache", tmp_path / "wheels")
     assert exported == ["w.h5"]
     assert (tmp_path / "lake" / "models" / "current.json").exists()

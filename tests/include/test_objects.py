@@ -11,7 +11,7 @@ from airflow.sdk import ObjectStoragePath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from include.objects import at, data_files, first_match, put_bytes, put_json, read_json, writing
+from include.objects import at, count_matches, data_files, put_bytes, put_json, read_json, total_bytes, writing
 from spark_jobs import listing
 
 ODD_NAMES = ["with space", "100%25", "a#b", "a+b", "crème brûlée", "question?mark", "a&b=c", "[1]", "{x}", "~", "*"]
@@ -29,7 +29,7 @@ def test_file_is_written_and_found_under_exactly_its_name(tmp_path: Path, name: 
     assert (folder / f"{name}.parquet").read_bytes() == b"bytes"
     assert at(f"{uri(folder)}/{name}.parquet").read_bytes() == b"bytes"
     assert [item.name for item in data_files(at(uri(folder)))] == [f"{name}.parquet"]
-    assert first_match(at(uri(tmp_path)), "*.parquet") == str(folder / f"{name}.parquet")
+    assert count_matches(at(uri(tmp_path)), "*.parquet") == 1
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -104,36 +104,43 @@ def test_data_files_are_neither_hidden_nor_markers_and_come_by_name(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["a.JPG", "_a.jpg", ".a.jpg", "é.jpeg", "a.b.JpEg"])
-def test_first_match_finds_names_that_sparks_own_listing_loses(tmp_path: Path, name: str) -> None:
+def test_names_that_sparks_own_listing_loses_are_counted(tmp_path: Path, name: str) -> None:
     (tmp_path / "_label" / "deep").mkdir(parents=True)
     (tmp_path / "_label" / "deep" / name).touch()  # an empty file is a reject, but it is an image to look at
-    assert first_match(at(uri(tmp_path)), "*.jpg, *.jpeg") == str(tmp_path / "_label" / "deep" / name)
+    assert count_matches(at(uri(tmp_path)), "*.jpg, *.jpeg") == 1
 
 
-def test_first_match_finds_nothing_where_nothing_is(tmp_path: Path) -> None:
+def test_nothing_is_counted_where_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "b.jpg").mkdir()
-    assert first_match(at(uri(tmp_path)), "*.jpg") is None
-    assert first_match(at(uri(tmp_path / "missing")), "*.jpg") is None
+    assert count_matches(at(uri(tmp_path)), "*.jpg") == 0
+    assert count_matches(at(uri(tmp_path / "missing")), "*.jpg") == 0
 
 
-def test_first_match_follows_links_to_folders_as_the_job_does(tmp_path: Path) -> None:
+def test_all_that_lies_under_a_folder_counts_for_its_size(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.parquet").write_bytes(b"1234")
+    (tmp_path / "_c").write_bytes(b"56")
+    assert total_bytes(at(uri(tmp_path))) == 6
+
+
+def test_links_to_folders_are_followed_as_the_job_does(tmp_path: Path) -> None:
     (tmp_path / "photos" / "Kiwi").mkdir(parents=True)
     (tmp_path / "photos" / "Kiwi" / "1.jpg").touch()
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "linked").symlink_to(tmp_path / "photos")
     (tmp_path / "lake" / "circle").symlink_to(tmp_path / "lake")
-    assert first_match(at(uri(tmp_path / "lake")), "*.jpg") is not None
-    assert first_match(at(uri(tmp_path / "lake")), "*.png") is None
+    assert count_matches(at(uri(tmp_path / "lake")), "*.jpg") == 1
+    assert count_matches(at(uri(tmp_path / "lake")), "*.png") == 0
 
 
 def test_marker_of_an_empty_folder_is_no_image(bucket: Any) -> None:
     bucket.put_object(Key="data/", Body=b"")
     folder = at(f"s3://{bucket.name}/data")
-    assert first_match(folder, "*") is None
-    assert first_match(folder, "*.jpg,") is None
+    assert count_matches(folder, "*") == 0
+    assert count_matches(folder, "*.jpg,") == 0
     bucket.put_object(Key="data/Kiwi/é #%+ .JPG", Body=b"")
-    assert first_match(at(f"s3://{bucket.name}/data"), "*.jpg") == f"{bucket.name}/data/Kiwi/é #%+ .JPG"
+    assert count_matches(at(f"s3://{bucket.name}/data"), "*.jpg") == 1
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12).filter(
@@ -144,12 +151,12 @@ globs = st.lists(st.sampled_from(["*.jpg", "*.JPEG", "*", "?", "", " ", "a*", "[
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(names, names.map("{}.Jpg".format)), globs)
-def test_first_match_takes_exactly_the_names_that_the_job_takes(
+def test_exactly_the_names_that_the_job_takes_are_counted(
     tmp_path_factory: pytest.TempPathFactory, name: str, pattern: str
 ) -> None:
     folder = tmp_path_factory.mktemp("names")
     (folder / name).touch()
-    assert (first_match(at(uri(folder)), pattern) is not None) == listing.matcher(pattern)(name)
+    assert count_matches(at(uri(folder)), pattern) == listing.matcher(pattern)(name)
 
 
 def test_json_is_read_back_and_readable_by_people(tmp_path: Path) -> None:
