@@ -14,6 +14,9 @@ def build_manifest(
     pca: dict[str, Any],
     checked: dict[str, Any],
     finished_at: str,
+    residency: dict[str, Any],
+    forecast: dict[str, Any],
+    cost: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the manifest.
 
@@ -31,6 +34,12 @@ def build_manifest(
         What ``verify_results`` found.
     finished_at : str
         ISO 8601 time in UTC.
+    residency : dict
+        The attestations: ``before`` anything was created, and ``cluster``, of what EMR has made.
+    forecast : dict
+        What the run was to cost.
+    cost : dict or None
+        What it has cost; None when that could not be told.
     """
     weights = run["model"]["weights"]
     warnings = list(checked["warnings"])
@@ -53,5 +62,8 @@ def build_manifest(
         "cluster": {"id": cluster_id, "name": run["cluster_name"]},
         "featurize": featurize,
         "pca": pca,
+        "residency": residency,
+        "forecast": forecast,
+        "cost": cost,
         "warnings": warnings,
     }

@@ -8,6 +8,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from include.money import describe_amount
+
 CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 45, 630, 15, 220
 """Corners of the plot in the SVG's units."""
 
@@ -43,6 +45,9 @@ def build_report(manifest: dict[str, Any]) -> dict[str, Any]:
         "previous_run": previous["run"],
         "drift": _drift(pca.get("drift"), previous["note"]),
         "seconds": {"featurize": featurize["seconds"], "pca": pca["seconds"]},
+        "residency": manifest.get("residency"),
+        "forecast": manifest.get("forecast"),
+        "cost": manifest.get("cost"),
     }
 
 
@@ -55,16 +60,49 @@ def report_line(report: dict[str, Any]) -> bytes:
     """Return the record as one line of JSON, as Spark reads it: a row of the table of all runs' reports.
 
     In ASCII, since there are readers that break lines at other characters, too. The record's own ``run`` and the
-    partition of that name have the same value, which Spark takes for one column.
+    partition of that name have the same value, which Spark takes for one column. Money is in flat columns that are
+    numbers always: what a run cannot tell has no column in its line, since a file whose only value is null has no type.
     """
-    return (json.dumps(report, sort_keys=True) + "\n").encode()
+    row = {name: value for name, value in report.items() if name not in NESTED_RECORDS}
+    return (json.dumps(row | _money_columns(report), sort_keys=True) + "\n").encode()
+
+
+NESTED_RECORDS = ("residency", "forecast", "cost")
+"""Parts of the report that are for its own file, not for the table of all runs."""
+
+
+def _money_columns(report: dict[str, Any]) -> dict[str, float]:
+    cost, expected = report["cost"] or {}, (report["forecast"] or {}).get("expected") or {}
+    columns = {
+        "cost_eur_at_least": cost.get("eur", {}).get("low"),
+        "cost_eur_at_most": cost.get("eur", {}).get("high"),
+        "cost_usd_at_least": cost.get("usd", {}).get("low"),
+        "cost_usd_at_most": cost.get("usd", {}).get("high"),
+        "forecast_eur_at_most": expected.get("eur", {}).get("high"),
+        "images_per_eur_at_least": cost.get("images_per_eur", {}).get("low"),
+        "instance_hours": cost.get("instance_hours"),
+        "storage_eur_per_month_at_most": cost.get("storage", {}).get("eur_per_month", {}).get("high"),
+    }
+    return {name: float(value) for name, value in columns.items() if value is not None}
 
 
 def render_report(report: dict[str, Any]) -> str:
     """Return the report as an HTML page of its own: no script, no file beside it; every text is escaped."""
     chart = _chart(report["explained_variance_ratio"], report["variance_target"])
-    views = {"losing_labels": _losing_labels(report["quality"]), "comparison": _comparison(report["drift"])}
+    views = {
+        "losing_labels": _losing_labels(report["quality"]),
+        "comparison": _comparison(report["drift"]),
+        "places": _places(report["residency"]),
+        "money": describe_amount,
+    }
     return _render("report.html.jinja", chart=chart, **views, **report)
+
+
+def _places(residency: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the attestations, before the start and of the cluster, with their checks; none of an older run."""
+    found = residency or {}
+    titles = {"before": "before anything was created", "cluster": "the cluster, as EMR has made it"}
+    return [{"title": title, **found[part]} for part, title in titles.items() if found.get(part)]
 
 
 def render_index(slugs: list[str]) -> str:

@@ -8,9 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from include.attestation import Attestation
+from include.cluster_residency import attest_cluster
+from include.cost import account_cost
+from include.forecast import forecast_cost
 from include.manifest import build_manifest
-from include.settings import RunParams
+from include.settings import RunParams, Settings
 from spark_jobs import decomposition, drift, moments, quality
+from tests.include.cluster_answers import CLUSTER, FLEETS, INSTANCES, NOW
+from tests.include.price_tables import prices
 from tests.spark_jobs.feature_runs import realistic
 
 SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
@@ -23,14 +29,17 @@ def run_record(**changes: Any) -> dict[str, Any]:
         "run_id": "manual__2026-11-22T12:00:00+00:00",
         "run_after": "2026-11-22T12:00:00+00:00",
         "cluster_name": f"fruit-features {SLUG}",
+        "round": "0123456789ab",
         "lake": "file:///lake",
         "images": "file:///lake/data",
+        "image_count": 4,
         "model": {"digest": "ab" * 32, "uri": "file:///lake/models/ab", "weights": {"source": "file"}},
         "previous": {"run": PREVIOUS, "pca_model": f"file:///lake/runs/{PREVIOUS}/pca/model.npz", "note": None},
         "params": asdict(RunParams()),
         "profile": "local",
         "region": "eu-west-3",
         "endpoints": {"emr": "http://127.0.0.1:1", "s3": "http://127.0.0.1:1"},
+        "residency": residency_record()["before"],
     } | changes
 
 
@@ -95,5 +104,36 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "pca": pca_summary(),
         "checked": {"warnings": []},
         "finished_at": "2026-11-22T12:05:00+00:00",
+        "residency": residency_record(),
+        "forecast": forecast_record(),
+        "cost": None,
     }
     return build_manifest(**(parts | changes)) | {"results": ["part-0.parquet"]}
+
+
+def cost_record(**changes: Any) -> dict[str, Any]:
+    """What ``report_cost`` finds, counted by the product's own code; ``changes`` are arguments of ``account_cost``."""
+    arguments: dict[str, Any] = {
+        "prices": prices(),
+        "cluster": CLUSTER,
+        "instances": INSTANCES,
+        "fleets": FLEETS,
+        "stored_bytes": 50 * 2**30,
+        "images": 10_000,
+        "now": NOW,
+    }
+    return account_cost(**(arguments | changes))
+
+
+def forecast_record(**changes: Any) -> dict[str, Any]:
+    """What ``plan_cluster`` forecasts; ``changes`` are parameters of the table of prices."""
+    params = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"))
+    return forecast_cost(prices(**changes), params, 10_000)
+
+
+def residency_record() -> dict[str, Any]:
+    """Both attestations of a local run, and one check of a kind that production has."""
+    attestation = Attestation(Settings(aws_conn_id=None))
+    attestation.note("region of the bucket, by HeadBucket", "FRUITS_LAKE", "the-lake", "eu-west-3", "eu-west-3", "")
+    local = Settings(profile="local", aws_conn_id=None)
+    return {"before": attestation.record(), "cluster": attest_cluster(local, {"Id": "j-1"}, {}, [])}

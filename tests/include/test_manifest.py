@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.include.run_records import manifest, run_record
+from tests.include.run_records import cost_record, forecast_record, manifest, residency_record, run_record
 
 
 def test_manifest_says_what_was_made_from_what_with_which_code_and_weights() -> None:
@@ -33,3 +33,11 @@ def test_real_weights_make_no_warning_and_building_changes_nothing_that_was_give
     assert manifest(checked=checked)["warnings"] == ["the variance target was not reached"]
     manifest(run=run_record(model=run_record()["model"] | {"weights": {"source": "random"}}), checked=checked)
     assert checked == {"warnings": ["the variance target was not reached"]}
+
+
+def test_manifest_says_where_the_data_was_and_what_it_has_cost() -> None:
+    parts = {"residency": residency_record(), "forecast": forecast_record(), "cost": cost_record()}
+    record = json.loads(json.dumps(manifest(**parts)))
+    assert {name: record[name] for name in parts} == parts
+    assert record["residency"]["before"]["verdict"] == "allowed"
+    assert record["cost"]["eur"]["high"] > 0

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import html.parser
+import json
 import re
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.dataset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,15 +23,21 @@ from include.report import (
     build_report,
     render_index,
     render_report,
+    report_line,
 )
 from spark_jobs import drift
+from tests.include.cluster_answers import INSTANCES
+from tests.include.price_tables import instances_without, prices
 from tests.include.run_records import (
     PREVIOUS,
+    cost_record,
     drift_record,
     featurize_summary,
+    forecast_record,
     manifest,
     pca_summary,
     quality_record,
+    residency_record,
     run_record,
 )
 
@@ -243,3 +253,91 @@ def test_index_links_to_each_run() -> None:
     source = render_index(["20261122T120000Z-0123abcd", "20261121T120000Z-0123abcd"])
     assert re.findall(r'href="([^"]+)"', source) == ["20261122T120000Z-0123abcd", "20261121T120000Z-0123abcd"]
     assert "No run has published yet" in render_index([])
+
+
+WITHOUT_EMR = prices(instances=instances_without("c7g.2xlarge", "emr_usd_per_hour"))
+
+
+def test_page_tells_what_the_run_has_cost_by_fleet_and_market() -> None:
+    page = page_of(cost=cost_record(), forecast=forecast_record())
+    assert ["master", "on demand", "1", "1.00", "0.13 €"] in page.rows
+    assert ["core", "on demand", "2", "2.00", "0.51 €"] in page.rows
+    assert ["task", "spot", "1", "0.50", "0.05 €"] in page.rows
+    assert page.row("all, with S3's requests") == ["", "", "3.50", "0.69 €"]
+    assert page.row("keeping the run's files") == ["", "", "", "0.50 €"]
+    assert "14,398 images a euro" in " ".join(page.text.split())
+    assert "Prices of 2026-11-02 for eu-west-3 (test.json), 1 USD = 0.5 € on 2026-11-01" in page.text
+    assert "Forecast before the start:" in page.text
+    assert "Not a total" not in page.text
+
+
+def test_page_says_what_is_unknown_instead_of_a_total() -> None:
+    page = page_of(cost=cost_record(prices=WITHOUT_EMR), forecast=forecast_record(instances={}))
+    text = " ".join(page.text.split())
+    assert "Not a total: unknown, and not guessed, is EMR's surcharge on c7g.2xlarge." in text
+    assert page.row("all, with S3's requests")[-1] == "at least 0.59 €"
+    assert "At most" in text
+
+
+def test_page_tells_where_the_data_is() -> None:
+    page = page_of(residency=residency_record(), forecast=None)
+    assert page.row("region of the bucket, by HeadBucket") == ["FRUITS_LAKE", "the-lake", "eu-west-3"]
+    assert "profile local: the cluster is on this machine" in page.text
+    assert "Cost" not in page.text
+
+
+@pytest.mark.parametrize("parts", [{}, {"forecast": forecast_record()}, {"cost": cost_record()}])
+def test_manifest_of_older_code_has_a_page_without_these_parts(parts: dict[str, Any]) -> None:
+    older = {name: value for name, value in manifest(**parts).items() if name in parts or name not in MONEY}
+    page = Page(render_report(build_report(older)))
+    assert ("Cost" in page.text) == bool(parts)
+    assert "Where the data is" not in page.text
+
+
+MONEY = ("residency", "forecast", "cost")
+
+
+@pytest.mark.parametrize("where", ["note", "unknown", "source", "answer"])
+def test_texts_of_prices_and_answers_are_escaped(where: str) -> None:
+    cost, residency = cost_record(prices=WITHOUT_EMR), residency_record()
+    if where == "note":
+        cost["notes"] = [EVIL]
+    elif where == "unknown":
+        cost["unknown"] = [EVIL]
+    elif where == "source":
+        cost["prices"]["table"] = EVIL
+    else:
+        residency["before"]["checks"][0]["answer"] = EVIL
+    page = page_of(cost=cost, residency=residency)
+    assert "script" not in page.tags
+    assert EVIL in page.text
+
+
+@pytest.mark.parametrize("first", ["none", "unknown", "known"])
+def test_money_in_the_table_of_all_runs_is_numbers_whatever_a_run_knows(tmp_path: Path, first: str) -> None:
+    """A file whose only value is null would have a column without a type, and break the reading of the others."""
+    parts: dict[str, dict[str, Any]] = {
+        "none": {"cost": None, "forecast": None},
+        "unknown": {"cost": cost_record(prices=WITHOUT_EMR, instances=INSTANCES[:2]), "forecast": forecast_record()},
+        "known": {"cost": cost_record(), "forecast": forecast_record(), "residency": residency_record()},
+    }
+    order = sorted(parts, key=lambda name: (name != first, name))
+    rows = {}
+    for number, name in enumerate(order):
+        line = report_line(build_report(manifest(**parts[name])))
+        rows[name] = json.loads(line)
+        money = {key: value for key, value in rows[name].items() if "eur" in key or "usd" in key or "hours" in key}
+        assert all(type(value) is float for value in money.values())
+        (tmp_path / f"{number}.json").write_bytes(json.dumps(money | {"run": name}).encode() + b"\n")
+    assert not set(MONEY) & set(rows["known"])
+    assert rows["known"]["cost_eur_at_most"] == pytest.approx(0.6945)
+    assert rows["known"]["images_per_eur_at_least"] == pytest.approx(14398.3)
+    assert "cost_eur_at_most" not in rows["unknown"]
+    assert rows["unknown"]["cost_eur_at_least"] > 0
+    table = pd.concat(pd.read_json(path, lines=True) for path in sorted(tmp_path.glob("*.json")))
+    assert table.set_index("run").loc["known", "instance_hours"] == 3.5
+    schemas = [pyarrow.dataset.dataset(path, format="json").schema for path in sorted(tmp_path.glob("*.json"))]
+    schema = pyarrow.unify_schemas(schemas)
+    assert {str(schema.field(name).type) for name in schema.names if name != "run"} <= {"double"}
+    read = pyarrow.dataset.dataset(tmp_path, format="json", schema=schema).to_table().to_pylist()
+    assert {row["run"]: row.get("cost_eur_at_most") for row in read}["none"] is None
