@@ -1,20 +1,20 @@
 """The provider's EMR operators, with what this DAG needs of them beyond that.
 
-All of them check before the first call that the client has resolved to an address that the profile allows, and make
-each API call once only: botocore by itself repeats RunJobFlow and AddJobFlowSteps when the answer is late, and neither
-has an idempotency token. A repeated *task* attaches to what its first try has made. Links to the console are ornaments:
-a task never fails for one.
+All of them check before the first call that the client has resolved to an address that the profile allows, and send
+each request once: what may be sent again is said in :mod:`include.emr`. A repeated *task* attaches to what its earlier
+try has made; a cleared one makes what has ended since, once. Links to the console are ornaments: a task never fails for
+one.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from airflow.providers.amazon.aws.exceptions import S3HookUriParseFailure
-from airflow.providers.amazon.aws.hooks.emr import EmrHook
 from airflow.providers.amazon.aws.links.emr import EmrClusterLink, EmrLogsLink, get_log_uri
 from airflow.providers.amazon.aws.operators.emr import (
     EmrAddStepsOperator,
@@ -24,42 +24,31 @@ from airflow.providers.amazon.aws.operators.emr import (
 from airflow.providers.amazon.aws.sensors.emr import EmrStepSensor
 from airflow.sdk import BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from include import autopsy
-from include.endpoints import check_endpoint
+from include.attestation import ResidencyError
+from include.emr import ClusterEndedError, Emr, Identity, is_live, open_emr, tags_of
+from include.inspection import inspect_cluster
 from include.links import StepLogsLink
+from include.patience import SINGLE_ATTEMPT, is_passing
 from include.settings import read_airflow_settings
+from include.tags import ROUND_TAG
 
-SINGLE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
-LIVE_CLUSTER_STATES = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
-ATTACHABLE_STEP_STATES = ["PENDING", "RUNNING", "COMPLETED"]
+SENDING = "sending"
+"""XCom key: true while nobody knows whether a RunJobFlow has made a cluster."""
 
-SETTLED = "settled"
-"""XCom key of a create that has failed for good: no request of it is under way."""
+CLUSTER_ID = "job_flow_id"
+"""XCom key of the tasks that make or join a cluster: its id."""
+
+ATTESTATION = "attestation"
+"""XCom key of the tasks that add steps: what EMR has really made, and where."""
 
 LATE_CLUSTER_SECONDS = 60.0
-"""How long to look for the cluster of a create that was cut off: a worker needs up to ten seconds to end a task that
-was marked failed, and botocore itself would wait sixty for the answer."""
+"""How long to look for the cluster of a RunJobFlow that was cut off: a worker needs up to ten seconds to end a task
+that was marked failed, and botocore itself would wait sixty for the answer."""
 
 LATE_CLUSTER_LOOK_SECONDS = 3.0
-
-
-def check_hook(hook: EmrHook) -> None:
-    """Refuse to work when the hook's client would call an address that the profile does not allow.
-
-    Raises
-    ------
-    EndpointRefusedError
-        As :func:`include.endpoints.check_endpoint`.
-    """
-    check_endpoint("emr", str(hook.conn.meta.endpoint_url), read_airflow_settings())
-
-
-def find_live_clusters(hook: EmrHook, name: str) -> list[str]:
-    """Return the ids of the clusters of this name that have not ended, the newest first."""
-    pages = hook.conn.get_paginator("list_clusters").paginate(ClusterStates=LIVE_CLUSTER_STATES)
-    return [cluster["Id"] for page in pages for cluster in page["Clusters"] if cluster["Name"] == name]
 
 
 def persist_links(operator: Any, context: Context, cluster_id: str) -> None:
@@ -80,15 +69,50 @@ def persist_links(operator: Any, context: Context, cluster_id: str) -> None:
         EmrLogsLink.persist(**common, log_uri=log_uri)
 
 
+@contextmanager
+def telling_why_it_ended(operator: Any) -> Iterator[None]:
+    """Fail a task for good when the cluster of this round has ended, and tell why: another would end like it.
+
+    Raises
+    ------
+    AirflowFailException
+        With the cause, and what to do.
+    """
+    try:
+        yield
+    except ClusterEndedError as error:
+        found = autopsy.examine_cluster(error.cluster, operator.aws_conn_id, read_airflow_settings().log_wait_seconds)
+        operator.log.error("%s", autopsy.render(found))
+        raise AirflowFailException(
+            f"the cluster has ended. {autopsy.brief(found)}. Correct what ended it, then clear the first task that "
+            "failed, with all that follows: that makes one new cluster, and keeps what completed steps have written"
+        ) from error
+
+
+def join_cluster(emr: Emr, run: dict[str, Any], request: Any, context: Context) -> dict[str, Any]:
+    """Return the run's cluster, made when this round has none."""
+
+    def sending(unknown: bool) -> None:
+        context["ti"].xcom_push(key=SENDING, value=unknown)
+
+    return emr.join(Identity.of(run), cast("dict[str, Any]", request), sending)
+
+
 class CreateCluster(EmrCreateJobFlowOperator):
     """Create the run's cluster, or attach to the live one that an earlier try has made.
 
-    The cluster is found by its name, which carries the run's slug.
+    Parameters
+    ----------
+    run : dict
+        What ``open_run`` returned.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    template_fields = (*EmrCreateJobFlowOperator.template_fields, "run")
+
+    def __init__(self, *, run: Any, **kwargs: Any) -> None:
         # emr_conn_id: the stock connection would be merged into the request, with its old release and roles.
         super().__init__(emr_conn_id=None, botocore_config=SINGLE_ATTEMPT, wait_for_completion=False, **kwargs)
+        self.run = run
 
     def execute(self, context: Context) -> str:
         """Return the cluster's id.
@@ -97,88 +121,104 @@ class CreateCluster(EmrCreateJobFlowOperator):
         ------
         EndpointRefusedError
             When the client resolves to an address that the profile does not allow.
+        AirflowFailException
+            When the run's cluster has ended already.
         """
-        try:
-            cluster_id = self._attach_or_create()
-        except Exception as error:
-            if not isinstance(error, HTTPClientError):  # without an answer, a cluster may yet come of it
-                context["ti"].xcom_push(key=SETTLED, value=True)
-            raise
-        persist_links(self, context, cluster_id)
-        return cluster_id
-
-    def _attach_or_create(self) -> str:
-        check_hook(self.hook)
-        request = cast("dict[str, Any]", self.job_flow_overrides)
-        live = find_live_clusters(self.hook, request["Name"])
-        if live:
-            cluster_id = live[0]
-            self.log.info("Attaching to the live cluster %s of this run (%s)", cluster_id, request["Name"])
-        else:
-            cluster_id = str(self.hook.create_job_flow(request)["JobFlowId"])
-            self.log.info("Created the cluster %s (%s)", cluster_id, request["Name"])
+        emr = open_emr(self.hook, read_airflow_settings())
+        with telling_why_it_ended(self):
+            cluster_id = str(join_cluster(emr, self.run, self.job_flow_overrides, context)["Id"])
         self._job_flow_id = cluster_id  # the provider's on_kill ends it
+        context["ti"].xcom_push(key=CLUSTER_ID, value=cluster_id)
+        persist_links(self, context, cluster_id)
         return cluster_id
 
 
 class AddSteps(EmrAddStepsOperator):
-    """Add the steps, or attach to those of the same names that an earlier try has added."""
+    """Add the steps to the run's cluster, or attach to those of the same names that an earlier try has added.
 
-    def __init__(self, **kwargs: Any) -> None:
+    When the cluster has ended since, because this task or one before it was cleared after the run's end, one new
+    cluster is made in its place.
+
+    Parameters
+    ----------
+    run : dict
+        What ``open_run`` returned.
+    job_flow_overrides : dict
+        The arguments of RunJobFlow.
+    job_flow_id : str
+        Id of the cluster that was created for the run.
+    """
+
+    template_fields = (*EmrAddStepsOperator.template_fields, "run", "job_flow_overrides")
+
+    def __init__(self, *, run: Any, job_flow_overrides: Any, **kwargs: Any) -> None:
         super().__init__(botocore_config=SINGLE_ATTEMPT, **kwargs)
+        self.run = run
+        self.job_flow_overrides = job_flow_overrides
 
     def execute(self, context: Context) -> list[str]:
-        """Return the steps' ids, in the order of ``steps``.
+        """Return the steps' ids, in the order of ``steps``; their cluster's id is the XCom ``job_flow_id``.
 
         Raises
         ------
         EndpointRefusedError
             When the client resolves to an address that the profile does not allow.
         AirflowFailException
-            When the cluster has ended; the message says why.
+            When the cluster of this round has ended; the message says why. When it is not where it should be; it is
+            being ended then.
         """
-        check_hook(self.hook)
-        cluster_id, steps = str(self.job_flow_id), cast("list[dict[str, Any]]", self.steps)
-        context["ti"].xcom_push(key="job_flow_id", value=cluster_id)
-        earlier = self._steps_by_name(cluster_id)
-        known = {step["Name"]: earlier[step["Name"]] for step in steps if step["Name"] in earlier}
-        if known:
-            self.log.info("Attaching to the steps %s of an earlier try", known)
-        missing = [step for step in steps if step["Name"] not in known]
-        if missing:
-            added = self._add(cluster_id, missing)
-            known |= dict(zip([step["Name"] for step in missing], added, strict=True))
-        ids = [known[step["Name"]] for step in steps]
-        persist_links(self, context, cluster_id)
-        return ids
+        settings = read_airflow_settings()
+        emr = open_emr(self.hook, settings)
+        with telling_why_it_ended(self):
+            cluster = self._cluster(emr, context)
+            cluster_id = str(cluster["Id"])
+            context["ti"].xcom_push(key=CLUSTER_ID, value=cluster_id)
+            persist_links(self, context, cluster_id)
+            try:
+                attestation = inspect_cluster(emr, cluster, cast("dict[str, Any]", self.job_flow_overrides), settings)
+            except ResidencyError as error:
+                raise AirflowFailException(str(error)) from error
+            context["ti"].xcom_push(key=ATTESTATION, value=attestation)
+            return emr.join_steps(cluster_id, cast("list[dict[str, Any]]", self.steps))
 
-    def _add(self, cluster_id: str, steps: list[dict[str, Any]]) -> list[str]:
+    def _cluster(self, emr: Emr, context: Context) -> dict[str, Any]:
         try:
-            return self.hook.add_job_flow_steps(job_flow_id=cluster_id, steps=steps)
-        except ClientError as error:
-            cluster = self.hook.conn.describe_cluster(ClusterId=cluster_id)["Cluster"]
-            if cluster["Status"]["State"] in LIVE_CLUSTER_STATES:
-                raise
-            raise AirflowFailException(f"no step can be added: {autopsy.describe_cluster(cluster)}") from error
-
-    def _steps_by_name(self, cluster_id: str) -> dict[str, str]:
-        pages = self.hook.conn.get_paginator("list_steps").paginate(
-            ClusterId=cluster_id, StepStates=ATTACHABLE_STEP_STATES
-        )
-        return {step["Name"]: step["Id"] for page in pages for step in page["Steps"]}
+            cluster = emr.describe(str(self.job_flow_id))
+        except ClientError as error:  # EMR forgets clusters after two months
+            self.log.warning("The cluster %s cannot be described: %s", self.job_flow_id, error)
+        else:
+            if is_live(cluster):
+                return cluster
+            self.log.info("The cluster of before will not do: %s", autopsy.describe_cluster(cluster))
+        return join_cluster(emr, self.run, self.job_flow_overrides, context)
 
 
 class StepSensor(EmrStepSensor):
     """Wait for a step; when it fails, tell why, and do not try again: a failed step stays failed.
 
-    Errors of the API itself are ordinary failures, which Airflow's retries repeat.
+    While EMR throttles or does not answer, the next look is the retry.
+
+    Parameters
+    ----------
+    add_task_id : str
+        The task that has added the step: it tells cluster and step.
+    run : dict
+        What ``open_run`` returned.
     """
 
+    template_fields = (*EmrStepSensor.template_fields, "run")
     operator_extra_links: tuple[BaseOperatorLink, ...] = (*EmrStepSensor.operator_extra_links, StepLogsLink())  # type: ignore[assignment]
 
-    def __init__(self, **kwargs: Any) -> None:
-        # A deployment's default_deferrable would replace poke, and give up after 60 looks.
-        super().__init__(deferrable=False, **kwargs)
+    def __init__(self, *, add_task_id: str, run: Any, **kwargs: Any) -> None:
+        super().__init__(
+            job_flow_id=f"{{{{ ti.xcom_pull('{add_task_id}', key='{CLUSTER_ID}') or '' }}}}",
+            step_id=f"{{{{ (ti.xcom_pull('{add_task_id}') or [''])[0] }}}}",
+            deferrable=False,  # a deployment's default_deferrable would replace poke, and give up after 60 looks
+            botocore_config=SINGLE_ATTEMPT,
+            **kwargs,
+        )
+        self.add_task_id = add_task_id
+        self.run = run
 
     def execute(self, context: Context) -> None:
         """Wait for the step.
@@ -188,9 +228,11 @@ class StepSensor(EmrStepSensor):
         EndpointRefusedError
             When the client resolves to an address that the profile does not allow.
         AirflowFailException
-            When the step failed or was cancelled; the message says why.
+            When the step failed or was cancelled; the message says why. When there is none.
         """
-        check_hook(self.hook)
+        if not (self.job_flow_id and self.step_id):
+            raise AirflowFailException(f"{self.add_task_id} has added no step. {self._advice()}")
+        open_emr(self.hook, read_airflow_settings())
         super().execute(context)
 
     def poke(self, context: Context) -> bool:
@@ -199,8 +241,13 @@ class StepSensor(EmrStepSensor):
             completed = bool(super().poke(context))
         except AirflowException as error:
             raise AirflowFailException(self._explain()) from error
+        except (BotoCoreError, ClientError) as error:
+            if not is_passing(error):
+                raise
+            self.log.warning("EMR cannot be asked now, the next look is in %g s: %s", self.poke_interval, error)
+            return False
         if completed:
-            self._log_tails(self._describe_cluster(), logging.INFO, autopsy.STREAMS[-1:])
+            self._log_end()
         return completed
 
     def get_emr_response(self, context: Context) -> dict[str, Any]:
@@ -209,26 +256,37 @@ class StepSensor(EmrStepSensor):
         persist_links(self, context, self.job_flow_id)
         return response
 
-    def _explain(self) -> str:
-        step = self.hook.conn.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
-        cluster = self._describe_cluster()
-        self._log_tails(cluster, logging.ERROR, autopsy.STREAMS)
-        return autopsy.describe_failure(step, cluster)
+    def _advice(self) -> str:
+        return (
+            f"To do the step again, clear {self.add_task_id} with all that follows: that makes one new cluster, and "
+            "keeps what completed steps have written"
+        )
 
-    def _describe_cluster(self) -> dict[str, Any] | None:
+    def _explain(self) -> str:
+        settings = read_airflow_settings()
+        emr = open_emr(self.hook, settings)
+        step = emr.call("describe_step", ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
+        cluster = self._describe_cluster(emr)
+        alone = cluster is not None and tags_of(cluster).get(ROUND_TAG) != self.run["round"]
+        wait_seconds = 0.0 if alone else settings.log_wait_seconds
+        found = autopsy.examine_step(step, cluster, self.aws_conn_id, wait_seconds)
+        self.log.error("%s", autopsy.render(found))
+        told = "this task was cleared by itself, and a sensor runs nothing. " if alone else ""
+        return f"{told}{autopsy.brief(found)}. {self._advice()}"
+
+    def _describe_cluster(self, emr: Emr) -> dict[str, Any] | None:
         try:
-            cluster: dict[str, Any] = self.hook.conn.describe_cluster(ClusterId=self.job_flow_id)["Cluster"]
+            return emr.describe(str(self.job_flow_id))
         except (BotoCoreError, ClientError) as error:
             self.log.warning("The cluster cannot be described: %s", error)
             return None
-        return cluster
 
-    def _log_tails(self, cluster: dict[str, Any] | None, level: int, streams: tuple[str, ...]) -> None:
-        if cluster and cluster.get("LogUri"):
-            for stream in streams:
-                self._log_tail(autopsy.step_log_uri(cluster["LogUri"], self.job_flow_id, self.step_id, stream), level)
-
-    def _log_tail(self, uri: str, level: int) -> None:
+    def _log_end(self) -> None:
+        """Show the end of the driver's log of a step that has completed, where EMR has written it by now."""
+        cluster = self._describe_cluster(open_emr(self.hook, read_airflow_settings()))
+        if not (cluster and cluster.get("LogUri")):
+            return
+        uri = autopsy.step_log_uri(cluster["LogUri"], str(self.job_flow_id), str(self.step_id), autopsy.STREAMS[-1])
         try:
             tail = autopsy.read_log_tail(uri, self.aws_conn_id)
         except (OSError, EOFError, ValueError, zlib.error, BotoCoreError) as error:
@@ -237,27 +295,33 @@ class StepSensor(EmrStepSensor):
         if tail is None:
             self.log.info("The step's log is not at %s yet; EMR writes it some minutes after the step", uri)
         elif tail:
-            self.log.log(level, "The end of %s:\n%s", uri, tail)
+            self.log.info("The end of %s:\n%s", uri, tail)
 
 
 class TerminateCluster(EmrTerminateJobFlowOperator):
-    """End every live cluster of the run, found by id and by name.
+    """End every live cluster of the run, found by its name and confirmed by its tags, with the steps that it runs.
 
-    By name too, since a create that failed after RunJobFlow has returned no id. TerminateJobFlows is the first call
-    that can matter: the provider's operator describes the cluster before, and ends nothing when that fails.
+    By name, since a create that failed after RunJobFlow has returned no id. The ids are used when EMR does not list.
+    The provider's operator describes the cluster first, and ends nothing when that fails.
 
-    A create that was cut off (the run was marked failed, or its worker was lost) may have a request under way, and this
-    task starts at once: then it looks for the cluster for some time.
+    A task that was cut off while RunJobFlow was on its way (the run was marked failed, or its worker was lost) may yet
+    make a cluster, and this task starts at once: then it looks for the cluster for some time.
+
+    Parameters
+    ----------
+    run : dict
+        What ``open_run`` returned.
+    makers : tuple of str
+        Ids of the tasks that may make a cluster.
     """
 
-    template_fields = (*EmrTerminateJobFlowOperator.template_fields, "cluster_name")
+    template_fields = (*EmrTerminateJobFlowOperator.template_fields, "run")
 
-    def __init__(
-        self, *, cluster_name: str, job_flow_id: str, create_task_id: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(job_flow_id=job_flow_id, **kwargs)
-        self.cluster_name = cluster_name
-        self.create_task_id = create_task_id
+    def __init__(self, *, run: Any, makers: tuple[str, ...], **kwargs: Any) -> None:
+        ids = " ".join(f"{{{{ ti.xcom_pull('{maker}', key='{CLUSTER_ID}') or '' }}}}" for maker in makers)
+        super().__init__(job_flow_id=ids, botocore_config=SINGLE_ATTEMPT, **kwargs)
+        self.run = run
+        self.makers = makers
 
     def execute(self, context: Context) -> None:
         """End the run's clusters, and see that none is left.
@@ -269,50 +333,58 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
         AirflowException
             When a cluster is still live afterwards.
         """
-        check_hook(self.hook)
-        live = self._find_clusters()
+        emr, identity = open_emr(self.hook, read_airflow_settings()), Identity.of(self.run)
+        live = self._find(emr, identity)
         if not live and self._may_still_come(context):
-            live = self._await_cluster()
+            live = self._await(emr, identity)
         if not live:
-            self.log.info("No live cluster named %s: nothing to end", self.cluster_name)
+            self.log.info("No live cluster named %s: nothing to end", identity.name)
             return
-        self.log.info("Ending %s (%s)", ", ".join(live), self.cluster_name)
-        self.hook.conn.terminate_job_flows(JobFlowIds=live)
+        self.log.info("Ending %s (%s)", ", ".join(live), identity.name)
+        for cluster_id in live:
+            self._cancel_steps(emr, cluster_id)
+        emr.terminate(live)
         persist_links(self, context, live[0])
-        left = find_live_clusters(self.hook, self.cluster_name)
+        left = [cluster["Id"] for cluster in emr.clusters(identity, live=True)]
         if left:
             raise AirflowException(
-                f"{', '.join(left)} ({self.cluster_name}) still live after TerminateJobFlows; "
+                f"{', '.join(left)} ({identity.name}) still live after TerminateJobFlows; "
                 "look whether termination protection is on"
             )
 
-    def _find_clusters(self) -> list[str]:
+    def _find(self, emr: Emr, identity: Identity) -> list[str]:
         try:
-            return find_live_clusters(self.hook, self.cluster_name)
+            return [cluster["Id"] for cluster in emr.clusters(identity, live=True)]
         except (BotoCoreError, ClientError) as error:
-            if not self.job_flow_id:
+            known = sorted(set(self.job_flow_id.split()))
+            if not known:
                 raise
-            self.log.warning("ListClusters failed (%s); ending %s by its id", error, self.job_flow_id)
-            return [self.job_flow_id]
+            self.log.warning("The clusters cannot be found by name (%s); ending %s by id", error, ", ".join(known))
+            return known
+
+    def _cancel_steps(self, emr: Emr, cluster_id: str) -> None:
+        """Cancel what runs, so that it writes no more while the cluster ends, which takes minutes."""
+        try:
+            cancelled = emr.cancel_steps(cluster_id)
+        except (BotoCoreError, ClientError) as error:
+            self.log.warning("The steps of %s cannot be cancelled, they end with it: %s", cluster_id, error)
+            return
+        if cancelled:
+            self.log.info("Cancelled %s", ", ".join(cancelled))
 
     def _may_still_come(self, context: Context) -> bool:
-        if self.job_flow_id or self.create_task_id is None:
-            return False
         ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[self.create_task_id], run_ids=[ti.run_id])
-        failed = states.get(ti.run_id, {}).get(self.create_task_id) == "failed"
-        return failed and not ti.xcom_pull(task_ids=self.create_task_id, key=SETTLED)
+        return any(ti.xcom_pull(task_ids=maker, key=SENDING) for maker in self.makers)
 
-    def _await_cluster(self) -> list[str]:
+    def _await(self, emr: Emr, identity: Identity) -> list[str]:
         self.log.info(
-            "%s was cut off: looking for %s for %g s, should its request come through",
-            self.create_task_id,
-            self.cluster_name,
+            "A RunJobFlow was cut off: looking for %s for %g s, should it come through",
+            identity.name,
             LATE_CLUSTER_SECONDS,
         )
         deadline = time.monotonic() + LATE_CLUSTER_SECONDS
         live: list[str] = []
         while not live and time.monotonic() < deadline:
             time.sleep(LATE_CLUSTER_LOOK_SECONDS)
-            live = self._find_clusters()
+            live = self._find(emr, identity)
         return live

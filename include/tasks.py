@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from airflow.sdk import get_current_context
@@ -14,19 +15,30 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.access import AccessRefusedError, check_access
 from include.artifacts import put_bundle
+from include.attestation import ResidencyError
 from include.bundle import build_bundle
 from include.cluster import cluster_name, run_job_flow_request
-from include.endpoints import EndpointRefusedError, check_clients
+from include.cluster_rules import check_cluster
+from include.cost import account_cost, describe_cost
+from include.emr import Identity, make_hook, open_emr
+from include.endpoints import EndpointRefusedError
+from include.forecast import CostCapError, check_cap, describe_forecast, forecast_cost, measured_rates
 from include.locations import Lake, run_slug
 from include.manifest import build_manifest
 from include.models import ModelError, find_model
-from include.objects import at, first_match, put_bytes, put_json, read_json
+from include.objects import at, count_matches, put_bytes, put_json, read_json, total_bytes
+from include.params import DAG_ID
+from include.prices import PriceTableError, load_prices
 from include.publication import find_previous, publish_run
+from include.reaper import Reaper, reap
 from include.report import build_report, render_report, report_line
-from include.settings import RunParams, SettingsError, read_airflow_settings
+from include.residency import check_residency
+from include.settings import RunParams, Settings, SettingsError, read_airflow_settings
 from include.steps import spark_step
 from include.uploads import STALE, abort_uploads
 from include.verification import VerificationError, verify_run
+from include.wheelhouse import find_wheelhouse
+from include.wheels import WheelhouseError
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 
 P = ParamSpec("P")
@@ -39,7 +51,10 @@ class NoImagesError(RuntimeError):
     """The folder of images is missing, or holds no file that the pattern takes."""
 
 
-HOPELESS = (SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, NoImagesError, VerificationError)
+HOPELESS = (
+    *(SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, NoImagesError, VerificationError),
+    *(ResidencyError, WheelhouseError, PriceTableError, CostCapError),
+)
 """Errors that a retry cannot mend."""
 
 
@@ -69,55 +84,72 @@ def open_run() -> dict[str, Any]:
     ------
     AirflowFailException
         When settings or parameters are missing or wrong, a client resolves to an address that the profile does not
-        allow, the lake is missing or refuses access, no model is published, or there is no image.
+        allow, something is or may be outside the allowed regions, the lake is missing or refuses access, no model is
+        published, or there is no image.
     AccessError
         When the lake does not answer.
     """
     context = get_current_context()
     settings = read_airflow_settings()
     params = RunParams.from_params(dict(context["params"]))
-    endpoints = check_clients(settings)
     lake = Lake(settings.lake_root)
+    residency = check_residency(settings, lake)
     check_access(lake, settings.aws_conn_id)
     abort_uploads(lake, lake.runs, settings, older_than=STALE)
     dag_run = context["dag_run"]
     slug = run_slug(dag_run.run_id, dag_run.run_after)
     images = lake.data(params.data_prefix)
-    _check_images(images, params.image_pattern, settings.aws_conn_id)
+    image_count = _count_images(images, params.image_pattern, settings.aws_conn_id)
     model = find_model(lake, settings)
     if model["weights"]["source"] == "random":
         log.warning("RANDOM WEIGHTS: the model %s is for demonstrations, its features mean nothing", model["uri"])
     previous = find_previous(lake, slug, model["digest"], settings.aws_conn_id)
-    log.info("Run %s: images %s, model %s (%s)", slug, images, model["uri"], model["weights"]["source"])
+    log.info(
+        "Run %s: %d images in %s, model %s (%s)", slug, image_count, images, model["uri"], model["weights"]["source"]
+    )
     log.info("Compared with the run %s: %s", previous["run"], previous["note"] or previous["pca_model"])
     return {
         "slug": slug,
         "run_id": dag_run.run_id,
         "run_after": dag_run.run_after.isoformat(),
         "cluster_name": cluster_name(slug),
+        "round": uuid.uuid4().hex[:12],
         "lake": lake.root,
         "images": images,
+        "image_count": image_count,
         "model": model,
         "previous": previous,
         "params": asdict(params),
         "profile": settings.profile,
         "region": settings.region,
-        "endpoints": endpoints,
+        "endpoints": residency["endpoints"],
+        "residency": residency,
     }
 
 
-def _check_images(images: str, pattern: str, aws_conn_id: str | None) -> None:
+def _count_images(images: str, pattern: str, aws_conn_id: str | None) -> int:
     folder = at(images, aws_conn_id)
     if not folder.exists():
         raise NoImagesError(f"the folder of images {images} does not exist; put images at {images}/<label>/<name>.jpg")
-    if first_match(folder, pattern) is None:
+    count = count_matches(folder, pattern)
+    if count == 0:
         raise NoImagesError(f"no file under {images} matches {pattern!r}; put images at {images}/<label>/<name>.jpg")
+    return count
 
 
+@without_retry
 def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
-    """Return the requests of this run as data: the cluster's, and the steps' of each job."""
+    """Return the requests of this run as data: the cluster's, and the steps' of each job.
+
+    Raises
+    ------
+    AirflowFailException
+        When EMR would reject the cluster, the packages of its nodes are not in the lake, or the forecast of its cost
+        is above the cap.
+    """
     settings = read_airflow_settings()
     params = RunParams.from_params(run["params"])
+    check_cluster(slug=run["slug"], settings=settings, params=params)
     lake = Lake(run["lake"])
     slug, digest = run["slug"], build_bundle().digest
     code, run_root = lake.code(digest), lake.run(slug).root
@@ -140,14 +172,34 @@ def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
         sample_images=params.sample_images,
     )
     limit = params.step_time_limit_minutes
+    forecast = _forecast(run, params, settings)
     return {
         "code": digest,
+        "forecast": forecast,
         "job_flow_overrides": run_job_flow_request(
-            slug=slug, settings=settings, params=params, code=code, log_uri=lake.logs
+            slug=slug,
+            run_id=run["run_id"],
+            lake=lake.root,
+            settings=settings,
+            params=params,
+            code=code,
+            wheels=find_wheelhouse(lake, settings),
+            log_uri=f"{settings.logs}/" if settings.logs else lake.logs,
         ),
         "featurize_steps": [spark_step(featurize, slug=slug, code=code, time_limit_minutes=limit)],
         "pca_steps": [spark_step(pca, slug=slug, code=code, time_limit_minutes=limit)],
     }
+
+
+def _forecast(run: dict[str, Any], params: RunParams, settings: Settings) -> dict[str, Any]:
+    """Return what the run will cost, as far as prices are known, when that is below its cap."""
+    previous = run["previous"]["run"]
+    manifest = at(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id) if previous else None
+    rates = measured_rates(read_json(manifest, "the run's record") if manifest and manifest.exists() else None)
+    forecast = forecast_cost(load_prices(settings), params, run["image_count"], rates)
+    log.info("Forecast: %s", describe_forecast(forecast))
+    check_cap(forecast, params.max_cost_eur)
+    return forecast
 
 
 def publish_code(run: dict[str, Any], code: str) -> str:
@@ -188,20 +240,83 @@ def verify_results(run: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, cluster_id: str) -> dict[str, Any]:
-    """Write the run's report, publish its results and, last, write its manifest."""
+def report_cost(run: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Tell what the run's clusters have cost, also when it has failed; keep it in the run's folder.
+
+    Returns
+    -------
+    dict or None
+        The account; None when it could not be made, which is no reason for a run to fail.
+    """
+    if run is None:
+        log.info("The run was not opened: nothing has cost anything")
+        return None
+    try:
+        cost = _account(run, read_airflow_settings())
+    except Exception:
+        log.exception("What the run has cost cannot be told")
+        return None
+    log.info("Cost: %s", describe_cost(cost))
+    return cost
+
+
+def _account(run: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    conn, locations = settings.aws_conn_id, Lake(run["lake"]).run(run["slug"])
+    emr = open_emr(make_hook(settings), settings)
+    clusters = emr.clusters(Identity.of(run), live=False)
+    summary = at(locations.featurize_summary, conn)
+    cost = account_cost(
+        load_prices(settings),
+        clusters[0] if clusters else {},
+        [item for found in clusters for item in emr.all("list_instances", "Instances", ClusterId=found["Id"])],
+        [
+            item
+            for found in clusters
+            for item in emr.all("list_instance_fleets", "InstanceFleets", ClusterId=found["Id"])
+        ],
+        total_bytes(at(locations.root, conn)) if at(locations.root, conn).exists() else 0,
+        int(read_json(summary, "featurize writes it")["features"]) if summary.exists() else 0,
+        datetime.now(UTC),
+    )
+    if settings.profile == "local":
+        cost["notes"].insert(0, "profile local: nothing was paid; this is what such a cluster would have cost")
+    put_json(at(locations.cost, conn), cost)
+    return cost
+
+
+def publish_results(
+    run: dict[str, Any],
+    checked: dict[str, Any],
+    plan: dict[str, Any],
+    made: dict[str, Any],
+    cost: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Write the run's report, publish its results and, last, write its manifest.
+
+    Parameters
+    ----------
+    run, checked, cost : dict
+        What ``open_run``, ``verify_results`` and ``report_cost`` returned.
+    plan : dict
+        ``code`` and ``forecast`` of ``plan_cluster``.
+    made : dict
+        ``cluster_id`` and ``attestation`` of the cluster that the last step ran on.
+    """
     settings = read_airflow_settings()
     conn, lake = settings.aws_conn_id, Lake(run["lake"])
     locations = lake.run(run["slug"])
     finished_at = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = build_manifest(
         run=run,
-        code=code,
-        cluster_id=cluster_id,
+        code=plan["code"],
+        cluster_id=made["cluster_id"],
         featurize=read_json(at(locations.featurize_summary, conn), "featurize writes it"),
         pca=read_json(at(locations.pca_summary, conn), "pca writes it"),
         checked=checked,
         finished_at=finished_at,
+        residency={"before": run["residency"], "cluster": made["attestation"]},
+        forecast=plan["forecast"],
+        cost=cost,
     )
     report = build_report(manifest)
     put_json(at(locations.report_json, conn), report)
@@ -214,6 +329,30 @@ def publish_results(run: dict[str, Any], checked: dict[str, Any], code: str, clu
         log.warning(warning)
     log.info("Published %s: %s images, k = %s", run["slug"], checked["images"], checked["k"])
     return published
+
+
+def reap_clusters() -> None:
+    """End the clusters of this lake that no live run needs.
+
+    Raises
+    ------
+    AirflowFailException
+        When there were any: they have been ended, and why nothing else has ended them is to be found out.
+    """
+    settings, ti = read_airflow_settings(), get_current_context()["ti"]
+    reaper = Reaper(
+        lake=settings.lake_root,
+        now=datetime.now(UTC),
+        grace=timedelta(minutes=settings.reaper_grace_minutes),
+        is_live_run=lambda run_id: bool(ti.get_dr_count(dag_id=DAG_ID, run_ids=[run_id], states=["queued", "running"])),
+    )
+    ended = reap(open_emr(make_hook(settings), settings), reaper)
+    if ended:
+        listed = "; ".join(f"{cluster_id}: {reason}" for cluster_id, reason in ended.items())
+        raise AirflowFailException(
+            f"{len(ended)} clusters were live that nobody needed, and have been ended. {listed}. Look in the logs of "
+            "their runs why terminate_cluster has not done so, and what they have cost"
+        )
 
 
 def close_run() -> None:

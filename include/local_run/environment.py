@@ -103,4 +103,5 @@ def _settings(lake: str) -> dict[str, str]:
         "FRUITS_AWS_CONN_ID": "none",
         "FRUITS_POKE_INTERVAL_SECONDS": "1",
         "FRUITS_RETRY_DELAY_SECONDS": "2",
+        "FRUITS_LOG_WAIT_SECONDS": "30",  # the endpoint delivers logs when a step ends; what comes later never comes
     }

@@ -28,7 +28,7 @@ from include.local_emr import guard
 from include.local_emr.process import EndpointProcess
 from include.local_run.airflow_api import AirflowApi
 from include.local_run.airflow_components import USER, component_commands, component_environment, read_password
-from include.local_run.airflow_home import DAG_ID
+from include.local_run.airflow_home import DAG_IDS
 from include.local_s3.process import free_ports
 
 logger = logging.getLogger(__name__)
@@ -163,9 +163,10 @@ class Service:
         by_name["api-server"].start()
         self._wait("the API server answers", lambda: api.health().get("api-server") == "healthy")
         # The scheduler makes a run that is due at once, so the DAG has to be read again before it starts.
-        self._wait("the DAG is read", lambda: self._read_again(api, begun))
-        api.unpause(DAG_ID)
-        self.say("the DAG is there and not paused; starting the scheduler")
+        self._wait("the DAGs are read", lambda: all(self._read_again(api, dag_id, begun) for dag_id in DAG_IDS))
+        for dag_id in DAG_IDS:
+            api.unpause(dag_id)
+        self.say("the DAGs are there and not paused; starting the scheduler")
         by_name["scheduler"].start()
         needed = ("metadatabase", "dag-processor", "scheduler")
         self._wait("the scheduler is healthy", lambda: all(api.health().get(name) == "healthy" for name in needed))
@@ -232,12 +233,12 @@ class Service:
                         process.kill()
                     child.wait(timeout=10)
 
-    def _read_again(self, api: AirflowApi, begun: datetime) -> bool:
-        """Tell whether the DAG was read since the start: before, its next run is as of the last time."""
+    def _read_again(self, api: AirflowApi, dag_id: str, begun: datetime) -> bool:
+        """Tell whether a DAG was read since the start: before, its next run is as of the last time."""
         errors = api.import_errors()
         if errors:
             raise ServiceError(f"a DAG file cannot be read:\n{errors[-1]}")
-        dag = api.dag(DAG_ID)
+        dag = api.dag(dag_id)
         return (
             dag is not None
             and dag["last_parsed_time"] is not None

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from include.operators import AddSteps, CreateCluster
 from include.settings import RunParams, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ def test_dag_files_parse_without_error_or_warning() -> None:
 
     bag = DagBag(str(ROOT / "dags"))
     assert bag.import_errors == {}
-    assert list(bag.dags) == ["fruit_features"]
+    assert sorted(bag.dags) == ["fruit_features", "fruit_reaper"]
     assert bag.captured_warnings == {}
 
 
@@ -99,6 +100,19 @@ def test_close_run_alone_says_how_the_run_ended(dag: DAG) -> None:
     assert close_run.upstream_task_ids == {"terminate_cluster", "publish_results"}, "it comes when all has ended"
     assert close_run.is_teardown, "else it is skipped with the rest"
     assert close_run.on_failure_fail_dagrun, "else its failure does not show"
+
+
+def test_a_run_tells_what_it_has_cost_also_when_it_has_failed(dag: DAG) -> None:
+    task = dag.get_task("report_cost")
+    assert task.is_teardown, "it would be skipped after a failure"
+    assert "terminate_cluster" in upstream(dag, "report_cost"), "an instance that runs has no end to count to"
+    assert "report_cost" in upstream(dag, "publish_results"), "the manifest is written once, and has the cost"
+
+
+def test_a_cluster_may_be_made_by_no_task_that_its_teardown_does_not_know(dag: DAG) -> None:
+    makers = {task.task_id for task in dag.tasks if isinstance(task, (CreateCluster, AddSteps))}
+    teardown: Any = dag.get_task("terminate_cluster")
+    assert set(teardown.makers) == makers
 
 
 def test_clearing_the_verification_clears_nothing_before_it(dag: DAG) -> None:

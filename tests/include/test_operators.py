@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +15,39 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import ANY, Stubber
 
+from include import emr as emr_module
 from include import operators
+from include.emr import ATTACHABLE_STEP_STATES, LIVE_CLUSTER_STATES, LIVE_STEP_STATES
 from include.endpoints import EndpointRefusedError
 from include.operators import (
-    ATTACHABLE_STEP_STATES,
-    LIVE_CLUSTER_STATES,
+    CLUSTER_ID,
+    SENDING,
     AddSteps,
     CreateCluster,
     StepSensor,
     TerminateCluster,
 )
 from include.settings import Settings
+from include.tags import LAKE_TAG, ROUND_TAG, RUN_TAG
 
-NAME = "fruit-features 20261122T120000Z-0123abcd"
-LIVE = {"ClusterStates": LIVE_CLUSTER_STATES}
+SLUG = "20261122T120000Z-0123abcd"
+NAME = f"fruit-features {SLUG}"
+RUN = {"slug": SLUG, "lake": "s3://lake", "run_after": "2026-11-22T12:00:00+00:00", "round": "round2"}
+SINCE = {"CreatedAfter": datetime(2026, 11, 21, 12, tzinfo=UTC)}
+LIVE = SINCE | {"ClusterStates": list(LIVE_CLUSTER_STATES)}
 AWS = {"aws_conn_id": None, "region_name": "eu-west-3"}
 OK = {"ResponseMetadata": {"HTTPStatusCode": 200}}
 THROTTLED = {"service_error_code": "ThrottlingException", "http_status_code": 400}
 
 
 class TaskInstance:
-    """Keeps what a task pushes, and knows in which state the create ended."""
-
-    dag_id, run_id = "dag", "run"
+    """Keeps what a task pushes."""
 
     def __init__(self) -> None:
         self.xcom: dict[str, Any] = {}
-        self.create_state = "failed"
 
     def xcom_pull(self, task_ids: str, key: str) -> Any:
-        assert task_ids == "create"
-        return self.xcom.get(key)
-
-    def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
-        assert (dag_id, task_ids, run_ids) == ("dag", ["create"], ["run"])
-        return {"run": {"create": self.create_state}}
+        return self.xcom.get(key) if task_ids == "create" else None
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
@@ -61,7 +60,7 @@ def context() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def local_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(profile="local", aws_conn_id=None)
+    settings = Settings(profile="local", aws_conn_id=None, api_patience_seconds=0.001)
     monkeypatch.setattr(operators, "read_airflow_settings", lambda: settings)
 
 
@@ -81,12 +80,17 @@ def script() -> Iterator[Any]:
             stub.assert_no_pending_responses()
 
 
+REQUEST = {"Name": NAME, "Instances": {"InstanceCount": 1}, "Tags": [{"Key": RUN_TAG, "Value": SLUG}]}
+SIGNED = REQUEST | {"Tags": [*REQUEST["Tags"], {"Key": ROUND_TAG, "Value": "round2"}]}
+
+
 def create() -> CreateCluster:
-    return CreateCluster(task_id="create", job_flow_overrides={"Name": NAME, "Instances": {"InstanceCount": 1}}, **AWS)
+    return CreateCluster(task_id="create", run=RUN, job_flow_overrides=REQUEST, **AWS)
 
 
 def add(*names: str) -> AddSteps:
-    return AddSteps(task_id="add", job_flow_id="j-1", steps=[step_request(name) for name in names], **AWS)
+    steps = [step_request(name) for name in names]
+    return AddSteps(task_id="add", run=RUN, job_flow_overrides=REQUEST, job_flow_id="j-1", steps=steps, **AWS)
 
 
 def step_request(name: str) -> dict[str, Any]:
@@ -94,11 +98,15 @@ def step_request(name: str) -> dict[str, Any]:
 
 
 def sensor() -> StepSensor:
-    return StepSensor(task_id="wait", job_flow_id="j-1", step_id="s-1", poke_interval=1, mode="reschedule", **AWS)
+    made = StepSensor(task_id="wait", add_task_id="add_featurize", run=RUN, poke_interval=1, mode="reschedule", **AWS)
+    made.job_flow_id, made.step_id = "j-1", "s-1"  # as the templates are rendered
+    return made
 
 
 def terminate(job_flow_id: str = "") -> TerminateCluster:
-    return TerminateCluster(task_id="terminate", cluster_name=NAME, job_flow_id=job_flow_id, **AWS)
+    made = TerminateCluster(task_id="terminate", run=RUN, makers=("create", "add"), **AWS)
+    made.job_flow_id = job_flow_id
+    return made
 
 
 ALL = [create, add, sensor, terminate]
@@ -109,8 +117,24 @@ def clusters(*found: tuple[str, str], marker: str | None = None) -> dict[str, An
     return {"Clusters": listed} | ({"Marker": marker} if marker else {})
 
 
-def cluster(**more: Any) -> dict[str, Any]:
-    return {"Cluster": {"Id": "j-1", "Status": {"State": "WAITING"}} | more}
+def cluster(cluster_id: str = "j-1", state: str = "WAITING", made_in: str = "round2", **more: Any) -> dict[str, Any]:
+    tags = {RUN_TAG: SLUG, LAKE_TAG: "s3://lake", ROUND_TAG: made_in}
+    return {
+        "Cluster": {
+            "Id": cluster_id,
+            "Status": {"State": state},
+            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        }
+        | more
+    }
+
+
+def tell(emr: Stubber, *found: dict[str, Any], listing: dict[str, Any] = SINCE) -> None:
+    """Let EMR list the run's clusters, and describe each."""
+    ids = [item["Cluster"]["Id"] for item in found]
+    emr.add_response("list_clusters", clusters(*((cluster_id, NAME) for cluster_id in ids)), listing)
+    for item in found:
+        emr.add_response("describe_cluster", item, {"ClusterId": item["Cluster"]["Id"]})
 
 
 def step(state: str, **status: Any) -> dict[str, Any]:
@@ -142,60 +166,66 @@ def test_stock_connection_is_not_merged_into_the_request() -> None:
     assert create().wait_for_completion is False, "the id has to be known before anything can fail"
 
 
-def test_cluster_is_created_when_none_lives(script: Any, context: dict[str, Any]) -> None:
+def test_cluster_is_created_when_there_is_none(script: Any, context: dict[str, Any]) -> None:
     operator = create()
     emr = script(operator)
-    emr.add_response("list_clusters", clusters(("j-7", "another")), LIVE)
-    emr.add_response("run_job_flow", {"JobFlowId": "j-1"}, operator.job_flow_overrides)
-    emr.add_response("describe_cluster", cluster(LogUri="s3://bucket/logs/"), {"ClusterId": "j-1"})
+    emr.add_response("list_clusters", clusters(("j-7", "another")), SINCE)
+    emr.add_response("run_job_flow", {"JobFlowId": "j-1"}, SIGNED)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(LogUri="s3://bucket/logs/"), ANY_CLUSTER)
     assert operator.execute(context) == "j-1"
+    assert context["ti"].xcom[CLUSTER_ID] == "j-1"
+    assert context["ti"].xcom[SENDING] is False
 
 
-def test_live_cluster_of_the_same_run_is_attached_to_wherever_it_is_listed(
-    script: Any, context: dict[str, Any]
-) -> None:
+def test_live_cluster_of_the_same_run_is_attached_to(script: Any, context: dict[str, Any]) -> None:
     operator = create()
     emr = script(operator)
-    emr.add_response("list_clusters", clusters(("j-7", NAME + "0"), marker="more"), LIVE)
-    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE | {"Marker": "more"})
-    emr.add_response("describe_cluster", cluster(), {"ClusterId": "j-1"})
+    tell(emr, cluster())
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     assert operator.execute(context) == "j-1"
+    assert SENDING not in context["ti"].xcom
 
 
-def test_terminated_clusters_are_not_asked_for() -> None:
-    assert [state for state in LIVE_CLUSTER_STATES if state.startswith("TERMINAT")] == []
+def test_cluster_that_has_ended_in_this_round_fails_the_task_for_good(script: Any, context: dict[str, Any]) -> None:
+    operator = create()
+    tell(script(operator), cluster(state="TERMINATED_WITH_ERRORS"))
+    with pytest.raises(AirflowFailException, match=r"j-1 is TERMINATED_WITH_ERRORS.*clear the first task that failed"):
+        operator.execute(context)
+
+
+def test_states_of_live_clusters_are_all_but_those_of_ending() -> None:
     known = botocore.session.get_session().get_service_model("emr").shape_for("ClusterState").enum
     assert {state for state in known if not state.startswith("TERMINAT")} == set(LIVE_CLUSTER_STATES)
-
-
-def test_throttled_listing_creates_nothing(script: Any, context: dict[str, Any]) -> None:
-    operator = create()
-    script(operator).add_client_error("list_clusters", **THROTTLED)
-    with pytest.raises(ClientError, match="ThrottlingException"):
-        operator.execute(context)
 
 
 def test_killed_create_ends_its_cluster(script: Any, context: dict[str, Any]) -> None:
     operator = create()
     emr = script(operator)
-    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE)
-    emr.add_response("describe_cluster", cluster(), {"ClusterId": "j-1"})
+    tell(emr, cluster())
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     operator.execute(context)
     operator.on_kill()
 
 
-STEPS = {"ClusterId": "j-1", "StepStates": ATTACHABLE_STEP_STATES}
+STEPS = {"ClusterId": "j-1", "StepStates": list(ATTACHABLE_STEP_STATES)}
+
+
+def start_adding(emr: Stubber) -> None:
+    """What comes before a look at the steps: is the cluster live, and where are its logs."""
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
 
 
 def test_steps_are_added_and_their_cluster_is_told_to_the_sensor(script: Any, context: dict[str, Any]) -> None:
     operator = add("featurize")
     emr = script(operator)
+    start_adding(emr)
     emr.add_response("list_steps", {"Steps": []}, STEPS)
     emr.add_response("add_job_flow_steps", OK | {"StepIds": ["s-1"]}, {"JobFlowId": "j-1", "Steps": operator.steps})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     assert operator.execute(context) == ["s-1"]
-    assert context["ti"].xcom["job_flow_id"] == "j-1"
+    assert context["ti"].xcom[CLUSTER_ID] == "j-1"
 
 
 ANY_CLUSTER = {"ClusterId": ANY}
@@ -204,20 +234,57 @@ ANY_CLUSTER = {"ClusterId": ANY}
 def test_step_of_an_earlier_try_is_attached_to(script: Any, context: dict[str, Any]) -> None:
     operator = add("featurize")
     emr = script(operator)
+    start_adding(emr)
     emr.add_response("list_steps", {"Steps": [{"Id": "s-9", "Name": "featurize 2"}], "Marker": "more"}, STEPS)
     emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "featurize"}]}, STEPS | {"Marker": "more"})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     assert operator.execute(context) == ["s-1"]
 
 
 def test_only_the_steps_that_are_missing_are_added_and_the_order_is_kept(script: Any, context: dict[str, Any]) -> None:
     operator = add("a", "b", "c")
     emr = script(operator)
+    start_adding(emr)
     emr.add_response("list_steps", {"Steps": [{"Id": "s-b", "Name": "b"}]}, STEPS)
     missing = [step_request("a"), step_request("c")]
     emr.add_response("add_job_flow_steps", OK | {"StepIds": ["s-a", "s-c"]}, {"JobFlowId": "j-1", "Steps": missing})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     assert operator.execute(context) == ["s-a", "s-b", "s-c"]
+
+
+def test_cleared_task_makes_one_new_cluster_for_the_one_that_has_ended(script: Any, context: dict[str, Any]) -> None:
+    operator = add("pca")
+    emr = script(operator)
+    ended = cluster(state="TERMINATED", made_in="round1")
+    emr.add_response("describe_cluster", ended, {"ClusterId": "j-1"})
+    tell(emr, ended)
+    emr.add_response("run_job_flow", {"JobFlowId": "j-2"}, SIGNED)
+    emr.add_response("describe_cluster", cluster("j-2"), {"ClusterId": "j-2"})
+    emr.add_response("describe_cluster", cluster("j-2"), {"ClusterId": "j-2"})
+    emr.add_response("list_steps", {"Steps": []}, STEPS | {"ClusterId": "j-2"})
+    emr.add_response("add_job_flow_steps", {"StepIds": ["s-1"]}, {"JobFlowId": "j-2", "Steps": operator.steps})
+    assert operator.execute(context) == ["s-1"]
+    assert context["ti"].xcom[CLUSTER_ID] == "j-2"
+
+
+def test_next_step_of_a_cleared_run_goes_to_the_new_cluster(script: Any, context: dict[str, Any]) -> None:
+    """``create_cluster`` was not cleared: what it has told is the cluster that has ended."""
+    operator = add("pca")
+    emr = script(operator)
+    ended = cluster(state="TERMINATED", made_in="round1")
+    emr.add_response("describe_cluster", ended, {"ClusterId": "j-1"})
+    tell(emr, cluster("j-2"), ended)
+    emr.add_response("describe_cluster", cluster("j-2"), {"ClusterId": "j-2"})
+    emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "pca"}]}, STEPS | {"ClusterId": "j-2"})
+    assert operator.execute(context) == ["s-1"]
+
+
+def test_cluster_that_was_lost_on_the_way_is_not_replaced_in_silence(script: Any, context: dict[str, Any]) -> None:
+    operator = add("featurize")
+    emr = script(operator)
+    lost = cluster(state="TERMINATED_WITH_ERRORS")
+    emr.add_response("describe_cluster", lost, {"ClusterId": "j-1"})
+    tell(emr, lost)
+    with pytest.raises(AirflowFailException, match="j-1 is TERMINATED_WITH_ERRORS"):
+        operator.execute(context)
 
 
 def test_failed_and_cancelled_steps_are_added_again() -> None:
@@ -299,12 +366,42 @@ def test_cluster_that_cannot_be_described_does_not_hide_the_failure(script: Any,
         operator.poke(context)
 
 
-def test_error_of_the_api_is_not_the_steps_and_may_be_retried(script: Any, context: dict[str, Any]) -> None:
+@pytest.mark.parametrize("status", [400, 503])
+def test_while_emr_throttles_or_fails_the_sensor_looks_again(script: Any, context: dict[str, Any], status: int) -> None:
     operator = sensor()
-    script(operator).add_client_error("describe_step", **THROTTLED)
-    with pytest.raises(ClientError) as caught:
+    script(operator).add_client_error("describe_step", "ThrottlingException", http_status_code=status)
+    assert operator.poke(context) is False
+
+
+def test_what_emr_refuses_fails_the_sensor(script: Any, context: dict[str, Any]) -> None:
+    operator = sensor()
+    script(operator).add_client_error("describe_step", "AccessDeniedException", http_status_code=400)
+    with pytest.raises(ClientError, match="AccessDeniedException"):
         operator.poke(context)
-    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_sensor_that_was_cleared_by_itself_says_what_to_clear_instead(script: Any, context: dict[str, Any]) -> None:
+    operator = sensor()
+    emr = script(operator)
+    for _ in range(2):
+        emr.add_response("describe_step", step("FAILED"), {"ClusterId": "j-1", "StepId": "s-1"})
+        emr.add_response("describe_cluster", cluster(state="TERMINATED", made_in="round1"), ANY_CLUSTER)
+    with pytest.raises(AirflowFailException, match=r"cleared by itself.*clear add_featurize with all that follows"):
+        operator.poke(context)
+
+
+def test_sensor_without_a_step_says_what_to_clear(script: Any, context: dict[str, Any]) -> None:
+    operator = sensor()
+    operator.step_id = ""
+    script(operator)
+    with pytest.raises(AirflowFailException, match="add_featurize has added no step"):
+        operator.execute(context)
+
+
+def test_sensor_takes_cluster_and_step_from_the_task_that_added_it() -> None:
+    made = StepSensor(task_id="wait", add_task_id="add_featurize", run=RUN, **AWS)
+    assert "add_featurize" in made.job_flow_id
+    assert "add_featurize" in made.step_id
 
 
 def test_sensor_never_defers_whatever_the_deployment_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,42 +409,56 @@ def test_sensor_never_defers_whatever_the_deployment_prefers(monkeypatch: pytest
     assert sensor().deferrable is False
 
 
-def test_clusters_are_ended_by_name_when_no_id_is_known(script: Any, context: dict[str, Any]) -> None:
+LIVE_STEPS = {"ClusterId": "j-1", "StepStates": list(LIVE_STEP_STATES)}
+
+
+def end(emr: Stubber, *running: str) -> None:
+    """End j-1, which runs these steps, and see that it has gone."""
+    emr.add_response("list_steps", {"Steps": [{"Id": step_id, "Name": step_id} for step_id in running]}, LIVE_STEPS)
+    if running:
+        cancelled = {"ClusterId": "j-1", "StepIds": list(running), "StepCancellationOption": "TERMINATE_PROCESS"}
+        emr.add_response("cancel_steps", {}, cancelled)
+    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("list_clusters", clusters(), LIVE)
+
+
+def test_every_live_cluster_of_the_run_is_ended_with_its_steps(script: Any, context: dict[str, Any]) -> None:
     operator = terminate()
     emr = script(operator)
-    emr.add_response("list_clusters", clusters(("j-1", NAME), ("j-7", "another"), ("j-2", NAME)), LIVE)
+    tell(emr, cluster(), cluster("j-2"), listing=LIVE)
+    emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "featurize"}]}, LIVE_STEPS)
+    cancelled = {"ClusterId": "j-1", "StepIds": ["s-1"], "StepCancellationOption": "TERMINATE_PROCESS"}
+    emr.add_response("cancel_steps", {}, cancelled)
+    emr.add_client_error("list_steps", service_error_code="AccessDeniedException")
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1", "j-2"]})
     emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     emr.add_response("list_clusters", clusters(("j-7", "another")), LIVE)
     operator.execute(context)
 
 
+def test_cluster_of_another_deployment_is_not_ended(script: Any, context: dict[str, Any]) -> None:
+    theirs = cluster()
+    theirs["Cluster"]["Tags"] = [{"Key": RUN_TAG, "Value": SLUG}, {"Key": LAKE_TAG, "Value": "s3://another"}]
+    operator = terminate()
+    tell(script(operator), theirs, listing=LIVE)
+    operator.execute(context)
+
+
 def test_cluster_is_ended_by_its_id_when_listing_fails(script: Any, context: dict[str, Any]) -> None:
-    operator = terminate("j-1")
+    operator = terminate("  j-1 j-1 ")
     emr = script(operator)
     emr.add_client_error("list_clusters", service_error_code="AccessDeniedException")
-    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-    emr.add_response("list_clusters", clusters(), LIVE)
+    end(emr)
     operator.execute(context)
 
 
 def test_listing_that_fails_with_no_id_known_fails_the_task(script: Any, context: dict[str, Any]) -> None:
     """A green teardown would hide a cluster that is still being paid for."""
-    operator = terminate()
-    script(operator).add_client_error("list_clusters", **THROTTLED)
+    operator = terminate("  ")
+    script(operator).add_client_error("list_clusters", service_error_code="AccessDeniedException")
     with pytest.raises(ClientError):
         operator.execute(context)
-
-
-def test_cluster_is_ended_before_it_is_described(script: Any, context: dict[str, Any]) -> None:
-    operator = terminate("j-1")
-    emr = script(operator)
-    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE)
-    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
-    emr.add_client_error("describe_cluster", **THROTTLED)
-    emr.add_response("list_clusters", clusters(), LIVE)
-    operator.execute(context)
 
 
 @pytest.mark.parametrize("job_flow_id", ["", "j-1"])
@@ -360,10 +471,11 @@ def test_nothing_is_ended_when_nothing_lives(script: Any, context: dict[str, Any
 def test_cluster_that_lives_on_fails_the_task(script: Any, context: dict[str, Any]) -> None:
     operator = terminate("j-1")
     emr = script(operator)
-    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE)
+    tell(emr, cluster(), listing=LIVE)
+    emr.add_response("list_steps", {"Steps": []}, LIVE_STEPS)
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE)
+    tell(emr, cluster(), listing=LIVE)
     with pytest.raises(AirflowException, match=r"j-1 .* still live after TerminateJobFlows; look whether termination"):
         operator.execute(context)
 
@@ -372,50 +484,46 @@ def test_cluster_that_lives_on_fails_the_task(script: Any, context: dict[str, An
 def test_link_to_the_logs_never_fails_a_task(script: Any, context: dict[str, Any], log_uri: str) -> None:
     operator = add("featurize")
     emr = script(operator)
-    emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "featurize"}]}, STEPS)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     emr.add_response("describe_cluster", cluster(LogUri=log_uri), ANY_CLUSTER)
+    emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "featurize"}]}, STEPS)
     assert operator.execute(context) == ["s-1"]
 
 
-def test_names_and_ids_may_be_templates() -> None:
-    assert {"job_flow_id", "cluster_name"} <= set(terminate().template_fields)
-    assert {"job_flow_id", "step_id"} <= set(sensor().template_fields)
-    assert {"job_flow_id", "steps"} <= set(add().template_fields)
-    assert "job_flow_overrides" in create().template_fields
-
-
-def late(job_flow_id: str = "") -> TerminateCluster:
-    return TerminateCluster(
-        task_id="terminate", cluster_name=NAME, job_flow_id=job_flow_id, create_task_id="create", **AWS
-    )
+def test_what_earlier_tasks_tell_may_be_templates() -> None:
+    assert {"job_flow_id", "run"} <= set(terminate().template_fields)
+    assert {"job_flow_id", "step_id", "run"} <= set(sensor().template_fields)
+    assert {"job_flow_id", "steps", "run", "job_flow_overrides"} <= set(add().template_fields)
+    assert {"job_flow_overrides", "run"} <= set(create().template_fields)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were slept; time passes in no other way."""
     slept: list[float] = []
-    monkeypatch.setattr(operators.time, "sleep", slept.append)
-    monkeypatch.setattr(operators.time, "monotonic", lambda: sum(slept))
+    for module in (operators, emr_module):
+        monkeypatch.setattr(module.time, "sleep", slept.append)
+        monkeypatch.setattr(module.time, "monotonic", lambda: sum(slept))
     return slept
 
 
-def test_cluster_of_a_create_that_was_cut_off_is_waited_for(
+def test_cluster_of_a_request_that_was_cut_off_is_waited_for(
     script: Any, context: dict[str, Any], clock: list[float]
 ) -> None:
-    operator = late()
+    context["ti"].xcom[SENDING] = True
+    operator = terminate()
     emr = script(operator)
     for _ in range(3):
         emr.add_response("list_clusters", clusters(), LIVE)
-    emr.add_response("list_clusters", clusters(("j-1", NAME)), LIVE)
-    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-    emr.add_response("list_clusters", clusters(), LIVE)
+    tell(emr, cluster(), listing=LIVE)
+    end(emr)
     operator.execute(context)
     assert clock == [operators.LATE_CLUSTER_LOOK_SECONDS] * 3
 
 
 def test_cluster_that_never_comes_is_given_up(script: Any, context: dict[str, Any], clock: list[float]) -> None:
-    operator = late()
+    context["ti"].xcom[SENDING] = True
+    operator = terminate()
     emr = script(operator)
     for _ in range(1 + int(operators.LATE_CLUSTER_SECONDS / operators.LATE_CLUSTER_LOOK_SECONDS)):
         emr.add_response("list_clusters", clusters(), LIVE)
@@ -423,45 +531,46 @@ def test_cluster_that_never_comes_is_given_up(script: Any, context: dict[str, An
     assert sum(clock) == operators.LATE_CLUSTER_SECONDS
 
 
-@pytest.mark.parametrize("state", ["success", "skipped", "upstream_failed", None])
-def test_no_cluster_is_waited_for_when_create_did_not_run(
-    script: Any, context: dict[str, Any], clock: list[float], state: str | None
+@pytest.mark.parametrize("sending", [None, False])
+def test_no_cluster_is_waited_for_when_no_request_is_under_way(
+    script: Any, context: dict[str, Any], clock: list[float], sending: bool | None
 ) -> None:
-    context["ti"].create_state = state
-    operator = late()
+    context["ti"].xcom[SENDING] = sending
+    operator = terminate()
     script(operator).add_response("list_clusters", clusters(), LIVE)
     operator.execute(context)
     assert clock == []
 
 
-def test_no_cluster_is_waited_for_when_create_knew_its_end(
+def test_no_cluster_is_waited_for_when_emr_refused_to_make_it(
     script: Any, context: dict[str, Any], clock: list[float]
 ) -> None:
-    """Refused by EMR: the request was answered, and no other is under way."""
     refused = create()
     emr = script(refused)
-    emr.add_response("list_clusters", clusters(), LIVE)
+    emr.add_response("list_clusters", clusters(), SINCE)
     emr.add_client_error("run_job_flow", "ValidationException", http_status_code=400)
     with pytest.raises(ClientError, match="ValidationException"):
         refused.execute(context)
-    operator = late()
-    script(operator).add_response("list_clusters", clusters(), LIVE)
-    operator.execute(context)
-    assert clock == []
+    test_no_cluster_is_waited_for_when_no_request_is_under_way(script, context, clock, context["ti"].xcom[SENDING])
 
 
 def test_cluster_is_waited_for_when_the_answer_was_lost(
     script: Any, context: dict[str, Any], clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(*_: Any) -> None:
+    def lose(**_: Any) -> None:
         raise ReadTimeoutError(endpoint_url="http://emr")
 
     unanswered = create()
-    script(unanswered).add_response("list_clusters", clusters(), LIVE)
-    monkeypatch.setattr(unanswered.hook, "create_job_flow", lose)
-    with pytest.raises(ReadTimeoutError):
+    emr = script(unanswered)
+    emr.add_response("list_clusters", clusters(), SINCE)
+    for _ in range(2):  # patience has one pause
+        emr.add_client_error("list_clusters", "InternalServerError", http_status_code=500)
+    monkeypatch.setattr(unanswered.hook.conn, "run_job_flow", lose)
+    with pytest.raises(ClientError, match="InternalServerError"):
         unanswered.execute(context)
-    test_cluster_of_a_create_that_was_cut_off_is_waited_for(script, context, clock)
+    assert context["ti"].xcom[SENDING] is True
+    clock.clear()
+    test_cluster_of_a_request_that_was_cut_off_is_waited_for(script, context, clock)
 
 
 def test_link_of_a_sensor_leads_to_the_logs_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:

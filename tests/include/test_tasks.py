@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import ClientError
 
 from include import tasks
+from include.attestation import ResidencyError
 from include.bundle import build_bundle
 from include.locations import Lake
 from include.models import name_published_model
@@ -29,11 +31,14 @@ from spark_jobs.args import (
     FeaturizeArgs,
     PcaArgs,
 )
+from tests.include.price_tables import table
 from tests.include.run_folders import edit_json, write_json, write_run
-from tests.include.run_records import run_record
+from tests.include.run_records import cost_record, forecast_record, residency_record, run_record
 from tests.include.service_model import problems_of
 
 DIGEST = "ab" * 32
+PLAN = {"code": "feedface", "forecast": forecast_record()}
+MADE = {"cluster_id": "j-1", "attestation": residency_record()["cluster"]}
 
 
 @pytest.fixture
@@ -103,6 +108,21 @@ def test_wrong_environment_fails_the_first_task_for_good(
         monkeypatch.setenv(name, value)
     with pytest.raises(AirflowFailException, match=message):
         open_run()
+
+
+def test_what_may_be_outside_europe_stops_a_run_before_it_touches_the_lake(
+    lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ResidencyError(["FRUITS_LAKE='s3://american': region of the bucket is 'us-east-1', expected eu-west-3"])
+
+    touched: list[str] = []
+    monkeypatch.setattr(tasks, "check_residency", refuse)
+    for name in ("check_access", "abort_uploads", "find_model", "find_previous", "count_matches"):
+        monkeypatch.setattr(tasks, name, lambda *_, name=name, **__: touched.append(name))
+    with pytest.raises(AirflowFailException, match=r"ResidencyError: Data may not leave its regions: FRUITS_LAKE="):
+        open_run()
+    assert touched == []
 
 
 def test_missing_lake_fails_the_first_task(lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,9 +280,84 @@ def test_code_lies_where_the_steps_look_for_it(lake: Path, open_run: OpenRun) ->
         assert len(named) == 2
         assert all(Path(item.removeprefix("file://")).is_file() for item in named)
     bootstrap = plan["job_flow_overrides"]["BootstrapActions"][0]["ScriptBootstrapAction"]
-    for item in (bootstrap["Path"], *bootstrap["Args"]):
+    requirements, wheels, region = bootstrap["Args"]
+    for item in (bootstrap["Path"], requirements):
         assert item.startswith(folder)
         assert Path(item.removeprefix("file://")).is_file()
+    assert wheels.startswith(f"file://{lake}/wheels/")
+    assert region == "eu-west-3"
+
+
+@pytest.mark.parametrize(
+    ("param", "value", "told"),
+    [
+        ("master_instance_type", "c7g.xlarge", "master_instance_type: 'c7g.xlarge' has 8192 MiB"),
+        ("core_instance_types", ["c7i.2xlarge"], "core_instance_types: 'c7i.2xlarge' is x86_64"),
+        ("release_label", "emr-spark-9.0.0", "release_label='emr-spark-9.0.0'"),
+    ],
+)
+@pytest.mark.usefixtures("lake")
+def test_cluster_that_emr_would_reject_is_never_asked_for(open_run: OpenRun, param: str, value: Any, told: str) -> None:
+    with pytest.raises(AirflowFailException, match=f"SettingsError.*{told}"):
+        tasks.plan_cluster(open_run(**{param: value}))
+
+
+@pytest.fixture
+def price_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of prices that has the types of these tests' runs."""
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps(table()))
+    monkeypatch.setenv("FRUITS_PRICE_TABLE", str(path))
+    return path
+
+
+@pytest.mark.usefixtures("lake", "price_table")
+def test_run_whose_forecast_is_above_its_cap_never_gets_a_cluster(open_run: OpenRun) -> None:
+    forecast = tasks.plan_cluster(open_run())["forecast"]["expected"]["eur"]["high"]
+    assert tasks.plan_cluster(open_run(max_cost_eur=forecast))["job_flow_overrides"]
+    with pytest.raises(AirflowFailException, match=r"CostCapError: max_cost_eur=.*: the forecast"):
+        tasks.plan_cluster(open_run(max_cost_eur=forecast * 0.9))
+
+
+@pytest.mark.usefixtures("lake")
+def test_cap_with_a_price_that_nobody_knows_stops_the_run(open_run: OpenRun, price_table: Path) -> None:
+    known = table()
+    del known["instances"]["c7g.2xlarge"]["emr_usd_per_hour"]
+    price_table.write_text(json.dumps(known))
+    assert tasks.plan_cluster(open_run())["forecast"]["unknown"] == ["EMR's surcharge on c7g.2xlarge"]
+    with pytest.raises(AirflowFailException, match=r"CostCapError.*EMR's surcharge on c7g\.2xlarge"):
+        tasks.plan_cluster(open_run(max_cost_eur=1000.0))
+
+
+@pytest.mark.usefixtures("lake")
+def test_table_of_prices_that_is_wrong_stops_the_run(open_run: OpenRun, price_table: Path) -> None:
+    price_table.write_text("{}")
+    with pytest.raises(AirflowFailException, match=f"PriceTableError.*{price_table.name}"):
+        tasks.plan_cluster(open_run())
+
+
+def test_cost_of_a_run_that_was_not_opened_is_none() -> None:
+    assert tasks.report_cost(None) is None
+
+
+def test_cost_that_cannot_be_told_fails_no_run(
+    lake: Path, open_run: OpenRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "ListClusters")
+
+    monkeypatch.setattr(tasks, "open_emr", refuse)
+    assert tasks.report_cost(open_run()) is None
+    assert "AccessDeniedException" in caplog.text
+
+
+@pytest.mark.usefixtures("lake")
+def test_plan_without_a_wheelhouse_fails_for_good(open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run()
+    production = replace(tasks.read_airflow_settings(), profile="aws", subnet_ids=("subnet-0123abcd",))
+    monkeypatch.setattr(tasks, "read_airflow_settings", lambda: production)
+    with pytest.raises(AirflowFailException, match=r"WheelhouseError: no wheelhouse at .*make publish ROOT="):
+        tasks.plan_cluster(run)
 
 
 @pytest.mark.usefixtures("lake")
@@ -281,17 +376,23 @@ def test_verified_run_is_published_with_report_and_manifest(lake: Path, open_run
     run = finished_run(lake, open_run)
     checked = tasks.verify_results(run)
     for _ in range(2):  # a retry ends in the same state
-        published = tasks.publish_results(run, json.loads(json.dumps(checked)), "feedface", "j-1")
+        published = tasks.publish_results(run, json.loads(json.dumps(checked)), PLAN, MADE, cost_record())
     assert len(pd.read_parquet(lake / "results")) == checked["images"] == 5
     assert json.loads((lake / "current.json").read_text()) == published
     folder = lake / "runs" / run["slug"]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["run_id"] == run["run_id"]
     assert manifest["cluster"]["id"] == "j-1"
+    assert manifest["residency"]["before"] == run["residency"]
+    assert manifest["residency"]["cluster"] == MADE["attestation"]
+    assert manifest["forecast"] == PLAN["forecast"]
+    assert manifest["cost"]["eur"] == cost_record()["eur"]
     report = json.loads((folder / "report.json").read_text())
     assert report["images"] == 5
     [line] = (lake / "reports" / f"run={run['slug']}" / "report.json").read_text().splitlines()
-    assert json.loads(line) == report
+    row = json.loads(line)
+    assert {name: row[name] for name in report if name in row} == {name: report[name] for name in report if name in row}
+    assert row["cost_eur_at_most"] == cost_record()["eur"]["high"]
     assert run["slug"] in (folder / "report.html").read_text()
 
 
@@ -312,7 +413,7 @@ def test_manifest_is_written_last(lake: Path, open_run: OpenRun, monkeypatch: py
 
     monkeypatch.setattr(tasks, "render_report", fail)
     with pytest.raises(RuntimeError, match="no report"):
-        tasks.publish_results(run, checked, "feedface", "j-1")
+        tasks.publish_results(run, checked, PLAN, MADE, None)
     assert not (lake / "runs" / run["slug"] / "manifest.json").exists()
 
 
@@ -321,7 +422,7 @@ def test_reports_of_all_runs_are_one_table_for_pandas(lake: Path, open_run: Open
     for number, params in enumerate([{}, {"variance_target": None, "n_components": 2}]):
         run = open_run(max_reject_ratio=0.5, **params) | {"slug": f"2026112{number}T120000Z-0123abcd"}
         edit_json(write_run(lake, slug=run["slug"]) / PCA_SUMMARY_FILE, **params)
-        tasks.publish_results(run, tasks.verify_results(run), "feedface", "j-1")
+        tasks.publish_results(run, tasks.verify_results(run), PLAN, MADE, None)
     lines = [path.read_text() for path in sorted(lake.glob("reports/run=*/report.json"))]
     table = pd.read_json(StringIO("".join(lines)), lines=True)
     assert table["run"].tolist() == ["20261120T120000Z-0123abcd", "20261121T120000Z-0123abcd"]
@@ -340,13 +441,16 @@ def test_every_parameter_of_the_form_reaches_a_request(lake: Path, open_run: Ope
         "exif_orientation": "apply",
         "release_label": "emr-7.14.0",
         "master_instance_type": "r8g.4xlarge",
-        "core_instance_types": ["c9g.large"],
+        "core_instance_types": ["r8g.2xlarge"],
         "core_instance_count": 17,
+        "task_instance_count": 5,
+        "ebs_gib": 99,
         "images_per_task": 77,
         "step_time_limit_minutes": 33,
         "idle_timeout_minutes": 23,
     }
-    assert set(changed) | {"data_prefix"} == {item.name for item in fields(RunParams)}
+    # The cap reaches no request: it stops the run before there is one.
+    assert set(changed) | {"data_prefix", "max_cost_eur"} == {item.name for item in fields(RunParams)}
     plain = open_run()
     assert open_run(data_prefix="data/Kiwi")["images"] == f"file://{lake}/data/Kiwi"
     for name, value in changed.items():
