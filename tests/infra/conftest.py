@@ -1,0 +1,36 @@
+"""The template, and what AWS itself says of actions and of the EMR service role."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from moto.iam.aws_managed_policies import aws_managed_policies_data
+
+from tests.infra.policies import load_template
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return load_template()
+
+
+@pytest.fixture(scope="module")
+def known_actions() -> dict[str, dict[str, Any]]:
+    """Every service's actions with the resources that each knows: AWS's service authorization reference."""
+    text = (resources.files("cfnlint.data.AdditionalSpecs") / "Policies.json").read_text()
+    return {
+        f"{service}:{action}": known
+        for service, found in json.loads(text).items()
+        for action, known in found["Actions"].items()
+    }
+
+
+@pytest.fixture(scope="module")
+def managed() -> list[dict[str, Any]]:
+    """AWS's policy for the EMR service role, as moto has captured it."""
+    document = json.loads(aws_managed_policies_data)["AmazonEMRServicePolicy_v2"]["Document"]
+    found: list[dict[str, Any]] = document["Statement"]
+    return found

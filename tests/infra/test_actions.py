@@ -1,0 +1,281 @@
+"""infra/actions.yaml and the code: every request that the code makes is declared and allowed, none is left over."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+import yaml
+
+from include.access import check_access
+from include.artifacts import put_bundle
+from include.autopsy import read_log_tail, step_log_uri
+from include.bundle import build_bundle
+from include.locations import Lake
+from include.models import name_published_model
+from include.objects import at, count_matches, data_files, put_bytes, put_json, read_json, total_bytes
+from include.publication import find_previous, publish_run
+from include.settings import read_settings
+from include.uploads import abort_uploads
+from spark_jobs import storage
+from spark_jobs.reading import reader
+from tests.include.conftest import bucket, s3_server  # noqa: F401 - fixtures
+from tests.include.run_folders import write_run
+from tests.include.run_records import SLUG
+from tests.infra import calls
+from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_template, statements
+
+ACTIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "infra" / "actions.yaml").read_text())
+
+NOT_REQUESTS = {
+    "sign": "include.emr.Identity.sign adds tags to a request; nothing is asked of KMS",
+    "get_session": "AwsBaseHook.get_session makes a session of boto3; nothing is asked of EMR",
+}
+"""Methods of ours or of hooks that have the name of a request."""
+
+WHERE = (
+    "declare it in infra/actions.yaml (under `calls` of an action, with the reason), and allow the action in "
+    "infra/fruit-features.yaml"
+)
+
+
+def declared(*principals: str) -> set[str]:
+    return {call for name in principals or ACTIONS for told in ACTIONS[name].values() for call in told["calls"]}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, set[str]]:
+    return {name: files for name, files in calls.discover().items() if name not in NOT_REQUESTS}
+
+
+def test_every_request_that_the_code_makes_is_declared(found: dict[str, set[str]]) -> None:
+    known = declared()
+    for method, files in sorted(found.items()):
+        requests = calls.operations()[method]
+        assert set(requests) & known, f"{', '.join(sorted(files))} calls {' or '.join(requests)}: {WHERE}"
+
+
+def test_no_request_is_declared_that_no_code_makes(found: dict[str, set[str]]) -> None:
+    """Those on S3 go through file systems, which the source does not name: they are recorded below."""
+    made = {request for method in found for request in calls.operations()[method]}
+    left = {request for request in declared() if not request.startswith("s3.")} - made
+    assert not left, f"no code calls {', '.join(sorted(left))}: drop it from infra/actions.yaml and from the template"
+
+
+def test_every_service_that_the_code_has_a_client_of_is_walked() -> None:
+    for path in calls.source_files():
+        named = calls.services_named(ast.parse(path.read_text(encoding="utf-8")))
+        unknown = named - set(calls.SERVICES)
+        assert not unknown, f"{path.name} has a client of {', '.join(unknown)}: add it to tests.infra.calls.SERVICES"
+
+
+def test_exceptions_are_still_there() -> None:
+    assert set(NOT_REQUESTS) <= set(calls.discover()), "drop the name from NOT_REQUESTS"
+
+
+def test_requests_that_are_declared_exist_and_have_reasons() -> None:
+    session = botocore.session.get_session()
+    for principal, actions in ACTIONS.items():
+        for action, told in actions.items():
+            assert told["why"], f"{principal}: {action}"
+            for call in told["calls"]:
+                service, _, name = call.partition(".")
+                assert name in session.get_service_model(service).operation_names, f"{principal}: {action}: {call}"
+
+
+def test_an_action_is_the_request_of_its_name_unless_aws_says_otherwise() -> None:
+    """Where AWS checks an action of another name (Service Authorization Reference), it stands here with that name."""
+    otherwise = {
+        "s3.HeadBucket": {"s3:ListBucket"},
+        "s3.HeadObject": {"s3:GetObject"},
+        "s3.ListObjectsV2": {"s3:ListBucket"},
+        "s3.ListMultipartUploads": {"s3:ListBucketMultipartUploads"},
+        "s3.GetBucketReplication": {"s3:GetReplicationConfiguration"},
+        "s3.CreateMultipartUpload": {"s3:PutObject"},
+        "s3.UploadPart": {"s3:PutObject"},
+        "s3.CompleteMultipartUpload": {"s3:PutObject"},
+        "s3.DeleteObjects": {"s3:DeleteObject"},
+    }
+    prefixes = {"emr": "elasticmapreduce"}
+    for actions in ACTIONS.values():
+        for request in {call for told in actions.values() for call in told["calls"]}:
+            service, _, name = request.partition(".")
+            wanted = otherwise.get(request, {f"{prefixes.get(service, service)}:{name}"})
+            assert wanted <= {action for action, told in actions.items() if request in told["calls"]}, request
+
+
+def test_an_undeclared_request_would_be_found() -> None:
+    """The walk itself: a call, a name for a paginator, a name for getattr, and the provider's own calls."""
+    source = """
+from airflow.providers.amazon.aws.hooks.emr import EmrHook
+from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
+hook.conn.delete_security_configuration(Name="x")
+client.get_paginator("list_security_configurations")
+repeat(client, "put_auto_termination_policy")
+boto3.client("sqs")
+hook.get_cluster_id_by_name("x", [])
+class Create(EmrCreateJobFlowOperator):
+    def execute(self, context): ...
+"""
+    tree = ast.parse(source)
+    assert calls.named_operations(tree) == {
+        "delete_security_configuration",
+        "list_security_configurations",
+        "put_auto_termination_policy",
+    }
+    assert calls.services_named(tree) == {"sqs"}
+    assert calls.provider_calls(tree) == {"list_clusters", "terminate_job_flows"}, "by the hook, and on_kill"
+
+
+# ------------------------------------------------------------------------------------------------- recorded requests
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every request that a client of botocore's sends, with the ARN that it is about."""
+    from aiobotocore.client import AioBaseClient
+    from botocore.client import BaseClient
+
+    recorded: list[tuple[str, str]] = []
+
+    def note(client: Any, name: str, parameters: dict[str, Any]) -> None:
+        service = client.meta.service_model.service_name
+        arn = f"arn:aws:s3:::{parameters.get('Bucket')}" + (f"/{parameters['Key']}" if "Key" in parameters else "")
+        recorded.append((f"{service}.{name}", arn))
+
+    plain, later = BaseClient._make_api_call, AioBaseClient._make_api_call
+
+    def call(self: Any, name: str, parameters: dict[str, Any]) -> Any:
+        note(self, name, parameters)
+        return plain(self, name, parameters)
+
+    async def call_later(self: Any, name: str, parameters: dict[str, Any]) -> Any:
+        note(self, name, parameters)
+        return await later(self, name, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", call_later)
+    return recorded
+
+
+def check_requests(principal: str, recorded: list[tuple[str, str]], name: str) -> None:
+    """Check that a principal may make the recorded requests on what they are about in the stack's bucket."""
+    policy = statements(load_template(), *PRINCIPALS[principal])
+    assert recorded
+    for request, arn in dict.fromkeys(recorded):
+        actions = [action for action, told in ACTIONS[principal].items() if request in told["calls"]]
+        actions = [action for action in actions if action.startswith("s3:")]
+        assert actions, f"{principal} sends {request} for {arn}: {WHERE}"
+        resource = arn.replace(f"arn:aws:s3:::{name}", BUCKET)
+        for action in actions:
+            assert decide(policy, action, resource, {}), f"{principal} may not {action} on {resource} ({request})"
+
+
+@pytest.fixture
+def lake(bucket: Any, tmp_path: Path) -> Lake:  # noqa: F811 - a fixture
+    """A lake with a run as the jobs leave it."""
+    run = write_run(tmp_path)
+    for path in run.rglob("*"):
+        if path.is_file():
+            bucket.put_object(Key=path.relative_to(tmp_path).as_posix(), Body=path.read_bytes())
+    bucket.put_object(Key="data/Kiwi/1.jpg", Body=b"x")
+    bucket.put_object(Key="logs/j-1/steps/s-1/stderr.gz", Body=gzip.compress(b"last words"))
+    return Lake(f"s3://{bucket.name}")
+
+
+@pytest.mark.slow
+def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple[str, str]]) -> None:
+    settings = read_settings({"FRUITS_LAKE": lake.root})
+    requests.clear()  # what has made the lake
+    check_access(lake, None)
+    images = at(lake.data("data"), None)
+    assert images.exists()
+    assert count_matches(images, "*.jpg") == 1
+    assert total_bytes(at(lake.run(SLUG).root, None)) > 0
+    put_bundle(lake, build_bundle(), None)
+    find_previous(lake, SLUG, "0" * 16, None)
+    put_json(at(lake.run(SLUG).manifest, None), {"run": SLUG})
+    put_bytes(at(lake.run(SLUG).report_html, None), b"x" * (6 * 1024 * 1024))  # in parts
+    put_bytes(at(lake.report(SLUG), None), b"{}")
+    publish_run(lake, SLUG, {}, None)
+    publish_run(lake, SLUG, {}, None)  # replaces what is there
+    at(f"{lake.results}/old.parquet", None).exists()
+    assert data_files(at(lake.results, None))
+    read_json(at(lake.current, None), "")
+    assert read_log_tail(step_log_uri(lake.logs, "j-1", "s-1", "stderr"), None) == "last words"
+    abort_uploads(lake, f"{lake.root}/runs", settings)
+    check_requests("airflow", requests, lake.root.removeprefix("s3://"))
+    made = {request for request, _ in requests}
+    assert {
+        "s3.CreateMultipartUpload",
+        "s3.GetObject",
+        "s3.DeleteObject",
+        "s3.ListObjectsV2",
+        "s3.ListMultipartUploads",
+    } <= made
+    never = {"s3.AbortMultipartUpload", "s3.HeadBucket", "s3.GetBucketLocation", "s3.GetBucketReplication"}
+    left = {call for call in declared("airflow") if call.startswith("s3.")} - made - never
+    assert not left, f"no task sends {', '.join(sorted(left))}: drop it from infra/actions.yaml"
+
+
+@pytest.mark.slow
+def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[str, str]]) -> None:
+    requests.clear()
+    put_bundle(lake, build_bundle(), None)
+    name_published_model(lake, "0" * 64, None)
+    target = at(f"{lake.model('0' * 16)}/model.tflite", None)
+    assert not target.exists()
+    put_bytes(target, b"x" * (6 * 1024 * 1024))
+    check_requests("publisher", requests, lake.root.removeprefix("s3://"))
+
+
+@pytest.mark.slow
+def test_nodes_may_do_what_jobs_do_on_s3(
+    lake: Lake,
+    s3_server: str,  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pyarrow and obstore have clients of their own: moto tells which action each of their requests asks for."""
+    from moto.s3.responses import S3Response
+
+    recorded: list[tuple[str, str]] = []
+    plain = S3Response._authenticate_and_authorize_s3_action
+
+    def note(self: Any, *arguments: Any, **named: Any) -> Any:
+        name = named.get("bucket_name") or (arguments[0] if arguments else None) or self.bucket_name
+        key = named.get("key_name") or (arguments[1] if len(arguments) > 1 else None) or ""
+        recorded.append((f"s3:{self.data['Action']}", f"arn:aws:s3:::{name}" + (f"/{key}" if key else "")))
+        return plain(self, *arguments, **named)
+
+    monkeypatch.setattr(S3Response, "_authenticate_and_authorize_s3_action", note)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
+    run = lake.run("20261122T130000Z-0123abcd")
+    read = reader(lake.data("data"))
+    assert bytes(read(f"{lake.data('data').removeprefix('s3://')}/Kiwi/1.jpg", 1)) == b"x"
+    storage.write_bytes(storage.join(run.root, "staging", "features", "part-0.parquet"), b"x" * (6 * 1024 * 1024))
+    storage.write_json(run.featurize_summary, {})
+    assert storage.read_json(run.featurize_summary) == {}
+    assert not storage.exists(run.manifest)
+    storage.delete(storage.join(run.root, "staging"))
+    storage.delete(run.featurize_summary)
+    with pytest.raises(RuntimeError, match="half way"):
+        _fail_half_way(storage.join(run.root, "x"))
+    policy = statements(load_template(), "NodesPolicy")
+    same = {"s3:HeadBucket": "s3:ListBucket", "s3:DeleteObjects": "s3:DeleteObject"}
+    assert len({action for action, _ in recorded}) >= 4, "requests were recorded"
+    for action, arn in dict.fromkeys(recorded):
+        wanted = same.get(action, action)
+        resource = arn.replace(f"arn:aws:s3:::{lake.root.removeprefix('s3://')}", BUCKET)
+        if wanted == "s3:DeleteObject" and "/" not in resource:
+            resource += "/runs/x"  # in bulk, of one folder's objects: their names are in the request's body
+        assert decide(policy, wanted, resource, {}), f"nodes may not {wanted} on {resource}: {WHERE}"
+
+
+def _fail_half_way(uri: str) -> None:
+    with storage.writing(uri) as stream:
+        stream.write(b"x" * (6 * 1024 * 1024))
+        raise RuntimeError("half way")

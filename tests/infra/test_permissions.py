@@ -1,0 +1,222 @@
+"""Who may do what: Airflow, nodes and publisher by their policies, everybody by the bucket's and the key's."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.infra.policies import (
+    ACCOUNT,
+    BUCKET,
+    REGION,
+    ROOT,
+    decide,
+    denies,
+    statements,
+)
+
+ACTIONS = ROOT / "infra" / "actions.yaml"
+NODES_ROLE = f"arn:aws:iam::{ACCOUNT}:role/fruit-features-nodes"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0"
+CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-1"
+HERE = {"aws:RequestedRegion": REGION}
+OWN = {"elasticmapreduce:ResourceTag/project": "fruit-features"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "action", "resource", "keys"),
+    [
+        (True, "elasticmapreduce:RunJobFlow", "*", HERE | {"aws:RequestTag/project": "fruit-features"}),
+        (False, "elasticmapreduce:RunJobFlow", "*", HERE),
+        (
+            False,
+            "elasticmapreduce:RunJobFlow",
+            "*",
+            {"aws:RequestedRegion": "us-east-1", "aws:RequestTag/project": "fruit-features"},
+        ),
+        (True, "elasticmapreduce:TerminateJobFlows", CLUSTER, OWN),
+        (False, "elasticmapreduce:TerminateJobFlows", CLUSTER, {"elasticmapreduce:ResourceTag/project": "other"}),
+        (False, "elasticmapreduce:TerminateJobFlows", CLUSTER.replace(REGION, "us-east-1"), OWN),
+        (False, "elasticmapreduce:DescribeCluster", CLUSTER, {}),
+        (
+            True,
+            "iam:PassRole",
+            NODES_ROLE,
+            {"iam:PassedToService": "ec2.amazonaws.com"},
+        ),
+        (
+            False,
+            "iam:PassRole",
+            NODES_ROLE,
+            {"iam:PassedToService": "lambda.amazonaws.com"},
+        ),
+        (False, "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"}),
+        (True, "s3:PutObject", f"{BUCKET}/results/part-0.parquet", {}),
+        (True, "s3:DeleteObject", f"{BUCKET}/results/part-0.parquet", {}),
+        (False, "s3:DeleteObject", f"{BUCKET}/runs/x/manifest.json", {}),
+        (False, "s3:DeleteObject", f"{BUCKET}/data/Kiwi/1.jpg", {}),
+        (False, "s3:PutObject", f"{BUCKET}/models/current.json", {}),
+        (False, "s3:GetObject", "arn:aws:s3:::another-bucket/results/x", {}),
+        (
+            True,
+            "iam:PassRole",
+            f"arn:aws:iam::{ACCOUNT}:role/fruit-features-emr-service",
+            {"iam:PassedToService": "elasticmapreduce.amazonaws.com"},
+        ),
+        (
+            False,
+            "iam:PassRole",
+            f"arn:aws:iam::{ACCOUNT}:role/fruit-features-emr-service",
+            {"iam:PassedToService": "lambda.amazonaws.com"},
+        ),
+        (True, "elasticmapreduce:AddTags", CLUSTER, OWN),
+        # as RunJobFlow asks for it: of a cluster that is not there yet
+        (True, "elasticmapreduce:AddTags", CLUSTER.replace("j-1", "*"), {"aws:RequestTag/project": "fruit-features"}),
+        (False, "elasticmapreduce:AddTags", CLUSTER, {"elasticmapreduce:ResourceTag/project": "other"}),
+        (False, "elasticmapreduce:AddTags", CLUSTER, OWN | {"aws:RequestTag/project": "other"}),
+        (False, "elasticmapreduce:AddTags", CLUSTER.replace(REGION, "us-east-1"), OWN),
+        (True, "elasticmapreduce:ListClusters", "*", HERE),
+        (True, "s3:ListBucketMultipartUploads", BUCKET, {}),
+        (True, "s3:AbortMultipartUpload", f"{BUCKET}/runs/x/part", {}),
+        (True, "s3:GetReplicationConfiguration", BUCKET, {}),
+        (True, "s3:GetBucketLocation", BUCKET, {}),
+        (True, "ec2:DescribeSubnets", "*", HERE),
+        (True, "kms:DescribeKey", KEY, {}),
+        (True, "s3:GetObject", f"{BUCKET}/data", {}),
+        (False, "s3:GetObject", f"{BUCKET}/data/Kiwi/1.jpg", {}),
+        (False, "s3:PutBucketPolicy", BUCKET, {}),
+        (True, "kms:Decrypt", KEY, {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}),
+        (False, "kms:Decrypt", KEY, {}),
+        (False, "pricing:GetProducts", "*", {}),
+    ],
+)
+def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(
+    template: dict[str, Any], allowed: bool, action: str, resource: str, keys: dict[str, str]
+) -> None:
+    assert decide(statements(template, "AirflowPolicy"), action, resource, keys) is allowed
+
+
+@pytest.mark.parametrize(
+    ("allowed", "action", "key"),
+    [
+        (True, "s3:GetObject", "data/Kiwi/1.jpg"),
+        (True, "s3:GetObject", "wheels/0/a.whl"),
+        (True, "s3:PutObject", "runs/x/features/part-0.parquet"),
+        (True, "s3:DeleteObject", "runs/x/staging/features/part-0.parquet"),
+        (True, "s3:PutObject", "logs/j-1/steps/s-1/stderr.gz"),
+        (False, "s3:DeleteObject", "logs/j-1/steps/s-1/stderr.gz"),
+        (False, "s3:PutObject", "data/Kiwi/1.jpg"),
+        (False, "s3:PutObject", "models/current.json"),
+        (False, "s3:PutObject", "code/0/featurize.py"),
+        (False, "s3:PutObject", "results/part-0.parquet"),
+        (False, "s3:PutObject", "current.json"),
+        (False, "s3:GetObject", "security/certificates.zip"),
+    ],
+)
+def test_nodes_read_inputs_and_write_their_run_only(
+    template: dict[str, Any], allowed: bool, action: str, key: str
+) -> None:
+    assert decide(statements(template, "NodesPolicy"), action, f"{BUCKET}/{key}", {}) is allowed
+
+
+def test_own_certificates_are_read_only_where_there_are_any(template: dict[str, Any]) -> None:
+    assert template["Resources"]["NodesCertificatesPolicy"]["Condition"] == "HasOwnCertificates"
+    policy = statements(template, "NodesCertificatesPolicy")
+    assert decide(policy, "s3:GetObject", f"{BUCKET}/security/certificates.zip", {})
+
+
+@pytest.mark.parametrize(
+    ("allowed", "action", "key"),
+    [
+        (True, "s3:PutObject", "models/0/model.tflite"),
+        (True, "s3:PutObject", "wheels/0/a.whl"),
+        (False, "s3:PutObject", "results/part-0.parquet"),
+        (False, "s3:GetObject", "data/Kiwi/1.jpg"),
+        (False, "s3:DeleteObject", "models/0/model.tflite"),
+    ],
+)
+def test_publisher_adds_artifacts_only(template: dict[str, Any], allowed: bool, action: str, key: str) -> None:
+    assert decide(statements(template, "PublisherPolicy"), action, f"{BUCKET}/{key}", {}) is allowed
+
+
+REQUEST = {
+    "aws:SecureTransport": "true",
+    "s3:TlsVersion": "1.3",
+    "aws:PrincipalAccount": ACCOUNT,
+    "aws:PrincipalIsAWSService": "false",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "action", "expected"),
+    [
+        ({}, "s3:PutObject", []),
+        ({"aws:SecureTransport": "false"}, "s3:GetObject", ["DenyWithoutTls"]),
+        ({"s3:TlsVersion": "1.1"}, "s3:GetObject", ["DenyOldTls"]),
+        ({"aws:PrincipalAccount": "999999999999"}, "s3:ListBucket", ["DenyOtherAccounts"]),
+        ({"s3:x-amz-server-side-encryption-aws-kms-key-id": KEY}, "s3:PutObject", []),
+        ({"s3:x-amz-server-side-encryption-aws-kms-key-id": KEY + "1"}, "s3:PutObject", ["DenyOtherKeys"]),
+        ({"s3:x-amz-server-side-encryption": "AES256"}, "s3:PutObject", ["DenyOtherEncryption"]),
+        ({"s3:x-amz-server-side-encryption": "aws:kms"}, "s3:PutObject", []),
+        ({}, "s3:PutReplicationConfiguration", ["DenyReplication"]),
+    ],
+)
+def test_bucket_refuses_whatever_an_identity_may_do(
+    template: dict[str, Any], change: dict[str, str], action: str, expected: list[str]
+) -> None:
+    policy = statements(template, "BucketPolicy")
+    of_bucket = {"s3:ListBucket", "s3:PutReplicationConfiguration"}
+    resource = BUCKET if action in of_bucket else f"{BUCKET}/runs/x"
+    assert denies(policy, action, resource, REQUEST | change) == expected
+    assert all(statement["Effect"] == "Deny" for statement in policy), "who may is said by identities, not here"
+
+
+def test_bucket_keeps_old_versions_and_no_forgotten_upload(template: dict[str, Any]) -> None:
+    from include.params import MAX_STEP_MINUTES
+
+    bucket = template["Resources"]["Bucket"]
+    rules = {rule["Id"]: rule for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]}
+    days = rules["abort-uploads"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+    assert days * 24 * 60 > MAX_STEP_MINUTES, "an upload of a step that is running would be aborted"
+    assert "Prefix" not in rules["abort-uploads"], "uploads anywhere"
+    assert rules["expire-logs"]["Prefix"] == "logs/", "only logs expire"
+    assert [name for name, rule in rules.items() if "ExpirationInDays" in rule] == ["expire-logs"]
+
+
+@pytest.mark.parametrize("name", ["Bucket", "Key"])
+def test_data_and_its_key_outlive_the_stack_but_not_a_first_deployment_that_fails(
+    template: dict[str, Any], name: str
+) -> None:
+    resource = template["Resources"][name]
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+
+def test_emr_is_a_user_of_the_key_as_volumes_need_it(template: dict[str, Any]) -> None:
+    """KMS's own list for key users, its wildcards spelled out. A key's policy that names a role needs no other."""
+    role = {"AWS": f"arn:aws:iam::{ACCOUNT}:role/fruit-features-emr-service"}
+    own = [one for one in statements(template, "Key", document="KeyPolicy") if one["Principal"] == role]
+    assert {action for one in own if "Condition" not in one for action in one["Action"]} == {
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "kms:GenerateDataKey",
+        "kms:GenerateDataKeyWithoutPlaintext",
+        "kms:ReEncryptFrom",
+        "kms:ReEncryptTo",
+    }
+    [handed] = [one for one in own if "Condition" in one]
+    assert set(handed["Action"]) == {"kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"}
+    assert handed["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+
+
+def test_key_is_used_by_other_accounts_for_nothing(template: dict[str, Any]) -> None:
+    for statement in statements(template, "Key", document="KeyPolicy"):
+        if statement["Principal"] == {"AWS": "*"}:
+            condition = statement["Condition"]
+            assert condition["StringEquals"]["kms:CallerAccount"] == ACCOUNT
+            roles = condition["ArnEquals"]["aws:PrincipalArn"]
+            assert all(re.fullmatch(rf"arn:aws:iam::{ACCOUNT}:role/aws-service-role/[^*]+", role) for role in roles)
+        else:
+            assert ACCOUNT in statement["Principal"]["AWS"]
