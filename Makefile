@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Each sets up what it needs in .venv by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down store test soak bench model publish docs lint format lock clean
+.PHONY: help setup run up down store test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
@@ -32,8 +32,9 @@ test: setup ## the whole test suite [TESTS='paths and pytest options']
 
 soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local
-	@$(IN_VENV) -m pytest -m soak --junitxml=.local/soak.xml $(TESTS); code=$$?; \
-		$(IN_VENV) scripts/write_soak_report.py .local/soak.xml && exit $$code
+	@$(IN_VENV) -m pytest -m "soak or matrix" --junitxml=.local/soak.xml $(TESTS); code=$$?; \
+		$(IN_VENV) scripts/write_soak_report.py .local/soak.xml && \
+		$(IN_VENV) scripts/write_fault_matrix.py .local/soak.xml && exit $$code
 
 bench: setup ## tables of measurements, into benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
@@ -41,19 +42,33 @@ bench: setup ## tables of measurements, into benchmarks/results [TABLES='noteboo
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
 	@$(IN_VENV) -m include.artifacts model
 
-publish: setup ## put model and code into a lake, before its first run: ROOT=s3://bucket
+wheels: setup ## download what the nodes of a cluster install into .local/wheelhouse (228 MB), and check it
+	@$(IN_VENV) -m include.wheelhouse
+
+publish: setup ## put model, code and wheels into a lake, before its first run: ROOT=s3://bucket
 	@$(IN_VENV) -m include.artifacts publish --root "$(ROOT)"
+
+settings: setup ## print the DAG's settings from the stack's outputs [STACK=fruit-features] [FORMAT=env|variables]
+	@$(IN_VENV) -m include.stack settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
+
+mwaa: setup ## build the folder that Amazon MWAA takes, .local/mwaa [SETTINGS=file, as `make settings` prints it]
+	@$(IN_VENV) -m include.mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
+
+prices: setup ## write the table of prices again, from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
+	@$(IN_VENV) -m include.price_list $(OPTIONS)
 
 docs: setup ## write the generated documents again
 	@$(IN_VENV) scripts/write_dag_docs.py
 
-lint: setup ## ruff, import rules, types, generated documents, shell scripts
+lint: setup ## ruff, import rules, types, the AWS template, generated documents, shell scripts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy
+	@.venv/bin/mypy --python-version 3.12 include
+	@.venv/bin/cfn-lint --regions eu-west-3 -- infra/fruit-features.yaml
 	@$(IN_VENV) scripts/write_dag_docs.py --check
-	@bash -n scripts/*.sh include/*.sh docker/*.sh tests/compose/*.sh .ci/run
+	@bash -n scripts/*.sh include/*.sh docker/*.sh tests/compose/*.sh tests/python312/*.sh .ci/run
 
 format: setup ## format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .

@@ -153,7 +153,7 @@ def test_nothing_unfinished_is_left(published: Published) -> None:
     kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run)}
     assert kinds == {
         *("features", "moments", "rejects", "pca", "listing.parquet", "featurize.json", "pca.json"),
-        *("report.json", "report.html", "manifest.json"),
+        *("cost.json", "report.json", "report.html", "manifest.json"),
     }
     assert store.unfinished_uploads() == []
     assert ".access" not in store.names()

@@ -81,6 +81,22 @@ def test_manifest_names_what_the_run_was_made_from(published):
     assert manifest["cluster"]["id"] == outcome.clusters[0]["Id"]
 
 
+def test_run_tells_where_it_was_and_what_it_would_have_cost(published):
+    lake, outcome = published
+    [folder] = (lake / "runs").iterdir()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["residency"]["before"]["verdict"] == "allowed"
+    assert manifest["residency"]["cluster"]["cluster_id"] == outcome.clusters[0]["Id"]
+    assert manifest["forecast"]["images"] == 25
+    cost = json.loads((folder / "cost.json").read_text())
+    assert manifest["cost"] == cost
+    assert {fleet["fleet"] for fleet in cost["fleets"]} == {"MASTER", "CORE", "TASK"}
+    assert all(fleet["hours"] > 0 for fleet in cost["fleets"])
+    assert 0 < cost["eur"]["low"] < 1, "a minute of small machines"
+    assert "nothing was paid" in cost["notes"][0]
+    assert "Cost: " in outcome.log
+
+
 def test_report_is_a_page(published):
     lake, _ = published
     run = lake / "runs" / json.loads((lake / "current.json").read_text())["run"]

@@ -5,21 +5,13 @@ One service for all tests here, started and ended by the fixture; what its end l
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from dataclasses import dataclass
 
-import boto3
 import httpx
 import numpy as np
 import pandas as pd
@@ -30,168 +22,27 @@ from sklearn.decomposition import PCA
 from include.local_emr.s3_connector import connector_folder, connector_jars
 from include.local_s3.process import free_ports
 from include.settings import RunParams
-from tests.end_to_end.conftest import DAG_ID, LIVE, put_pictures, snapshot
+from tests.end_to_end.airflow_service import (
+    BROKEN,
+    CONF,
+    PATIENCE_SECONDS,
+    PICTURES,
+    ROOT,
+    Service,
+    command,
+    furnish,
+    is_free,
+    processes_of,
+    serving,
+    up,
+    wait_until,
+    words_of,
+)
+from tests.end_to_end.conftest import DAG_ID, LIVE, snapshot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 300.0
-ENDED = {"success", "failed"}
-TASKS = 12
-PICTURES, BROKEN = 24, 3
-CONF = {"variance_target": 0.93, "image_pattern": "*_100.jpg", "max_reject_ratio": 0.2, "images_per_task": 8}
-"""The pattern leaves one picture out, and with the default ratio the broken ones would fail the run."""
-
-
-def command(name: str, folder: Path, *arguments: str, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
-    """Run what `make up` and `make down` run."""
-    program = [sys.executable, "-m", "include.local_run.service", name, "--state", str(folder / "state"), *arguments]
-    return subprocess.run(
-        program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False
-    )
-
-
-def up(folder: Path, port: int, *arguments: str) -> subprocess.CompletedProcess:
-    places = ["--images", str(folder / "photos"), "--lake", str(folder / "lake"), "--port", str(port)]
-    return command("up", folder, *places, *arguments)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def processes_of(folder: Path) -> list[list[str]]:
-    """Return the command lines of the processes that work in a folder; Airflow's rename themselves."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        if process.pid == os.getpid():
-            continue
-        with contextlib.suppress(psutil.Error):
-            places = [*(process.info["cmdline"] or []), process.environ().get("AIRFLOW_HOME", "")]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(folder) in place for place in places):
-                found.append(process.info["cmdline"])
-    return found
-
-
-def words_of(process: psutil.Process) -> list[str]:
-    """Return a process's command line; nothing when it has ended meanwhile."""
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def wait_until(is_so, what: str, seconds: float = PATIENCE_SECONDS):
-    """Wait for something to be true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain until {what}"
-        time.sleep(0.3)
-    return value
-
-
-@dataclass
-class Service:
-    """A running service, as a person with its password sees it."""
-
-    folder: Path
-    port: int
-    output: str
-    client: httpx.Client = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
-        [(user, password)] = json.loads((self.folder / "state/airflow/passwords.json").read_text()).items()
-        answer = self.client.post("/auth/token", json={"username": user, "password": password})
-        answer.raise_for_status()
-        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-
-    @property
-    def lake(self) -> Path:
-        return self.folder / "lake"
-
-    @property
-    def endpoint(self) -> str:
-        return json.loads((self.folder / "state/emr/service/endpoint.json").read_text())["url"]
-
-    def call(self, method: str, path: str, body: Any = None) -> dict:
-        answer = self.client.request(method, f"/api/v2{path}", json=body)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def trigger(self, conf: dict | None = None) -> str:
-        return self.call("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": conf or {}})["dag_run_id"]
-
-    def state(self, run_id: str) -> str:
-        return self.call("GET", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}")["state"]
-
-    def mark_failed(self, run_id: str) -> None:
-        self.call("PATCH", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}", {"state": "failed"})
-
-    def tasks(self, run_id: str) -> dict[str, dict]:
-        found = self.call("GET", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
-        return {task["task_id"]: task for task in found}
-
-    def states(self, run_id: str) -> dict[str, str]:
-        return {name: task["state"] for name, task in self.tasks(run_id).items()}
-
-    def finish(self, run_id: str) -> str:
-        wait_until(lambda: self.state(run_id) in ENDED, f"{run_id} has ended")
-        return self.state(run_id)
-
-    def log(self, run_id: str, task: str) -> str:
-        number = self.tasks(run_id)[task]["try_number"]
-        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/{task}/logs/{number}"
-        return "\n".join(
-            " ".join([str(line["event"]), *(error["exc_value"] for error in line.get("error_detail") or [])])
-            for line in self.call("GET", path)["content"]
-        )
-
-    def links(self, run_id: str, task: str) -> dict[str, str | None]:
-        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/{task}/links"
-        return self.call("GET", path)["extra_links"]
-
-    def clusters(self) -> dict[str, str]:
-        emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=self.endpoint)
-        return {cluster["Name"]: cluster["Status"]["State"] for cluster in emr.list_clusters()["Clusters"]}
-
-    @contextlib.contextmanager
-    def faults(self, scenario: dict) -> Iterator[None]:
-        httpx.put(f"{self.endpoint}/local-emr/faults", json=scenario, trust_env=False).raise_for_status()
-        yield
-        httpx.delete(f"{self.endpoint}/local-emr/faults", trust_env=False).raise_for_status()
-
-    def fault_matched(self, kind: str) -> bool:
-        rules = httpx.get(f"{self.endpoint}/local-emr/faults", trust_env=False).json()[kind]
-        return all(rule["matched"] for rule in rules)
-
-    def run_folder(self, run_id: str) -> Path:
-        """Return the run's folder in the lake, which a run that failed early does not have."""
-        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/open_run/xcomEntries/slug"
-        return self.lake / "runs" / self.call("GET", path)["value"].strip('"')
-
-
-def furnish(folder: Path, models: Path) -> None:
-    """Put photos into a folder, some of them broken, and the models that were exported once for all tests."""
-    put_pictures(folder / "photos")
-    for number in range(BROKEN):
-        (folder / "photos" / "Banana" / f"broken{number}_100.jpg").write_text("not an image")
-    (folder / "state").mkdir()
-    (folder / "state" / "models").symlink_to(models)
-
-
-@contextlib.contextmanager
-def serving(folder: Path, port: int, *arguments: str) -> Iterator[Service]:
-    """Run a service; whatever happens, nothing of it is left running."""
-    try:
-        started = up(folder, port, *arguments)
-        assert started.returncode == 0, started.stdout
-        service = Service(folder, port, started.stdout)
-        with contextlib.closing(service.client):
-            yield service
-    finally:
-        command("down", folder)
+TASKS = 13
 
 
 @pytest.fixture(scope="module")
@@ -390,6 +241,7 @@ def test_a_run_that_is_marked_failed_is_red(service: Service, cut_mid_step: Cut,
         assert states["close_run"] == "failed"
         assert f"failed: {task}; not run: add_" in service.log(cut.run_id, "close_run")
     assert "was cut off: looking for fruit-features" in service.log(cut_in_create.run_id, "terminate_cluster")
+    assert "Cancelled s-" in service.log(cut_mid_step.run_id, "terminate_cluster")
 
 
 def test_clearing_the_verification_makes_no_cluster(

@@ -1,0 +1,237 @@
+"""The fault matrix: what goes wrong, when, and how a run has to end. Each cell is a test in ``test_fault_matrix.py``.
+
+``docs/fault-matrix.md`` is written from here and from the results of ``make soak``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+API_CALLS = (
+    *("RunJobFlow", "ListClusters", "DescribeCluster", "AddJobFlowSteps", "ListSteps", "DescribeStep"),
+    *("TerminateJobFlows", "ListInstances", "ListInstanceFleets"),
+)
+"""What a run asks of EMR; CancelSteps is asked for only when a step runs at the end."""
+
+THROTTLED = {"error": "ThrottlingException", "message": "Rate exceeded"}
+STEPS = ("featurize", "pca")
+MANY: dict[str, Any] = {"copies": 60, "conf": {"images_per_task": 50}}
+EXECUTORS = ("--master", "local-cluster[2,1,1024]")
+"""Executors in processes of their own, as on a cluster."""
+
+Phase = Literal["create", "featurize", "pca", "teardown"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing that goes wrong.
+
+    Parameters
+    ----------
+    fault, when : str
+        For people: what goes wrong, and when.
+    ends : str
+        How the run ends.
+    scenario : dict
+        The endpoint's fault scenario.
+    phase : str, optional
+        Set the scenario only when the run has come to this phase.
+    told : tuple of str
+        What the tasks' logs have to say.
+    arguments : tuple of str
+        More arguments for the endpoint.
+    copies : int
+        How often each picture is there: many make a step that lasts long enough to be hit in its middle.
+    subset : bool
+        Whether ``make test`` runs it, too.
+    """
+
+    fault: str
+    when: str
+    ends: Literal["success", "failed"]
+    scenario: dict[str, Any]
+    phase: Phase | None = None
+    told: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    conf: dict[str, Any] = field(default_factory=dict)
+    copies: int = 1
+    subset: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name as a test."""
+        return f"{self.fault}, {self.when}"
+
+
+def _api() -> list[Cell]:
+    each = [
+        Cell("throttled three times", f"in {call}", "success", {"api": [{"action": call, "times": 3, **THROTTLED}]})
+        for call in API_CALLS
+    ]
+    every = [{"action": call, "times": 2, **THROTTLED} for call in API_CALLS]
+    phases: tuple[Phase, ...] = ("create", "featurize", "pca", "teardown")
+    down = {"action": "*", "for_seconds": 60, "error": "ServiceUnavailable", "http_status": 503}
+    silent = {"action": "*", "for_seconds": 60, "drops": True}
+    return [
+        *each,
+        Cell("throttled twice", "in every call", "success", {"api": every}, subset=True),
+        *(Cell("API down for a minute", f"in {phase}", "success", {"api": [down]}, phase) for phase in phases),
+        *(Cell("API silent for a minute", f"in {phase}", "success", {"api": [silent]}, phase) for phase in phases),
+        Cell(
+            "answers 3 s late", "in every call", "success", {"api": [{"action": "*", "times": 30, "delay_seconds": 3}]}
+        ),
+        *(
+            Cell(
+                "answered after the caller has given up",
+                f"in {call}",
+                "success",
+                {"api": [{"action": call, "when": "after", "delay_seconds": 70}]},
+            )
+            for call in ("RunJobFlow", "AddJobFlowSteps", "TerminateJobFlows")
+        ),
+        *(
+            Cell(
+                "failed within, though it took effect",
+                f"in {call}",
+                "success",
+                {"api": [{"action": call, "when": "after", "error": "InternalServerError", "http_status": 500}]},
+            )
+            for call in ("RunJobFlow", "AddJobFlowSteps", "TerminateJobFlows")
+        ),
+    ]
+
+
+def _clusters() -> list[Cell]:
+    def cluster(fails: str, **more: Any) -> dict[str, Any]:
+        return {"clusters": [{"fails": fails, **more}]}
+
+    return [
+        Cell(
+            "bootstrap failure",
+            "at the start",
+            "failed",
+            cluster("bootstrap", stderr="ERROR: no matching distribution found for numpy"),
+            told=("Why it failed: BOOTSTRAP", "no matching distribution found for numpy"),
+            subset=True,
+        ),
+        Cell(
+            "insufficient capacity",
+            "at the start",
+            "failed",
+            cluster("capacity"),
+            told=("Why it failed: LOST CAPACITY",),
+            subset=True,
+        ),
+        *(
+            Cell(
+                "cluster terminated by someone",
+                f"in {step}",
+                "failed",
+                {"clusters": [{"fails": "terminated", "after_seconds": 1, "skip": skip}]},
+                told=("Why it failed: CANCELLED", "user"),
+                subset=step == "featurize",
+            )
+            for skip, step in enumerate(STEPS)
+        ),
+        *(
+            Cell(
+                "primary node lost",
+                f"in {step}",
+                "failed",
+                {"clusters": [{"fails": "lost", "after_seconds": 1, "skip": skip}]},
+                told=("Why it failed: LOST CAPACITY",),
+            )
+            for skip, step in enumerate(STEPS)
+        ),
+        *(
+            Cell(
+                "spot instance lost",
+                f"in {step}",
+                "success",
+                {"steps": [{"name": f"{step}*", "kills": "executor", "at_percent": 1}]},
+                arguments=EXECUTORS,
+                **MANY,
+            )
+            for step in STEPS
+        ),
+    ]
+
+
+def _steps() -> list[Cell]:
+    return [
+        *(
+            Cell(
+                "step hangs past its limit",
+                f"in {step}",
+                "failed",
+                {"steps": [{"name": f"{step}*", "hangs": True, "limit_seconds": 3}]},
+                told=("Why it failed: TIME LIMIT",),
+                subset=step == "pca",
+            )
+            for step in STEPS
+        ),
+        Cell(
+            "step hangs past its limit and ignores SIGTERM",
+            "in featurize",
+            "failed",
+            # At its real speed: timeout(1) kills a minute after the limit, and 137 alone may be a lack of memory. The
+            # autopsy compares the step's time with the limit in its command.
+            {"steps": [{"name": "featurize*", "hangs": True, "ignores_term": True}]},
+            told=("Why it failed: TIME LIMIT",),
+            conf={"step_time_limit_minutes": 1},
+        ),
+        *(
+            Cell(
+                f"driver killed at {percent} %",
+                f"in {step}",
+                "failed",
+                {"steps": [{"name": f"{step}*", "kills": "driver", "at_percent": percent, "progress": phase}]},
+                told=("Why it failed:",),
+                **MANY,
+            )
+            for step, percent, phase in (
+                *(("featurize", percent, "featurize") for percent in (0, 50, 99)),
+                *(("pca", percent, phase) for percent, phase in ((0, "*"), (50, "*"), (99, "pca-scores"))),
+            )
+        ),
+    ]
+
+
+def _logs() -> list[Cell]:
+    failing = {"steps": [{"name": "pca*", "exit_code": 3, "stderr": "OSError: no space left on device"}]}
+    return [
+        Cell("log bucket not writable", "always", "success", {"logs": [{"refused": True, "times": "forever"}]}),
+        Cell(
+            "log bucket not writable",
+            "and pca fails",
+            "failed",
+            failing | {"logs": [{"refused": True, "times": "forever"}]},
+            told=("no space left on device",),
+        ),
+        Cell(
+            "logs 20 s late",
+            "and pca fails",
+            "failed",
+            failing | {"logs": [{"delay_seconds": 20, "times": "forever"}]},
+            told=("no space left on device", "The end of"),
+        ),
+    ]
+
+
+CELLS = (*_api(), *_clusters(), *_steps(), *_logs())
+
+TASKS = (
+    *("open_run", "plan_cluster", "publish_code", "create_cluster", "add_featurize", "wait_featurize", "add_pca"),
+    *("wait_pca", "terminate_cluster", "report_cost", "verify_results", "publish_results", "close_run"),
+)
+TASK_KILLED, WORKER_KILLED, MARKED_FAILED = "task process killed", "worker killed with its task", "run marked failed"
+
+ACCIDENTS = {TASK_KILLED: TASKS, WORKER_KILLED: TASKS, MARKED_FAILED: TASKS[:-1]}
+"""What happens to a run's tasks under Airflow's scheduler: the cells of ``test_recovery.py``."""
+
+
+def all_cells() -> set[tuple[str, str]]:
+    """Return what goes wrong, and when, in every cell."""
+    accidents = {(fault, f"in {task}") for fault, tasks in ACCIDENTS.items() for task in tasks}
+    return accidents | {(cell.fault, cell.when) for cell in CELLS}

@@ -1,0 +1,264 @@
+"""What a person or an accident does to a run, with Airflow's scheduler: tasks cleared, tasks killed, clusters leaked.
+
+One service for all tests here; each has runs of its own, and each ends with no live cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+
+from include.local_s3.process import free_ports
+from tests.end_to_end.airflow_service import CONF, Service, furnish, serving, wait_until
+from tests.end_to_end.conftest import LIVE, snapshot
+from tests.end_to_end.fault_matrix import ACCIDENTS, MARKED_FAILED, TASK_KILLED, WORKER_KILLED
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+REAPER = "fruit_reaper"
+NEVER_IDLE = {"idle_timeout_minutes": 1440}
+
+
+@pytest.fixture(scope="module")
+def service(bench, tmp_path_factory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("recovery")
+    furnish(folder, bench.models)
+    with serving(folder, free_ports(1)[0]) as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(service: Service) -> Iterator[None]:
+    yield
+    assert not [name for name, state in service.clusters().items() if state in LIVE]
+
+
+def manifest_of(service: Service, run_id: str) -> dict[str, Any]:
+    return json.loads((service.run_folder(run_id) / "manifest.json").read_text())
+
+
+def features_of(service: Service, run_id: str) -> dict[str, int]:
+    files = (service.run_folder(run_id) / "features").glob("*.parquet")
+    return {path.name: path.stat().st_mtime_ns for path in files}
+
+
+@pytest.fixture(scope="module")
+def failed_in_pca(service: Service) -> str:
+    """A run whose featurize step has completed, and whose pca step has failed."""
+    with service.faults({"steps": [{"name": "pca*", "exit_code": 3, "stderr": "ValueError: asked for"}]}):
+        run_id = service.trigger(CONF)
+        assert service.finish(run_id) == "failed"
+    assert service.states(run_id)["wait_pca"] == "failed"
+    return run_id
+
+
+@dataclass
+class Cleared:
+    """What clearing a task of a run has done."""
+
+    tasks: set[str]
+    """What Airflow cleared with it."""
+
+    state: str
+    log: str
+    clusters: list[str]
+    features: dict[str, int]
+    published: dict[str, str]
+
+
+def clear(service: Service, run_id: str, task: str, *, alone: bool = False) -> Cleared:
+    """Clear a task, with or without what follows, and wait until the run has ended again."""
+    last = "terminate_cluster" if alone else "close_run"
+    before = service.tasks(run_id)[last]["end_date"]
+    tasks = service.clear_alone(run_id, task) if alone else service.clear(run_id, task)
+    wait_until(lambda: service.tasks(run_id)[last]["end_date"] not in {before, None}, f"{last} has run again")
+    return Cleared(
+        tasks,
+        service.finish(run_id),
+        service.log(run_id, task),
+        service.clusters_of(run_id),
+        features_of(service, run_id),
+        snapshot(service.lake),
+    )
+
+
+@pytest.fixture(scope="module")
+def cleared_sensor(service: Service, failed_in_pca: str) -> Cleared:
+    return clear(service, failed_in_pca, "wait_pca", alone=True)
+
+
+@pytest.fixture(scope="module")
+def cleared_step(service: Service, failed_in_pca: str, cleared_sensor: Cleared) -> Cleared:
+    """After the sensor alone, which has not helped: the step."""
+    return clear(service, failed_in_pca, "add_pca")
+
+
+@pytest.fixture(scope="module")
+def cleared_publication(service: Service, failed_in_pca: str, cleared_step: Cleared) -> tuple[Cleared, Cleared]:
+    """The publication of what has then succeeded, and what was published before."""
+    return clear(service, failed_in_pca, "publish_results"), cleared_step
+
+
+def test_a_sensor_cleared_by_itself_says_what_to_clear_instead_and_makes_no_cluster(cleared_sensor: Cleared) -> None:
+    assert cleared_sensor.state == "failed"
+    assert "cleared by itself" in cleared_sensor.log
+    assert "clear add_pca with all that follows" in cleared_sensor.log
+    assert cleared_sensor.clusters == ["TERMINATED"]
+
+
+def test_clearing_the_failed_step_makes_one_new_cluster_and_keeps_the_features(
+    cleared_sensor: Cleared, cleared_step: Cleared
+) -> None:
+    assert "create_cluster" not in cleared_step.tasks
+    assert cleared_step.state == "success", cleared_step.log
+    assert cleared_step.clusters == ["TERMINATED", "TERMINATED"]
+    assert cleared_step.features == cleared_sensor.features != {}
+    assert len(cleared_step.published) == 3
+
+
+def test_clearing_the_publication_makes_no_cluster_and_publishes_the_same(
+    cleared_publication: tuple[Cleared, Cleared],
+) -> None:
+    after, before = cleared_publication
+    assert after.tasks == {"publish_results", "close_run"}
+    assert after.state == "success"
+    assert after.clusters == before.clusters
+    changed = {name for name, digest in after.published.items() if before.published.get(name) != digest}
+    assert changed <= {"current.json"}, "it tells when"
+
+
+@contextlib.contextmanager
+def variable(service: Service, key: str, value: str) -> Iterator[None]:
+    service.call("POST", "/variables", {"key": key, "value": value})
+    yield
+    answer = service.client.delete(f"/api/v2/variables/{key}")
+    answer.raise_for_status()
+
+
+def reap(service: Service) -> tuple[str, str]:
+    """Run the reaper; return how it ended and what it said."""
+    runs = f"/dags/{REAPER}/dagRuns"
+    run_id = service.call("POST", runs, {"logical_date": None})["dag_run_id"]
+    state = wait_until(
+        lambda: (found := service.call("GET", f"{runs}/{run_id}")["state"]) in {"success", "failed"} and found,
+        "it ends",
+    )
+    content = service.call("GET", f"{runs}/{run_id}/taskInstances/reap_clusters/logs/1")["content"]
+    return state, json.dumps(content)
+
+
+def test_time_limit_and_reaper_end_what_teardown_and_idle_time_out_do_not(service: Service) -> None:
+    faults = {
+        "api": [{"action": "TerminateJobFlows", "error": "AccessDeniedException", "times": "forever"}],
+        "steps": [{"name": "featurize*", "hangs": True, "limit_seconds": 5}],
+    }
+    with service.faults(faults):
+        run_id = service.trigger(CONF | NEVER_IDLE)
+        assert service.finish(run_id) == "failed"
+        assert "Why it failed: TIME LIMIT" in service.log(run_id, "wait_featurize"), "it ends by itself"
+        assert service.clusters_of(run_id) == ["WAITING"]
+    assert reap(service)[0] == "success", "a young one is left alone"
+    assert service.clusters_of(run_id) == ["WAITING"]
+    with variable(service, "fruits_reaper_grace_minutes", "0.01"):
+        state, told = reap(service)
+    assert state == "failed", "a leak has to be seen"
+    assert f"its run {run_id} is not live" in told
+    wait_until(lambda: service.clusters_of(run_id) == ["TERMINATED"], "the cluster has ended")
+
+
+def test_the_reaper_leaves_the_cluster_of_a_live_run(service: Service) -> None:
+    with service.faults({"steps": [{"name": "featurize*", "hangs": True}]}):
+        run_id = service.trigger(CONF)
+        wait_until(lambda: service.fault_matched("steps"), "featurize runs")
+        with variable(service, "fruits_reaper_grace_minutes", "0.01"):
+            assert reap(service)[0] == "success"
+        assert service.clusters_of(run_id) == ["RUNNING"]
+        service.mark_failed(run_id)
+        assert service.finish(run_id) == "failed"
+
+
+def kill_task(service: Service, run_id: str, task: str, *, worker: bool) -> None:
+    """Kill the process of a task as soon as it is there; also the worker that looks after it, when asked."""
+    task_id = service.tasks(run_id)[task]["id"]
+
+    def find() -> psutil.Process | None:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if " ".join(process.cmdline()).strip() == f"airflow worker -- {task_id}":
+                    return process
+        return None
+
+    process = wait_until(find, f"{task} runs")
+    parent = process.parent()
+    if worker:
+        assert "LocalExecutor" in " ".join(parent.cmdline())
+        parent.kill()
+    process.kill()
+
+
+LATE = {"delay_seconds": 8}
+"""Long enough to be killed between the call's effect and its answer."""
+
+SLOWED = {
+    "create_cluster": {"api": [{"action": "RunJobFlow", "when": "after", **LATE}]},
+    "add_featurize": {"api": [{"action": "AddJobFlowSteps", "when": "after", **LATE}]},
+    "wait_featurize": {"api": [{"action": "DescribeStep", **LATE}]},
+    "add_pca": {"api": [{"action": "AddJobFlowSteps", "when": "after", "skip": 1, **LATE}]},
+    "terminate_cluster": {"api": [{"action": "TerminateJobFlows", "when": "after", **LATE}]},
+}
+"""Tasks that are killed when their call has taken effect, and they have not heard of it."""
+
+
+def check_recovery(service: Service, task: str, *, worker: bool) -> None:
+    """Kill a task of a run: the run goes on by itself, on one cluster, and publishes."""
+    faults = SLOWED.get(task, {})
+    with service.faults(faults):
+        run_id = service.trigger(CONF)
+        if faults:
+            wait_until(lambda: service.fault_matched("api"), f"{task} has made its call")
+        kill_task(service, run_id, task, worker=worker)
+        assert service.finish(run_id) == "success", service.states(run_id)
+    assert service.tasks(run_id)[task]["try_number"] > 1
+    assert service.clusters_of(run_id) == ["TERMINATED"]
+    assert manifest_of(service, run_id)["run_id"] == run_id
+    assert json.loads((service.lake / "current.json").read_text())["run_id"] == run_id
+
+
+def test_create_killed_between_the_call_and_its_answer_makes_no_second_cluster(service: Service) -> None:
+    check_recovery(service, "create_cluster", worker=False)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("worker", [False, True], ids=["task", "task and worker"])
+@pytest.mark.parametrize("task", ACCIDENTS[TASK_KILLED])
+def test_a_run_survives_the_death_of(service: Service, task: str, worker: bool, record_property) -> None:
+    record_property("fault", WORKER_KILLED if worker else TASK_KILLED)
+    record_property("when", f"in {task}")
+    record_property("ended", "success")
+    check_recovery(service, task, worker=worker)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("task", ACCIDENTS[MARKED_FAILED])
+def test_marked_failed_while_it_is_in(service: Service, task: str, record_property) -> None:
+    record_property("fault", MARKED_FAILED)
+    record_property("when", f"in {task}")
+    record_property("ended", "failed")
+    before = snapshot(service.lake)
+    hanging = {"steps": [{"name": "featurize*" if task == "wait_featurize" else "pca*", "hangs": True}]}
+    faults = hanging if task.startswith("wait_") else SLOWED.get(task, {})
+    with service.faults(faults):
+        run_id = service.trigger(CONF)
+        wait_until(lambda: service.states(run_id)[task] not in {None, "scheduled", "queued"}, f"{task} has begun")
+        service.mark_failed(run_id)
+        assert service.finish(run_id) == "failed"
+    assert [state for state in service.clusters_of(run_id) if state in LIVE] == []
+    if task != "publish_results":
+        assert snapshot(service.lake) == before
+        assert not (service.run_folder(run_id) / "manifest.json").exists()
