@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .PHONY: help setup run up down store test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
+# One more than there are cores: much of the suite waits for servers.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
 
 help: ## this list
@@ -28,7 +30,7 @@ store: setup ## the local S3 store by itself, to read what `make run STORE=s3` h
 	@$(IN_VENV) -m include.local_s3
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']
-	@$(IN_VENV) -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(TESTS)
 
 soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local

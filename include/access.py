@@ -50,7 +50,9 @@ def check_access(lake: Lake, aws_conn_id: str | None) -> None:
             raise OSError(f"{probe} does not hold what was just written to it; does another run start right now?")
 
     _try(lake, "write to", lambda: put_bytes(probe, token))
-    _try(lake, "list", lambda: list(at(lake.root, aws_conn_id).iterdir()))
+    root = at(lake.root, aws_conn_id)
+    # Not iterdir: at the root of a bucket that goes through another client, which may remember an older listing.
+    _try(lake, "list", lambda: root.fs.ls(root.path, detail=False))
     _try(lake, "read from", read_back)
     _try(lake, "delete from", lambda: delete(probe))
 
