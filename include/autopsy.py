@@ -9,17 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from include import cluster_logs
-from include.cluster_logs import normalize_root, read_bootstrap_logs, read_step_logs
+from include.cluster_logs import KEPT_BYTES, normalize_root, read_bootstrap_logs, read_end, read_step_logs
 from include.diagnosis import Diagnosis, diagnose, diagnose_cluster
-from include.objects import at
 from include.step_logs import StepLogs, shorten, tail
 from include.symptoms import Kind
-
-__all__ = [
-    *("STREAMS", "Autopsy", "brief", "describe_cluster", "describe_failure", "examine_cluster", "examine_step"),
-    *("read_bootstrap_logs", "read_log_tail", "read_step_logs", "render", "step_log_uri"),
-]
 
 TAIL_LINES = 40
 LONGEST_BRIEF = 500
@@ -185,8 +178,7 @@ def read_log_tail(uri: str, aws_conn_id: str | None, lines: int = TAIL_LINES) ->
         When it cannot be read.
     """
     try:
-        with at(uri, aws_conn_id).open("rb") as stream:  # type: ignore[no-untyped-call]
-            end, _ = cluster_logs.decompress_end(stream, max(cluster_logs.KEPT_BYTES, lines * 512))
+        text, _ = read_end(uri, aws_conn_id, max(KEPT_BYTES, lines * 512))
     except FileNotFoundError:
         return None
-    return "\n".join(end.decode("utf-8", errors="replace").splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-lines:])

@@ -214,15 +214,27 @@ def _read_containers(reader: _Reader, folder: str, names: Sequence[str]) -> tupl
 
 def _read(uri: str, aws_conn_id: str | None, keep: int) -> _Read:
     try:
-        with at(uri, aws_conn_id).open("rb") as stream:  # type: ignore[no-untyped-call]
-            end, problem = decompress_end(stream, keep)
+        text, problem = read_end(uri, aws_conn_id, keep)
     except FileNotFoundError:
         return _Read()
     except Exception as error:  # see the module's docstring
         denied = _is_denial(error)
         hint = "; Airflow's role needs s3:GetObject and s3:ListBucket on it, and the KMS key" if denied else ""
         return _Read(note=f"{uri} cannot be read ({type(error).__name__}: {error}){hint}", denied=denied)
-    return _Read(end.decode("utf-8", errors="replace"), f"{uri} {problem}" if problem else "")
+    return _Read(text, f"{uri} {problem}" if problem else "")
+
+
+def read_end(uri: str, aws_conn_id: str | None, keep: int = KEPT_BYTES) -> tuple[str, str]:
+    """Return the end of a gzipped log, of at most so many bytes, and what was wrong with it; empty when nothing was.
+
+    Raises
+    ------
+    OSError
+        When it is not there, or cannot be read.
+    """
+    with at(uri, aws_conn_id).open("rb") as stream:  # type: ignore[no-untyped-call]
+        end, problem = decompress_end(stream, keep)
+    return end.decode("utf-8", errors="replace"), problem
 
 
 def _is_denial(error: Exception) -> bool:

@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from include.autopsy import describe_cluster
 from include.cluster import cluster_name
 from include.endpoints import check_endpoint
-from include.patience import SINGLE_ATTEMPT, Patience, is_passing, is_unanswered
+from include.patience import SINGLE_ATTEMPT, Patience, is_unanswered, sit_out
 from include.settings import Settings
 from include.tags import LAKE_TAG, ROUND_TAG, RUN_TAG, encode_tag
 
@@ -204,12 +204,9 @@ class Emr:
                     sending(False)
                     log.warning("RunJobFlow failed (%s), yet it has made %s", error, found["Id"])
                     return found
-                pause = next(pauses, None) if is_passing(error) else None
-                if pause is None:
+                if not sit_out(error, pauses):
                     sending(unanswered)
                     raise
-                log.warning("RunJobFlow: %s; once more in %.1f s", error, pause)
-                time.sleep(pause)
             else:
                 sending(False)
                 log.info("Created the cluster %s (%s)", cluster_id, identity.name)
@@ -257,14 +254,11 @@ class Emr:
             except (ClientError, BotoCoreError) as error:
                 if is_unanswered(error) and self._await_steps(cluster_id, {step["Name"] for step in missing}):
                     continue
-                pause = next(pauses, None) if is_passing(error) else None
-                if pause is None:
+                if not sit_out(error, pauses):
                     cluster = self.describe(cluster_id)
                     if not is_live(cluster):
                         raise ClusterEndedError(cluster) from error
                     raise
-                log.warning("AddJobFlowSteps: %s; once more in %.1f s", error, pause)
-                time.sleep(pause)
             else:
                 known |= dict(zip([step["Name"] for step in missing], added, strict=True))
                 return [known[step["Name"]] for step in steps]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from urllib.parse import urlsplit
 
+from include.aws_regions import region_or_none
 from include.settings import Settings
 
 
@@ -45,7 +45,7 @@ def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
                 "and unset AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
             )
         return
-    regions = {label for label in host.split(".") if _REGION.fullmatch(label)}
+    regions = {label for label in host.split(".") if region_or_none(label)}
     if parts.scheme != "https" or not host.endswith(_AWS_DOMAINS) or regions != {settings.region}:
         raise EndpointRefusedError(
             f"{service} resolves to {endpoint_url}; with FRUITS_PROFILE=aws expected an HTTPS address of AWS in "
@@ -54,7 +54,6 @@ def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
         )
 
 
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.eu", ".api.aws")
 
 

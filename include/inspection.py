@@ -65,7 +65,7 @@ def _subnets(cluster: dict[str, Any], settings: Settings) -> list[dict[str, Any]
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
     ec2 = AwsBaseHook(aws_conn_id=settings.aws_conn_id, client_type="ec2", region_name=settings.region).conn
-    return list(describe_subnets(ec2, subnet_of(cluster)))
+    return describe_subnets(ec2, subnet_of(cluster))
 
 
 def _end(emr: Emr, cluster: dict[str, Any], error: Exception) -> None:

@@ -67,6 +67,16 @@ def is_passing(error: Exception) -> bool:
     return is_turned_away(error) or is_unanswered(error)
 
 
+def sit_out(error: Exception, pauses: Iterator[float]) -> bool:
+    """Pause before a request is sent again; whether it is to be: the error passes, and patience has not ended."""
+    pause = next(pauses, None) if is_passing(error) else None
+    if pause is None:
+        return False
+    log.warning("%s; once more in %.1f s", error, pause)
+    time.sleep(pause)
+    return True
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to go on, and how long to pause in between.
@@ -83,15 +93,13 @@ class Patience:
     seconds: float
     longest_pause_seconds: float = 20.0
 
-    def repeat(self, call: Callable[[], T], *, while_: Callable[[Exception], bool] = is_passing) -> T:
+    def repeat(self, call: Callable[[], T]) -> T:
         """Call until it succeeds, fails for another reason, or patience has ended.
 
         Parameters
         ----------
         call : callable
             The request, sent once.
-        while_ : callable
-            Whether the error that it raised lets it be sent again.
 
         Raises
         ------
@@ -103,11 +111,8 @@ class Patience:
             try:
                 return call()
             except (ClientError, HTTPClientError, NotConnectedError) as error:
-                pause = next(pauses, None) if while_(error) else None
-                if pause is None:
+                if not sit_out(error, pauses):
                     raise
-                log.warning("%s; once more in %.1f s", error, pause)
-                time.sleep(pause)
 
     def pauses(self) -> Iterator[float]:
         """Yield pauses in seconds until patience ends; the clock starts with the first."""
