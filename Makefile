@@ -35,8 +35,8 @@ test: setup ## the whole test suite [TESTS='paths and pytest options']
 soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local
 	@$(IN_VENV) -m pytest -m "soak or matrix" --junitxml=.local/soak.xml $(TESTS); code=$$?; \
-		$(IN_VENV) scripts/write_soak_report.py .local/soak.xml && \
-		$(IN_VENV) scripts/write_fault_matrix.py .local/soak.xml && exit $$code
+		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
+		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && exit $$code
 
 bench: setup ## tables of measurements, into benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))

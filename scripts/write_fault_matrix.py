@@ -5,17 +5,15 @@ A cell that was not run this time keeps the result that the document has of it.
 
 from __future__ import annotations
 
-import os
-import platform
 import re
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from scripts.machine import ROOT, describe_commit, describe_machine
+
 TARGET = ROOT / "docs" / "fault-matrix.md"
 
 HEAD = """# Fault matrix
@@ -61,13 +59,7 @@ def main() -> int:
         sys.stdout.write("no cell of the fault matrix was run\n")
         return 0
     old = dict(read_lines(TARGET.read_text(encoding="utf-8"))) if TARGET.exists() else {}
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    machine = (
-        f"Last written at {commit or 'an unknown commit'}, {platform.system()} {platform.machine()}, "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}."
-    )
+    machine = f"Last written at {describe_commit()}, {describe_machine()}."
     lines = [line for _, line in sorted((old | cells).items())]
     TARGET.write_text(HEAD.format(machine=machine) + "\n".join(lines) + "\n", encoding="utf-8")
     sys.stdout.write(f"{TARGET.relative_to(ROOT)}: {len(cells)} cells\n")

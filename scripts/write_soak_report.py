@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from scripts.machine import ROOT, describe_commit, describe_machine
 
 
 def main() -> int:
     """Run the command: the JUnit file is its argument."""
     cases = ET.parse(sys.argv[1]).getroot().iter("testcase")
     now = datetime.now(UTC)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    machine = (
-        f"`make soak` at {commit or 'an unknown commit'}, {platform.system()} {platform.machine()}, "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}."
-    )
+    machine = f"`make soak` at {describe_commit()}, {describe_machine()}."
     lines = [
         f"# Soak of {now:%Y-%m-%d}",
         "",

@@ -11,13 +11,11 @@ from tests.infra.policies import (
     ACCOUNT,
     BUCKET,
     REGION,
-    ROOT,
     decide,
     denies,
     statements,
 )
 
-ACTIONS = ROOT / "infra" / "actions.yaml"
 NODES_ROLE = f"arn:aws:iam::{ACCOUNT}:role/fruit-features-nodes"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0"
 CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-1"

@@ -25,11 +25,6 @@ from tests.infra.policies import (
 )
 
 ACTIONS = ROOT / "infra" / "actions.yaml"
-NODES_ROLE = f"arn:aws:iam::{ACCOUNT}:role/fruit-features-nodes"
-KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0"
-CLUSTER = f"arn:aws:elasticmapreduce:{REGION}:{ACCOUNT}:cluster/j-1"
-HERE = {"aws:RequestedRegion": REGION}
-OWN = {"elasticmapreduce:ResourceTag/project": "fruit-features"}
 
 
 def test_cfn_lint_finds_nothing() -> None:
