@@ -51,10 +51,11 @@ COPY docker/emr.txt /tmp/emr.txt
 RUN install.sh /tmp/emr.txt
 # Spark's S3 connector and the archive of classes are made here, in the image's environment; the sources themselves are
 # mounted over this copy.
-COPY include/__init__.py include/__init__.py
-COPY include/local_emr include/local_emr
-RUN XDG_CACHE_HOME=/tmp/cache python -m include.local_emr.s3_connector \
- && python -m include.local_emr.spark_home \
+COPY local/__init__.py local/__init__.py
+COPY local/processes local/processes
+COPY local/emr local/emr
+RUN XDG_CACHE_HOME=/tmp/cache python -m local.emr.spark.s3_connector \
+ && python -m local.emr.spark.spark_home \
  && rm -rf /tmp/cache /root/.ivy2*
 ENV PYTHONDONTWRITEBYTECODE=1
 USER 50000:50000

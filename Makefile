@@ -15,19 +15,19 @@ setup: ## make .venv, and find or install Python 3.11 and Java 17; the other com
 	@scripts/setup.sh $(STORE)
 
 run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [STORE=s3] [PARAMS='name=value …']
-	@$(IN_VENV) -m include.local_run $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
+	@$(IN_VENV) -m local.run $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
 		$(if $(STORE),--store "$(STORE)") \
 		$(foreach param,$(PARAMS),--param '$(param)')
 
 up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder] [LAKE=folder] [STORE=s3] [PORT=8080]
-	@$(IN_VENV) -m include.local_run.service up $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
+	@$(IN_VENV) -m local.run.service up $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
 		$(if $(STORE),--store "$(STORE)") $(if $(PORT),--port "$(PORT)")
 
 down: setup ## end what `make up` has started; lake, database and logs stay
-	@$(IN_VENV) -m include.local_run.service down
+	@$(IN_VENV) -m local.run.service down
 
 store: setup ## the local S3 store by itself, to read what `make run STORE=s3` has left, until Ctrl-C
-	@$(IN_VENV) -m include.local_s3
+	@$(IN_VENV) -m local.s3
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']
 	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(TESTS)
@@ -42,22 +42,22 @@ bench: setup ## tables of measurements, into benchmarks/results [TABLES='noteboo
 	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
-	@$(IN_VENV) -m include.artifacts model
+	@$(IN_VENV) -m include.artifacts.publishing model
 
 wheels: setup ## download what the nodes of a cluster install into .local/wheelhouse (228 MB), and check it
-	@$(IN_VENV) -m include.wheelhouse
+	@$(IN_VENV) -m include.artifacts.wheelhouse
 
 publish: setup ## put model, code and wheels into a lake, before its first run: ROOT=s3://bucket
-	@$(IN_VENV) -m include.artifacts publish --root "$(ROOT)"
+	@$(IN_VENV) -m include.artifacts.publishing publish --root "$(ROOT)"
 
 settings: setup ## print the DAG's settings from the stack's outputs [STACK=fruit-features] [FORMAT=env|variables]
-	@$(IN_VENV) -m include.stack settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
+	@$(IN_VENV) -m include.deployment.stack settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
 
 mwaa: setup ## build the folder that Amazon MWAA takes, .local/mwaa [SETTINGS=file, as `make settings` prints it]
-	@$(IN_VENV) -m include.mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
+	@$(IN_VENV) -m include.deployment.mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
 
 prices: setup ## write the table of prices again, from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
-	@$(IN_VENV) -m include.price_list $(OPTIONS)
+	@$(IN_VENV) -m include.cost.price_list $(OPTIONS)
 
 docs: setup ## write the generated documents again
 	@$(IN_VENV) scripts/write_dag_docs.py
@@ -70,7 +70,7 @@ lint: setup ## ruff, import rules, types, the AWS template, generated documents,
 	@.venv/bin/mypy --python-version 3.12 include
 	@.venv/bin/cfn-lint --regions eu-west-3 -- infra/fruit-features.yaml
 	@$(IN_VENV) scripts/write_dag_docs.py --check
-	@bash -n scripts/*.sh include/*.sh docker/*.sh tests/compose/*.sh tests/python312/*.sh .ci/run
+	@bash -n scripts/*.sh include/cluster/*.sh docker/*.sh tests/compose/*.sh tests/python312/*.sh .ci/run
 
 format: setup ## format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks import process
 from benchmarks.inputs import REPOSITORY
 from benchmarks.table import Bench, markdown
-from spark_jobs import blocks, decomposition, moments
+from spark_jobs.numerics import decomposition, moments
+from spark_jobs.pca import blocks
 
 DESCRIPTION = "the error of a PCA, ours and others', against long double, as the mean grows"
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spark_jobs import images, mobilenet
 from spark_jobs.args import MODEL_FILE, FeaturizeArgs
+from spark_jobs.images import decoding
+from spark_jobs.model import mobilenet
 
 Featurize = Callable[[str], np.ndarray]
 
@@ -60,7 +61,7 @@ def jobs_loop(flatbuffer: bytes) -> Featurize:
     extract = mobilenet.Extractor(flatbuffer)
 
     def featurize(path: str) -> np.ndarray:
-        pixels = images.decode(Path(path).read_bytes(), max_pixels=MAX_PIXELS)
+        pixels = decoding.decode(Path(path).read_bytes(), max_pixels=MAX_PIXELS)
         if not isinstance(pixels, np.ndarray):
             raise SystemExit(f"{path} is a reject ({pixels}): the loop takes good photos only")
         return extract(pixels)

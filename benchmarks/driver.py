@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from pyspark import SparkContext
 
-from spark_jobs import context, extraction, featurize, listing, storage
 from spark_jobs.args import LISTING_FILE, FeaturizeArgs
+from spark_jobs.featurize import extraction, job
+from spark_jobs.images import listing
+from spark_jobs.lake import storage
+from spark_jobs.runtime import context
 
 
 def main() -> int:
@@ -44,7 +47,7 @@ def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
     begin = time.perf_counter()
     listed = listing.write(args.images, args.pattern, target, rows_per_group=extraction.ROWS_PER_GROUP)
     listed_at = time.perf_counter()
-    borders = featurize.plan_tasks(args, listed.sizes, parallelism)
+    borders = job.plan_tasks(args, listed.sizes, parallelism)
     planned_at = time.perf_counter()
     filesystem, path = storage.locate(target)
     images = np.diff(borders)

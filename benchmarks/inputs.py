@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
-from include.local_run.images import find_images
-from include.local_run.sample import make_sample
-from include.weights import RANDOM, find_weights
+from include.artifacts.weights import RANDOM, find_weights
+from local.images.loading import find_images
+from local.images.sample import make_sample
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -43,6 +43,6 @@ def choose_weights(work: Path) -> tuple[str, Path]:
 
 
 def _write_random_weights(file: str) -> None:
-    from spark_jobs import export
+    from spark_jobs.model import export
 
     export.build_keras_model(export.find_weights(RANDOM)).save_weights(file)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inputs import PATTERN
-from include.local_run.environment import local_environment
-from include.local_run.images import find_images
-from include.local_s3.process import StoreProcess
+from local.environment import local_environment
+from local.images.loading import find_images
+from local.s3.process import StoreProcess
 
 BUCKET = "photos"
 REQUESTS = 16

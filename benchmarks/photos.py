@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.inputs import PATTERN
-from include.local_run.images import find_images
+from local.images.loading import find_images
 
 
 def repeat(source: Path, target: Path, count: int) -> None:

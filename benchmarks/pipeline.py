@@ -12,12 +12,12 @@ from typing import Any
 
 from benchmarks import process
 from benchmarks.table import Bench
-from include.bundle import build_bundle
-from include.local_emr.commands import Target, translate
-from include.local_emr.environment import step_environment
-from include.local_emr.options import SHORT_JOB_JVM, half_of_memory_mb
-from include.local_emr.spark_home import archive_options, prepared_home
-from include.steps import spark_step
+from include.artifacts.bundle import build_bundle
+from include.cluster.steps import spark_step
+from local.emr.options import SHORT_JOB_JVM, half_of_memory_mb
+from local.emr.spark.commands import Target, translate
+from local.emr.spark.environment import step_environment
+from local.emr.spark.spark_home import archive_options, prepared_home
 from spark_jobs.args import FEATURIZE_SUMMARY_FILE, PCA_SUMMARY_FILE, FeaturizeArgs, JobArgs, PcaArgs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ TIME_LIMIT_MINUTES = 60
 def export_model(weights: str, work: Path) -> Path:
     """Export the model, which is done once for any number of runs, and return its folder."""
     models = work / "models"
-    command = [sys.executable, "-m", "spark_jobs.export", f"--weights={weights}", f"--output={models.as_uri()}"]
+    command = [sys.executable, "-m", "spark_jobs.model.export", f"--weights={weights}", f"--output={models.as_uri()}"]
     output = process.run(command, folder=REPOSITORY, environment=os.environ, log_file=work / "export.log")
     return models / str(json.loads(output.splitlines()[-1])["digest"])[:16]
 

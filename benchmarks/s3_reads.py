@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.inputs import PATTERN, choose_images
-from include.local_emr.s3_connector import connector_folder, connector_jars, connector_settings
-from include.local_run.environment import local_environment
-from include.local_run.image_bucket import ImageBucket
-from include.local_run.images import load_images
-from include.local_s3.process import StoreProcess
+from local.emr.spark.s3_connector import connector_folder, connector_jars, connector_settings
+from local.environment import local_environment
+from local.images.bucket import ImageBucket
+from local.images.loading import load_images
+from local.s3.process import StoreProcess
 
 LAKE = "s3://fruits"
 CORES = 2
@@ -81,7 +81,7 @@ def read_by_pyarrow(spark: object, keys: Sequence[str]) -> int:
     """Read each object in a worker with pyarrow, one after another in each of twice as many tasks as cores."""
 
     def read(names: Iterable[str]) -> Iterator[int]:
-        from spark_jobs import storage
+        from spark_jobs.lake import storage
 
         files, _ = storage.locate(LAKE)
         for name in names:

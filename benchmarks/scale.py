@@ -17,7 +17,7 @@ from benchmarks import object_store, pipeline, process
 from benchmarks.inputs import REPOSITORY
 from benchmarks.s3_listing import LABELS, Keys, ListingServer
 from benchmarks.table import Bench, markdown
-from include.sizing import DRIVER_HEAP_MIB
+from include.cluster.sizing import DRIVER_HEAP_MIB
 
 DESCRIPTION = "listing, planning and driver memory for a million objects, one label with 90 % of them"
 

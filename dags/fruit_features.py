@@ -54,11 +54,11 @@ from datetime import timedelta
 from airflow.sdk import DAG, Asset, task
 
 from include import tasks
-from include.links import ReportLink
-from include.notifiers import failure_notifier
-from include.operators import ATTESTATION, CLUSTER_ID, AddSteps, CreateCluster, StepSensor, TerminateCluster
-from include.params import MAX_STEP_MINUTES, run_params
-from include.settings import read_settings
+from include.operators.emr import ATTESTATION, CLUSTER_ID, AddSteps, CreateCluster, StepSensor, TerminateCluster
+from include.operators.links import ReportLink
+from include.settings.deployment import read_settings
+from include.settings.form import MAX_STEP_MINUTES, run_params
+from include.settings.notifiers import failure_notifier
 
 settings = read_settings()
 notifier = failure_notifier(settings)

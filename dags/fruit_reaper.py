@@ -24,8 +24,8 @@ from datetime import timedelta
 from airflow.sdk import DAG, task
 
 from include import tasks
-from include.notifiers import failure_notifier
-from include.settings import read_settings
+from include.settings.deployment import read_settings
+from include.settings.notifiers import failure_notifier
 
 settings = read_settings()
 

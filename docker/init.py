@@ -33,7 +33,7 @@ def commands(environ: Mapping[str, str]) -> list[list[str]]:
         ``FRUITS_LAKE``, the lake's root; ``IMAGES``, the folder on the host that is mounted at ``/images``, or nothing
         for the generated sample.
     """
-    prepare = [sys.executable, "-m", "include.local_run.prepare", "--lake", environ["FRUITS_LAKE"], "--state", "/state"]
+    prepare = [sys.executable, "-m", "local.images.prepare", "--lake", environ["FRUITS_LAKE"], "--state", "/state"]
     if environ.get("IMAGES"):
         prepare += ["--images", "/images"]
     return [[sys.executable, "-m", "airflow", "db", "migrate"], prepare]

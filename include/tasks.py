@@ -13,32 +13,32 @@ from typing import Any, ParamSpec, TypeVar
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.access import AccessRefusedError, check_access
-from include.artifacts import put_bundle
-from include.attestation import ResidencyError
-from include.bundle import build_bundle
-from include.cluster import cluster_name, run_job_flow_request
-from include.cluster_rules import check_cluster
-from include.cost import account_cost, describe_cost
-from include.emr import Identity, make_hook, open_emr
-from include.endpoints import EndpointRefusedError
-from include.forecast import CostCapError, check_cap, describe_forecast, forecast_cost, measured_rates
-from include.locations import Lake, run_slug
-from include.manifest import build_manifest
-from include.models import ModelError, find_model
-from include.objects import at, count_matches, put_bytes, put_json, read_json, total_bytes
-from include.params import DAG_ID
-from include.prices import PriceTableError, load_prices
-from include.publication import find_previous, publish_run
-from include.reaper import Reaper, reap
-from include.report import build_report, render_report, report_line
-from include.residency import check_residency
-from include.settings import RunParams, Settings, SettingsError, read_airflow_settings
-from include.steps import spark_step
-from include.uploads import STALE, abort_uploads
-from include.verification import VerificationError, verify_run
-from include.wheelhouse import find_wheelhouse
-from include.wheels import WheelhouseError
+from include.artifacts.bundle import build_bundle
+from include.artifacts.publishing import put_bundle
+from include.artifacts.wheelhouse import find_wheelhouse
+from include.artifacts.wheels import WheelhouseError
+from include.aws.endpoints import EndpointRefusedError
+from include.cluster.request import cluster_name, run_job_flow_request
+from include.cluster.rules import check_cluster
+from include.cluster.steps import spark_step
+from include.cost.account import account_cost, describe_cost
+from include.cost.forecast import CostCapError, check_cap, describe_forecast, forecast_cost, measured_rates
+from include.cost.prices import PriceTableError, load_prices
+from include.emr.client import Identity, make_hook, open_emr
+from include.emr.reaper import Reaper, reap
+from include.lake.access import AccessRefusedError, check_access
+from include.lake.layout import Lake, run_slug
+from include.lake.manifest import build_manifest
+from include.lake.models import ModelError, find_model
+from include.lake.objects import at, count_matches, put_bytes, put_json, read_json, total_bytes
+from include.lake.publication import find_previous, publish_run
+from include.lake.uploads import STALE, abort_uploads
+from include.lake.verification import VerificationError, verify_run
+from include.reports.report import build_report, render_report, report_line
+from include.residency.attestation import ResidencyError
+from include.residency.preflight import check_residency
+from include.settings.deployment import RunParams, Settings, SettingsError, read_airflow_settings
+from include.settings.form import DAG_ID
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 
 P = ParamSpec("P")

@@ -26,6 +26,6 @@ class FruitReportsPlugin(AirflowPlugin):
     @property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
         """The application; only the API server asks for it, and every task would pay seconds for its imports."""
-        from include.reports_page import app
+        from include.reports.page import app
 
         return [{"app": app, "url_prefix": URL_PREFIX, "name": "Fruit reports"}]

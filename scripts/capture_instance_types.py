@@ -1,4 +1,4 @@
-"""Write include/instance_types.tsv: what EC2 and EMR said of the instance types that a cluster may be made of.
+"""Write include/cluster/instance_types.tsv: what EC2 and EMR said of the instance types that a cluster may be made of.
 
     python scripts/capture_instance_types.py [--check]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from moto.utilities.utils import load_resource
 
-TARGET = Path(__file__).resolve().parent.parent / "include" / "instance_types.tsv"
+TARGET = Path(__file__).resolve().parent.parent / "include" / "cluster" / "instance_types.tsv"
 REGION = "eu-west-3"
 RELEASE = "emr-spark-8.1.0"
 FAMILIES = re.compile(r"[cmr][5-9][a-z]*(-flex)?\.[0-9]*xlarge")
@@ -48,7 +48,7 @@ def table() -> str:
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Write include/instance_types.tsv from moto's captures.")
+    parser = argparse.ArgumentParser(description="Write include/cluster/instance_types.tsv from moto's captures.")
     parser.add_argument("--check", action="store_true", help="only tell whether the file is as it would be written")
     if parser.parse_args().check:
         if TARGET.read_text(encoding="utf-8") == table():

@@ -19,10 +19,10 @@ import PIL.Image
 import PIL.ImageEnhance
 import PIL.ImageFilter
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from spark_jobs import decomposition, drift, images, mobilenet, moments, quality  # noqa: E402
+from spark_jobs.images import decoding
+from spark_jobs.model import mobilenet
+from spark_jobs.numerics import decomposition, moments
+from spark_jobs.quality import certificate, drift
 
 Picture = PIL.Image.Image
 
@@ -58,7 +58,7 @@ def features_of(files: list[Path], extract: mobilenet.Extract, change: Callable[
     """Return the features of some photos after a change, as the job computes them."""
     import numpy as np
 
-    side = (images.SIDE, images.SIDE)
+    side = (decoding.SIDE, decoding.SIDE)
     pictures = (change(PIL.Image.open(file).convert("RGB")).resize(side) for file in files)
     return np.stack([extract(np.asarray(picture)).copy() for picture in pictures])
 
@@ -139,7 +139,7 @@ def quality_table(vectors: Any, labels: list[str]) -> Iterable[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for k in (1, 2, 5, 10, 20, 39, 100, 300):
         kept = replace(fitted, components=fitted.components[:k])
-        record = quality.certificate(vectors, labels, kept, 0)
+        record = certificate.certificate(vectors, labels, kept, 0)
         accuracy, rebuilt = record["knn_accuracy"], record["reconstruction"]
         yield (
             f"| {k} | {kept.variance_reached:.1%} | {accuracy['components']:.1%} | {accuracy['lost']}, "

@@ -91,12 +91,12 @@ if [ -z "$java_home" ] || ! [ -x "$java_home/bin/java" ]; then
 fi
 
 # Without the connector everything but STORE=s3 works: what cannot be fetched is tried again only when it is asked for.
-connector=$(checksum include/local_emr/s3_connector.lock)
+connector=$(checksum local/emr/spark/s3_connector.lock)
 if [ "$(cat .venv/s3-connector.locked 2>/dev/null)" != "$connector" ]; then
   if [ "${1:-}" = s3 ] || [ "$(cat .venv/s3-connector.tried 2>/dev/null)" != "$connector" ]; then
     say "fetching Spark's S3 connector (10 MB)"
     printf '%s' "$connector" >.venv/s3-connector.tried
-    if JAVA_HOME=$java_home .venv/bin/python -m include.local_emr.s3_connector 2>.venv/s3-connector.error; then
+    if JAVA_HOME=$java_home .venv/bin/python -m local.emr.spark.s3_connector 2>.venv/s3-connector.error; then
       printf '%s' "$connector" >.venv/s3-connector.locked
     else
       cat .venv/s3-connector.error >&2
@@ -108,6 +108,6 @@ fi
 prepared="$java_home $(cat .venv/s3-connector.locked 2>/dev/null || true)"
 if [ "$(cat .venv/spark-home/prepared 2>/dev/null)" != "$prepared" ]; then
   say "preparing Spark (once; steps then start in half the time)"
-  JAVA_HOME=$java_home LC_ALL=C.UTF-8 .venv/bin/python -m include.local_emr.spark_home
+  JAVA_HOME=$java_home LC_ALL=C.UTF-8 .venv/bin/python -m local.emr.spark.spark_home
   printf '%s' "$prepared" >.venv/spark-home/prepared
 fi

@@ -93,7 +93,7 @@ def _describe_param(name: str, param: Any) -> str:
 
 def describe_settings() -> str:
     """Return the section of the deployment settings."""
-    from include.settings import Settings, environment_name, variable_name
+    from include.settings.deployment import Settings, environment_name, variable_name
 
     lines = [
         "## Deployment settings",

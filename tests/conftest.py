@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
+if TYPE_CHECKING:
+    from tests.s3_store import Store
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+BUCKET = "lake-of-the-tests"
 
 # Airflow reads its configuration when it is first imported, so this cannot wait for a fixture.
 for _name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW", "FRUITS_", "SPARK_", "PYSPARK_"))]:
@@ -43,3 +50,72 @@ hypothesis.settings.load_profile("tests")
 def shared() -> Path:
     """The shared photos and weights; a test that can do without them falls back on generated ones."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket, as a boto3 resource; what is written with the product's own code is seen through it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    import boto3
+
+    found = boto3.resource("s3", endpoint_url=s3_server, region_name="eu-west-3").Bucket(BUCKET)
+    found.create(CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+    yield found
+    found.objects.delete()
+    found.delete()
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """SeaweedFS, which checks signatures and permissions; the other store takes any keys."""
+    from tests.s3_store import Store
+
+    store = Store(tmp_path_factory.mktemp("store"))
+    try:
+        yield store
+    finally:
+        store.process.stop()
+
+
+@pytest.fixture
+def lake_bucket(store: Store) -> Iterator[str]:
+    """The name of a bucket in that store, empty and of this test alone."""
+    name = store.new_bucket()
+    yield name
+    store.delete_bucket(name)  # each holds some GB of the disk for what may still come
+
+
+@pytest.fixture(autouse=True)
+def isolate_process_state() -> Iterator[None]:
+    """Fail a test that leaves the environment changed, and drop the S3 clients that its process cached.
+
+    The clients of s3fs and of Airflow are cached by their arguments, not by the server that they talk to: those of one
+    test would talk to the server of another.
+    """
+    before = dict(os.environ)
+    yield
+    names = {name for name in before.keys() | os.environ.keys() if not name.startswith("PYTEST_")}
+    changed = sorted(name for name in names if before.get(name) != os.environ.get(name))
+    if changed:
+        for name in changed:
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
+    if airflow_store := sys.modules.get("airflow.sdk.io.store"):
+        airflow_store._STORE_CACHE.clear()
+    if s3fs := sys.modules.get("s3fs"):
+        s3fs.S3FileSystem.clear_instance_cache()
+    assert not changed, f"the test left these environment variables changed: {', '.join(changed)}; use monkeypatch"

@@ -24,7 +24,7 @@ from benchmarks.pca.sides import RAW, SIDES, STORED, Side, judge
 from benchmarks.rates import median
 from benchmarks.rivals import environments
 from benchmarks.table import Bench, markdown
-from include.sizing import DRIVER_HEAP_MIB
+from include.cluster.sizing import DRIVER_HEAP_MIB
 from spark_jobs.args import FEATURES_FOLDER, PcaArgs
 
 DESCRIPTION = "our PCA against Spark ML's, scikit-learn's in memory and Dask-ML's, on the same features"

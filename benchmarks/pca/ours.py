@@ -41,7 +41,9 @@ def check_moments(variant: str, *, stored: int, computed: Mapping[str, str]) -> 
 def session(args: Arguments) -> Iterator[Lap]:
     """Start the job's Spark context, which takes its settings from the environment, as with ``spark-submit``."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the job's entry point does, before numpy is imported
-    from spark_jobs import analysis, context, features, storage, summary
+    from spark_jobs.lake import features, storage
+    from spark_jobs.pca import analysis
+    from spark_jobs.runtime import context, summary
 
     arguments = PcaArgs(run=args.run.as_uri(), sample_images=0)
     spark = context.start("pca")

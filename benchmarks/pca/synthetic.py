@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spark_jobs import extraction, schemas, staging
 from spark_jobs.args import FEATURES_FOLDER, FEATURIZE_SUMMARY_FILE
+from spark_jobs.featurize import extraction, staging
+from spark_jobs.lake import schemas
 
 SEED = 20261122
 LABELS = 131

@@ -19,7 +19,7 @@ from benchmarks import photos, pipeline, process
 from benchmarks.inputs import PATTERN, REPOSITORY
 from benchmarks.rivals import checks, environments
 from benchmarks.table import Bench, markdown
-from include.local_run.images import find_images
+from local.images.loading import find_images
 from spark_jobs.args import FEATURES_FOLDER, MODEL_FILE
 
 DESCRIPTION = "our featurize step against what people use instead, with Keras and with our LiteRT model"

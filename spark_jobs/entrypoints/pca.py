@@ -5,6 +5,6 @@ import os
 # As in featurize.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from spark_jobs import pca
+from spark_jobs.pca import job
 
-raise SystemExit(pca.main())
+raise SystemExit(job.main())

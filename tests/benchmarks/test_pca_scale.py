@@ -11,7 +11,7 @@ import pytest
 from benchmarks import pipeline, process
 from benchmarks.pca import scale
 from benchmarks.table import Bench
-from spark_jobs.schemas import SCORES
+from spark_jobs.lake.schemas import SCORES
 
 MATRIX = np.random.default_rng(0).normal(size=(7, 3)) * [1, 1e-9, 1e12]
 LABELS = ["Apple", 'Pear, "green"', "Fruit 003", "", "Nectarine", "b", "Noël"]

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.pca import synthetic
-from spark_jobs import extraction, features, schemas, staging, stored_moments
 from spark_jobs.args import FEATURES_FOLDER, MOMENTS_FOLDER
+from spark_jobs.featurize import extraction, staging
+from spark_jobs.lake import features, schemas
+from spark_jobs.numerics import stored_moments
 
 IMAGES, DIMENSIONS = 5_000, 24
 

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from benchmarks.s3_faults import Rule
 from benchmarks.s3_proxy import S3Proxy
-from include.local_s3.process import StoreProcess
+from local.s3.process import StoreProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 

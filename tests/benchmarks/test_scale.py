@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks import driver, scale
 from benchmarks.s3_listing import Keys, ListingServer
-from spark_jobs import extraction, listing
 from spark_jobs.args import LISTING_FILE, FeaturizeArgs
+from spark_jobs.featurize import extraction
+from spark_jobs.images import listing
 
 COUNT = 5_000
 

@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
-from include.endpoints import check_endpoint
-from include.settings import read_settings
+from include.aws.endpoints import check_endpoint
+from include.settings.deployment import read_settings
 from tests.compose.compose_files import (
     COMPOSE_FILE,
     DOCKERFILE,
@@ -268,7 +268,7 @@ def test_what_the_dockerfile_copies_exists_and_is_sent_to_the_builder() -> None:
         files = [path] if path.is_file() else sorted(path.rglob("*.py"))
         for file in files:
             assert is_sent(file.relative_to(ROOT).as_posix()), f"{file} is in .dockerignore"
-    for private in (".env", ".git/config", ".venv/complete", ".local/x", "include/local_emr/__pycache__/x.pyc"):
+    for private in (".env", ".git/config", ".venv/complete", ".local/x", "local/emr/__pycache__/x.pyc"):
         assert not is_sent(private), private
     assert not is_sent("README.md")
 
@@ -417,7 +417,7 @@ def test_the_scheduler_hears_of_a_poke_s_end_long_before_the_next_poke() -> None
 
 @pytest.mark.parametrize("name", [*AIRFLOW, "emr"])
 def test_nothing_leads_to_a_real_account(name: str) -> None:
-    from include.local_run.environment import local_environment
+    from local.environment import local_environment
 
     environment = SERVICES[name]["environment"]
     ours = local_environment(airflow_home=Path("/x"), endpoint_url="http://127.0.0.1:1", lake="file:///x", environ={})
@@ -471,17 +471,17 @@ def test_commands_of_the_airflow_services_are_airflow_s() -> None:
 
 
 def test_command_of_the_endpoint_is_the_endpoint_s() -> None:
-    from include.local_emr import __main__ as endpoint
+    from local.emr import __main__ as endpoint
 
     command = SERVICES["emr"]["command"]
-    assert command[:3] == ["python", "-m", "include.local_emr"]
+    assert command[:3] == ["python", "-m", "local.emr"]
     arguments = endpoint._parser().parse_args(command[3:])
     assert arguments.allow_remote
     assert (arguments.host, arguments.port, arguments.state_dir) == ("0.0.0.0", 5000, Path("/state"))
 
 
 def test_command_of_the_store_has_the_options_of_the_store_without_docker() -> None:
-    from include.local_s3.process import FIXED_OPTIONS, find_program
+    from local.s3.process import FIXED_OPTIONS, find_program
 
     command = SERVICES["store"]["command"]
     assert command[:2] == ["weed", "server"]
@@ -495,7 +495,7 @@ def test_command_of_the_store_has_the_options_of_the_store_without_docker() -> N
 def test_commands_of_init_exist_and_take_their_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from airflow.cli import cli_parser
 
-    prepare = importlib.import_module("include.local_run.prepare")
+    prepare = importlib.import_module("local.images.prepare")
     script = SERVICES["init"]["command"][1]
     assert (ROOT / script).is_file()
     assert "./docker" in {mount.source for mount in mounts(SERVICES["init"])}
@@ -504,7 +504,7 @@ def test_commands_of_init_exist_and_take_their_options(monkeypatch: pytest.Monke
     migrate, plain = init.commands(environment)
     cli_parser.get_parser().parse_args(migrate[3:])
     assert migrate[1:3] == ["-m", "airflow"]
-    assert plain[1:3] == ["-m", "include.local_run.prepare"]
+    assert plain[1:3] == ["-m", "local.images.prepare"]
     options = prepare.read_options(plain[3:])
     assert options.lake == "s3://fruits"
     assert options.images is None
@@ -568,9 +568,9 @@ def test_services_wait_for_what_they_need() -> None:
 # What runs in an image finds the packages that it imports.
 
 PARTS_OF_IMAGES = {
-    "airflow": ["dags", "plugins", "include/*.py", "spark_jobs/args.py"],
-    "emr": ["include/local_emr", "spark_jobs"],
-    "init": ["include/*.py", "include/local_run/prepare.py", "spark_jobs/export.py"],
+    "airflow": ["dags", "plugins", "include", "spark_jobs/args.py"],
+    "emr": ["local/emr", "local/processes", "spark_jobs"],
+    "init": ["include", "local/images", "spark_jobs/model/export.py"],
 }
 NOT_IN_THE_STEPS_IMAGE = {"tensorflow", "keras"}
 """Imported by the export of the model alone, which the init image runs."""
@@ -578,8 +578,8 @@ NOT_IN_THE_STEPS_IMAGE = {"tensorflow", "keras"}
 
 def imported_packages(pattern: str) -> set[str]:
     """The top-level packages that a part of this project imports, anywhere in it, beside its own."""
-    files = [ROOT / pattern] if pattern.endswith(".py") and "*" not in pattern else sorted(ROOT.glob(pattern))
-    sources = [source for file in files for source in ([file] if file.is_file() else sorted(file.rglob("*.py")))]
+    part = ROOT / pattern
+    sources = [part] if part.is_file() else sorted(part.rglob("*.py"))
     assert sources, pattern
     names = set()
     for source in sources:
@@ -588,7 +588,7 @@ def imported_packages(pattern: str) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"include", "spark_jobs", "dags", "plugins", "__future__"}
+    return names - set(sys.stdlib_module_names) - {"include", "local", "spark_jobs", "dags", "plugins", "__future__"}
 
 
 @pytest.mark.parametrize("name", sorted(PARTS_OF_IMAGES))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.params import run_params
-from include.settings import RunParams
+from include.settings.deployment import RunParams
+from include.settings.form import run_params
 from spark_jobs.args import FeaturizeArgs, JobArgs, PcaArgs
 
 FEATURIZE = ["--images=file:///i", "--run=file:///r", "--model=file:///m"]

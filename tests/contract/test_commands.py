@@ -56,7 +56,7 @@ def test_documents_name_no_command_that_does_not_exist() -> None:
 )
 def test_run_hands_its_variables_on(variables: list[str], expected: list[str]) -> None:
     shown = make("--dry-run", "run", *variables)
-    assert "-m include.local_run" in shown
+    assert "-m local.run" in shown
     for part in expected:
         assert part in shown
     assert len(re.findall(r"\s--(images|lake|param)\b", shown)) == len(expected)

@@ -77,13 +77,13 @@ assert not bag.import_errors, bag.import_errors
 assert sorted(bag.dags) == ["fruit_features", "fruit_reaper"], sorted(bag.dags)
 for dag in bag.dags.values():
     dag.params.validate()
-from include.bundle import build_bundle
+from include.artifacts.bundle import build_bundle
 print(build_bundle().digest)
 """
     done = run_in_312(code, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     here = subprocess.run(
-        [sys.executable, "-c", "from include.bundle import build_bundle; print(build_bundle().digest)"],
+        [sys.executable, "-c", "from include.artifacts.bundle import build_bundle; print(build_bundle().digest)"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from include.settings import RunParams, Settings, environment_name
+from include.settings.deployment import RunParams, Settings, environment_name
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "dags.md"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from include.operators import AddSteps, CreateCluster
-from include.settings import RunParams, SettingsError
+from include.operators.emr import AddSteps, CreateCluster
+from include.settings.deployment import RunParams, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "dags" / "fruit_features.py"

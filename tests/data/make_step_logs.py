@@ -26,10 +26,10 @@ from typing import Any
 
 import psutil
 
-from include.local_emr.process import EndpointProcess
+from local.emr.process import EndpointProcess
 from spark_jobs.args import FeaturizeArgs
-from tests.include.local_emr.conftest import Emr
-from tests.include.s3_store import Store
+from tests.local.emr.conftest import Emr
+from tests.s3_store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(__file__).with_name("step_logs")

@@ -31,7 +31,7 @@ CONF = {"variance_target": 0.93, "image_pattern": "*_100.jpg", "max_reject_ratio
 
 def command(name: str, folder: Path, *arguments: str, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
     """Run what `make up` and `make down` run."""
-    program = [sys.executable, "-m", "include.local_run.service", name, "--state", str(folder / "state"), *arguments]
+    program = [sys.executable, "-m", "local.run.service", name, "--state", str(folder / "state"), *arguments]
     return subprocess.run(
         program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False
     )

@@ -19,13 +19,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from include.artifacts import publish_model
-from include.local_emr.process import EndpointProcess
-from include.local_run.environment import local_environment
-from include.local_run.sample import draw_fruit
-from include.local_run.watch import RunState, known_runs, read_state
-from include.locations import Lake
-from include.weights import RANDOM, find_weights
+from include.artifacts.publishing import publish_model
+from include.artifacts.weights import RANDOM, find_weights
+from include.lake.layout import Lake
+from local.emr.process import EndpointProcess
+from local.environment import local_environment
+from local.images.sample import draw_fruit
+from local.run.watch import RunState, known_runs, read_state
 
 AUDITED_AIRFLOW = Path(__file__).with_name("audited_airflow.py")
 DAG_ID = "fruit_features"

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from include.local_emr.s3_connector import connector_folder, connector_jars
-from include.local_run.image_bucket import ImageBucket
-from include.local_run.images import load_images
-from include.local_run.lake import fill_lake
-from include.local_run.model import DOWNLOAD_FAILED
-from include.settings import RunParams
+from include.settings.deployment import RunParams
+from local.emr.spark.s3_connector import connector_folder, connector_jars
+from local.images.bucket import ImageBucket
+from local.images.loading import load_images
+from local.images.model import DOWNLOAD_FAILED
+from local.run.lake import fill_lake
 from tests.end_to_end.conftest import Bench, Outcome, put_pictures
-from tests.include.s3_store import REGION, Store
+from tests.s3_store import REGION, Store
 
 ROOT = "s3://fruits"
 BUCKET = "fruits"

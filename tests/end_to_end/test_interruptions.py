@@ -13,8 +13,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from include.local_emr.s3_connector import connector_folder, connector_jars
-from include.local_s3.process import StoreProcess
+from local.emr.spark.s3_connector import connector_folder, connector_jars
+from local.s3.process import StoreProcess
 from tests.end_to_end.conftest import put_pictures, snapshot
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 240
 
 def start_run(folder: Path, output: Path, *arguments: str) -> subprocess.Popen:
     """Start `make run`'s program on a lake and a state of its own."""
-    command = [sys.executable, "-m", "include.local_run", "--images", str(folder / "photos")]
+    command = [sys.executable, "-m", "local.run", "--images", str(folder / "photos")]
     command += ["--lake", str(folder / "lake"), "--state", str(folder / "state"), *arguments]
     with output.open("wb") as stream:
         return subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True)

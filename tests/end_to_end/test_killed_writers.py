@@ -19,19 +19,19 @@ import pytest
 
 from benchmarks.s3_faults import Rule
 from benchmarks.s3_proxy import S3Proxy
-from include.local_emr.environment import step_environment
-from include.local_emr.options import SHORT_JOB_JVM
-from include.local_emr.s3_connector import connector_folder, connector_jars, connector_settings
-from include.local_emr.spark_home import archive_options, prepared_home
-from include.local_run.environment import PROJECT, local_environment
-from include.local_run.image_bucket import ImageBucket
-from include.local_run.images import load_images
-from include.local_s3.process import StoreProcess
-from include.locations import Lake
-from include.settings import Settings
-from include.uploads import abort_uploads
-from spark_jobs import storage
+from include.lake.layout import Lake
+from include.lake.uploads import abort_uploads
+from include.settings.deployment import Settings
+from local.emr.options import SHORT_JOB_JVM
+from local.emr.spark.environment import step_environment
+from local.emr.spark.s3_connector import connector_folder, connector_jars, connector_settings
+from local.emr.spark.spark_home import archive_options, prepared_home
+from local.environment import PROJECT, local_environment
+from local.images.bucket import ImageBucket
+from local.images.loading import load_images
+from local.s3.process import StoreProcess
 from spark_jobs.args import FeaturizeArgs, PcaArgs
+from spark_jobs.lake import storage
 from tests.end_to_end.conftest import Bench, put_pictures
 
 LAKE = Lake("s3://fruits")

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from include.local_s3.process import free_ports
+from local.s3.process import free_ports
 from tests.end_to_end.airflow_service import CONF, Service, furnish, serving, wait_until
 from tests.end_to_end.conftest import LIVE, snapshot
 from tests.end_to_end.fault_matrix import ACCIDENTS, MARKED_FAILED, TASK_KILLED, WORKER_KILLED

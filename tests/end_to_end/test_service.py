@@ -19,9 +19,9 @@ import psutil
 import pytest
 from sklearn.decomposition import PCA
 
-from include.local_emr.s3_connector import connector_folder, connector_jars
-from include.local_s3.process import free_ports
-from include.settings import RunParams
+from include.settings.deployment import RunParams
+from local.emr.spark.s3_connector import connector_folder, connector_jars
+from local.s3.process import free_ports
 from tests.end_to_end.airflow_service import (
     BROKEN,
     CONF,
@@ -271,7 +271,7 @@ def test_a_second_up_is_refused(service: Service) -> None:
 
 
 def test_make_run_is_refused_meanwhile(service: Service) -> None:
-    run = [sys.executable, "-m", "include.local_run", "--state", str(service.folder / "state")]
+    run = [sys.executable, "-m", "local.run", "--state", str(service.folder / "state")]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 2
     assert f"is working in {service.folder / 'state'}" in done.stdout

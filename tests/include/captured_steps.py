@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from include.step_logs import ContainerLog, StepLogs
+from include.autopsy.step_logs import ContainerLog, StepLogs
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "step_logs"
 

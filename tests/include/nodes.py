@@ -12,9 +12,9 @@ from pathlib import Path
 import pip
 import pytest
 
-from include.wheelhouse import CACHE, PROJECT, RECORD_FILE, requirements_digest
+from include.artifacts.wheelhouse import CACHE, PROJECT, RECORD_FILE, requirements_digest
 
-SCRIPT = PROJECT / "include" / "bootstrap_node.sh"
+SCRIPT = PROJECT / "include" / "cluster" / "bootstrap_node.sh"
 MACHINE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
 HOUSE = CACHE / requirements_digest()
 

@@ -6,7 +6,7 @@ import copy
 import json
 from typing import Any
 
-from include.prices import Prices, read_table
+from include.cost.prices import Prices, read_table
 
 DATED = {"date": "2026-11-01", "source": "made up for the tests"}
 TABLE: dict[str, Any] = {

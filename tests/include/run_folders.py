@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_jobs import args, schemas
+from spark_jobs import args
+from spark_jobs.lake import schemas
 from tests.include.run_records import SLUG, featurize_summary, pca_summary
 
 LABELS = ["Kiwi", "crème brûlée", 'a,"b"']

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from include.attestation import Attestation
-from include.cluster_residency import attest_cluster
-from include.cost import account_cost
-from include.forecast import forecast_cost
-from include.manifest import build_manifest
-from include.settings import RunParams, Settings
-from spark_jobs import decomposition, drift, moments, quality
+from include.cost.account import account_cost
+from include.cost.forecast import forecast_cost
+from include.lake.manifest import build_manifest
+from include.residency.attestation import Attestation
+from include.residency.cluster import attest_cluster
+from include.settings.deployment import RunParams, Settings
+from spark_jobs.numerics import decomposition, moments
+from spark_jobs.quality import certificate, drift
 from tests.include.cluster_answers import CLUSTER, FLEETS, INSTANCES, NOW
 from tests.include.price_tables import prices
 from tests.spark_jobs.feature_runs import realistic
@@ -66,7 +67,7 @@ def _fit(images: int, shift: float) -> tuple[decomposition.FittedPca, Any]:
 def quality_record(**changes: Any) -> dict[str, Any]:
     """What pca tells of the components' quality, told by the job's own code."""
     labels = [f"label {row % 3}" for row in range(40)]
-    return quality.certificate(realistic(40, 16), labels, _fit(40, 0)[0], 0) | changes
+    return certificate.certificate(realistic(40, 16), labels, _fit(40, 0)[0], 0) | changes
 
 
 def drift_record(shift: float = 0, threshold: float = 0.1) -> dict[str, Any]:

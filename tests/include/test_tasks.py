@@ -17,11 +17,11 @@ from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError
 
 from include import tasks
-from include.attestation import ResidencyError
-from include.bundle import build_bundle
-from include.locations import Lake
-from include.models import name_published_model
-from include.settings import RunParams
+from include.artifacts.bundle import build_bundle
+from include.lake.layout import Lake
+from include.lake.models import name_published_model
+from include.residency.attestation import ResidencyError
+from include.settings.deployment import RunParams
 from spark_jobs.args import (
     FEATURIZE_SUMMARY_FILE,
     MODEL_FILE,

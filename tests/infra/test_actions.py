@@ -11,19 +11,18 @@ import botocore.session
 import pytest
 import yaml
 
-from include.access import check_access
-from include.artifacts import put_bundle
-from include.autopsy import read_log_tail, step_log_uri
-from include.bundle import build_bundle
-from include.locations import Lake
-from include.models import name_published_model
-from include.objects import at, count_matches, data_files, put_bytes, put_json, read_json, total_bytes
-from include.publication import find_previous, publish_run
-from include.settings import read_settings
-from include.uploads import abort_uploads
-from spark_jobs import storage
-from spark_jobs.reading import reader
-from tests.include.conftest import bucket, s3_server  # noqa: F401 - fixtures
+from include.artifacts.bundle import build_bundle
+from include.artifacts.publishing import put_bundle
+from include.autopsy.examination import read_log_tail, step_log_uri
+from include.lake.access import check_access
+from include.lake.layout import Lake
+from include.lake.models import name_published_model
+from include.lake.objects import at, count_matches, data_files, put_bytes, put_json, read_json, total_bytes
+from include.lake.publication import find_previous, publish_run
+from include.lake.uploads import abort_uploads
+from include.settings.deployment import read_settings
+from spark_jobs.images.reading import reader
+from spark_jobs.lake import storage
 from tests.include.run_folders import write_run
 from tests.include.run_records import SLUG
 from tests.infra import calls
@@ -32,7 +31,7 @@ from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_template
 ACTIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "infra" / "actions.yaml").read_text())
 
 NOT_REQUESTS = {
-    "sign": "include.emr.Identity.sign adds tags to a request; nothing is asked of KMS",
+    "sign": "include.emr.client.Identity.sign adds tags to a request; nothing is asked of KMS",
     "get_session": "AwsBaseHook.get_session makes a session of boto3; nothing is asked of EMR",
 }
 """Methods of ours or of hooks that have the name of a request."""
@@ -176,7 +175,7 @@ def check_requests(principal: str, recorded: list[tuple[str, str]], name: str) -
 
 
 @pytest.fixture
-def lake(bucket: Any, tmp_path: Path) -> Lake:  # noqa: F811 - a fixture
+def lake(bucket: Any, tmp_path: Path) -> Lake:
     """A lake with a run as the jobs leave it."""
     run = write_run(tmp_path)
     for path in run.rglob("*"):
@@ -236,7 +235,7 @@ def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[
 @pytest.mark.slow
 def test_nodes_may_do_what_jobs_do_on_s3(
     lake: Lake,
-    s3_server: str,  # noqa: F811 - a fixture
+    s3_server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """pyarrow and obstore have clients of their own: moto tells which action each of their requests asks for."""

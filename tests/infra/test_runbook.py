@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from include.mwaa import AIRFLOW_VERSION
-from include.settings import RunParams, Settings, environment_name
+from include.deployment.mwaa import AIRFLOW_VERSION
+from include.settings.deployment import RunParams, Settings, environment_name
 from tests.infra.policies import ROOT, load_template
 
 DOCUMENTS = [ROOT / "docs" / "runbook.md", ROOT / "infra" / "README.md"]

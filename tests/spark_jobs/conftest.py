@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from spark_jobs import context
+from spark_jobs.runtime import context
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared"
@@ -51,7 +51,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="session")
 def weights() -> str:
-    """What ``spark_jobs.export --weights`` takes: the shared ImageNet weights, else scaled random ones."""
+    """What ``spark_jobs.model.export --weights`` takes: the shared ImageNet weights, else scaled random ones."""
     return str(WEIGHTS) if WEIGHTS.is_file() else RANDOM_WEIGHTS
 
 
@@ -64,7 +64,7 @@ def model_folder(weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path
 def export_model(weights: str, output: Path) -> Path:
     """Export in a process of its own, so that TensorFlow never enters the tests' process."""
     done = subprocess.run(
-        [sys.executable, "-m", "spark_jobs.export", "--weights", weights, "--output", output.as_uri()],
+        [sys.executable, "-m", "spark_jobs.model.export", "--weights", weights, "--output", output.as_uri()],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spark_jobs import context, featurize, launcher, mobilenet
 from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
-from spark_jobs.extraction import Engine
+from spark_jobs.featurize import job
+from spark_jobs.featurize.extraction import Engine
+from spark_jobs.model import mobilenet
+from spark_jobs.runtime import context, launcher
 
 
 def main() -> int:
@@ -31,7 +33,7 @@ def main() -> int:
 
     def work() -> None:
         spark = context.start("counted")
-        featurize.run(spark, args, engine=Engine(load_model))
+        job.run(spark, args, engine=Engine(load_model))
         spark.stop()
 
     return launcher.run(work)

@@ -1,6 +1,6 @@
 """A decode child whose decoder has bugs: some files' first bytes make it do what a hostile file may make a real one do.
 
-Run as :class:`spark_jobs.decoder.Decoder` runs its child; all other files are decoded as ever.
+Run as :class:`spark_jobs.images.decoder.Decoder` runs its child; all other files are decoded as ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from spark_jobs import decode_child, images
+from spark_jobs.images import decode_child, decoding
 
 SEGFAULT = b"DEADLY segfault"
 ENDLESS = b"DEADLY endless"
@@ -40,14 +40,14 @@ class Decoder:
             # C code that never gives Python the interpreter's lock back: only the kernel can end it.
             ctypes.PyDLL(None).sleep(10**6)
         elif data == MEMORY:
-            return images.Image.new("RGB", (60_000, 60_000))
+            return decoding.Image.new("RGB", (60_000, 60_000))
         elif data == KILLED:
             os.kill(os.getpid(), signal.SIGKILL)
         elif data == EXIT:
             os._exit(3)
         elif data == DELAYED:
             self._doomed = True
-        return images.decode_picture(data, **limits)
+        return decoding.decode_picture(data, **limits)
 
 
 if __name__ == "__main__":

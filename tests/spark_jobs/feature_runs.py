@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_jobs import staging
-from spark_jobs.schemas import FEATURES, VECTORS_DIGEST
+from spark_jobs.featurize import staging
+from spark_jobs.lake.schemas import FEATURES, VECTORS_DIGEST
 
 MODIFIED = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from spark_jobs import export
+from spark_jobs.model import export
 
 
 def main() -> None:

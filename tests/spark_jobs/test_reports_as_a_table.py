@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from include.locations import Lake
-from include.report import build_report, report_line
-from spark_jobs import drift
+from include.lake.layout import Lake
+from include.reports.report import build_report, report_line
+from spark_jobs.quality import drift
 from tests.include.run_records import featurize_summary, manifest, pca_summary, run_record
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from include.bundle import ENTRYPOINTS, JOBS_ZIP, build_bundle
+from include.artifacts.bundle import ENTRYPOINTS, JOBS_ZIP, build_bundle
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 from tests.include.nodes import Node, needs_wheelhouse, real_node
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from include.cluster import run_job_flow_request
-from include.settings import RunParams, Settings
-from include.steps import spark_step
+from include.cluster.request import run_job_flow_request
+from include.cluster.steps import spark_step
+from include.settings.deployment import RunParams, Settings
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 
 FOLDER = Path(__file__).resolve().parent

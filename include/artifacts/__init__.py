@@ -1,0 +1,1 @@
+"""Artifacts of a lake: code bundle, model, wheels."""

@@ -1,0 +1,69 @@
+"""The code bundle: what is put in the lake for the cluster, named by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+JOBS_ZIP = "spark_jobs.zip"
+BOOTSTRAP_FILE = "bootstrap_node.sh"
+REQUIREMENTS_FILE = "requirements-cluster.txt"
+ENTRYPOINTS = ("featurize", "pca")
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip can hold: a fixed one makes the same sources give the same bytes."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Files by name, and the digest of them all: the code's version."""
+
+    digest: str
+    files: dict[str, bytes]
+
+
+def build_bundle(root: Path | None = None) -> Bundle:
+    """Build the bundle from the sources.
+
+    Parameters
+    ----------
+    root : Path, optional
+        The folder that holds ``spark_jobs``, ``include`` and ``requirements-cluster.txt``; this project by default.
+
+    Raises
+    ------
+    FileNotFoundError
+        When one of the sources is missing; the message names it.
+    """
+    root = Path(__file__).resolve().parents[2] if root is None else root
+    jobs = root / "spark_jobs"
+    sources = sorted(path for path in jobs.rglob("*.py") if path.is_file())
+    if not sources:
+        raise FileNotFoundError(f"no Python file under {jobs}: deploy spark_jobs/ beside include/")
+    files = {JOBS_ZIP: zip_sources(root, sources)}
+    files |= {f"{name}.py": (jobs / "entrypoints" / f"{name}.py").read_bytes() for name in ENTRYPOINTS}
+    files[BOOTSTRAP_FILE] = (root / "include" / "cluster" / BOOTSTRAP_FILE).read_bytes()
+    files[REQUIREMENTS_FILE] = (root / REQUIREMENTS_FILE).read_bytes()
+    return Bundle(_digest(files), files)
+
+
+def zip_sources(root: Path, sources: list[Path]) -> bytes:
+    """Return a zip of the sources with sorted names, fixed times and fixed modes: the same sources, the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(sources):
+            entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _ZIP_TIME)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
+    return buffer.getvalue()
+
+
+def _digest(files: dict[str, bytes]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return total.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Why a step or a cluster failed, from its states and logs."""

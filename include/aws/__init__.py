@@ -1,0 +1,1 @@
+"""How the Airflow side reaches AWS: endpoints, regions, retries."""

@@ -1,0 +1,229 @@
+"""What a run will cost, before it starts, and the cap that may stop it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from include.cluster.instance_types import instance_types
+from include.cluster.request import ROOT_VOLUME_GIB
+from include.cluster.sizing import unit_vcpus, weight
+from include.cost.account import MONTH_SECONDS, SECONDS_PER_HOUR, SPOT_NOTE, node_amount
+from include.cost.money import Amount, describe_amount, total
+from include.cost.prices import Prices
+from include.settings.deployment import RunParams
+
+STEPS = 2
+
+
+class CostCapError(RuntimeError):
+    """The forecast is above the cap, or cannot be made and there is a cap."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast the jobs are, and from where that is known.
+
+    Attributes
+    ----------
+    images_per_second_per_vcpu : float
+        Featurize, without its fixed cost.
+    pca_seconds_per_image : float
+        The pca job.
+    overhead_seconds : float
+        The life of a cluster beside the two jobs: its start, its bootstrap action, its end.
+    source : str
+        From where, for people.
+    """
+
+    images_per_second_per_vcpu: float
+    pca_seconds_per_image: float
+    overhead_seconds: float
+    source: str
+
+
+DEFAULT_RATES = Rates(
+    images_per_second_per_vcpu=235.28 / 2,
+    pca_seconds_per_image=31e-6,
+    overhead_seconds=900.0,
+    source="no earlier run: 235 images/s on 2 cores of an AMD EPYC (benchmarks/results/2026-11-22-compute.json), "
+    "31 s a million images in pca (README), and 15 minutes for start and end of the cluster, assumed and not measured",
+)
+"""Until a run on AWS is known. The cores are not those of the cluster's types."""
+
+
+def measured_rates(manifest: dict[str, Any] | None) -> Rates | None:
+    """Return the rates of an earlier run; None when it cannot tell: local, without images, or of older code.
+
+    Parameters
+    ----------
+    manifest : dict or None
+        The manifest of the run that is published.
+    """
+    try:
+        if manifest is None or manifest["profile"] != "aws":
+            return None
+        params, seconds = manifest["params"], manifest["featurize"]["seconds"]["total"]
+        images, pca_seconds = manifest["featurize"]["features"], manifest["pca"]["seconds"]["total"]
+        nodes = [instance_types()[name] for name in params["core_instance_types"]]
+        vcpus = unit_vcpus(nodes) * (params["core_instance_count"] + params.get("task_instance_count", 0))
+        masters = [
+            fleet["hours"] for fleet in (manifest.get("cost") or {}).get("fleets", []) if fleet["fleet"] == "MASTER"
+        ]
+        alive = sum(masters) * SECONDS_PER_HOUR
+        overhead = alive - seconds - pca_seconds if alive else DEFAULT_RATES.overhead_seconds
+        if min(images, seconds, pca_seconds, vcpus, overhead) <= 0:
+            return None
+        return Rates(images / seconds / vcpus, pca_seconds / images, overhead, f"the run {manifest['run']}")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: Rates | None = None) -> dict[str, Any]:
+    """Return what a run will cost, as expected and at worst.
+
+    Parameters
+    ----------
+    prices : Prices
+        The table of prices.
+    params : RunParams
+        Instance types, counts, disks and time limits.
+    images : int or None
+        How many there are; None when nobody has counted them: then nothing is expected, and the worst case remains.
+    rates : Rates, optional
+        How fast the jobs are; :data:`DEFAULT_RATES` by default.
+
+    Returns
+    -------
+    dict
+        For the manifest: ``expected`` (or None) and ``worst``, each with ``seconds``, ``usd`` and ``eur`` (``low`` and
+        ``high``), ``images``, ``unknown`` and ``assumptions``.
+    """
+    rates = rates or DEFAULT_RATES
+    fleets, vcpus = list(_fleets(params)), _vcpus(params)
+    worst_seconds = (
+        rates.overhead_seconds + STEPS * params.step_time_limit_minutes * 60 + params.idle_timeout_minutes * 60
+    )
+    expected = None
+    if images is not None:
+        featurize = images / (rates.images_per_second_per_vcpu * vcpus)
+        seconds = rates.overhead_seconds + featurize + rates.pca_seconds_per_image * images
+        expected = _case(prices, fleets, params, min(seconds, worst_seconds), images)
+    limits = (
+        f"both steps at their limit of {params.step_time_limit_minutes} min, {params.idle_timeout_minutes} min idle"
+    )
+    assumptions = [
+        f"rates of {rates.source}",
+        f"{vcpus} vCPUs of core and task nodes, all there from the start to the end",
+        "of a fleet's types, at least the cheapest whose price is known, at most the dearest",
+        f"at worst: {limits}",
+    ]
+    if params.task_instance_count:
+        assumptions.append(SPOT_NOTE)
+    return {
+        "prices": {"region": prices.region, "date": prices.date},
+        "images": images,
+        "expected": expected,
+        "worst": _case(prices, fleets, params, worst_seconds, images or 0),
+        "unknown": _unknown(prices, fleets),
+        "assumptions": assumptions,
+    }
+
+
+@dataclass(frozen=True)
+class _Fleet:
+    types: tuple[str, ...]
+    units: int
+    market: str
+
+
+def _fleets(params: RunParams) -> Iterator[_Fleet]:
+    yield _Fleet((params.master_instance_type,), 1, "ON_DEMAND")
+    yield _Fleet(params.core_instance_types, params.core_instance_count, "ON_DEMAND")
+    if params.task_instance_count:
+        yield _Fleet(params.core_instance_types, params.task_instance_count, "SPOT")
+
+
+def _vcpus(params: RunParams) -> int:
+    nodes = [instance_types()[name] for name in params.core_instance_types]
+    return unit_vcpus(nodes) * (params.core_instance_count + params.task_instance_count)
+
+
+def _case(prices: Prices, fleets: Sequence[_Fleet], params: RunParams, seconds: float, images: int) -> dict[str, Any]:
+    hours = seconds / SECONDS_PER_HOUR
+    usd = total(_fleet_amount(prices, fleet, params, hours) for fleet in fleets)
+    usd += Amount.of(prices.s3.get("get_per_1000"), images / 1000)
+    usd += Amount.of(prices.s3.get("put_per_1000"), images / 1e6)
+    return {"seconds": round(seconds), "usd": usd.record(), "eur": usd.times(prices.eur_per_usd).record()}
+
+
+def _fleet_amount(prices: Prices, fleet: _Fleet, params: RunParams, hours: float) -> Amount:
+    """Return what a fleet costs of its cheapest type at least, and of its dearest at most: EMR chooses by capacity."""
+    choices = {name: _node_amount(prices, name, fleet, params, hours) for name in fleet.types}
+    known = [choice.low for name, choice in choices.items() if prices.instance(name).on_demand is not None]
+    highs = [choice.high for choice in choices.values() if choice.high is not None]
+    return Amount(min(known, default=0.0), max(highs) if len(highs) == len(choices) else None)
+
+
+def _node_amount(prices: Prices, name: str, fleet: _Fleet, params: RunParams, hours: float) -> Amount:
+    nodes = [instance_types()[type_] for type_ in fleet.types]
+    count = -(-fleet.units // weight(instance_types()[name], unit_vcpus(nodes)))  # rounded up
+    gib_months = (params.ebs_gib + ROOT_VOLUME_GIB) * hours * SECONDS_PER_HOUR / MONTH_SECONDS
+    node = total(
+        (
+            node_amount(prices, name, fleet.market, hours),
+            Amount.of(prices.instance(name).emr, hours),
+            Amount.of(prices.ebs.get("gp3"), gib_months),
+        )
+    )
+    return node.times(count)
+
+
+def _unknown(prices: Prices, fleets: Sequence[_Fleet]) -> list[str]:
+    names = list(dict.fromkeys(name for fleet in fleets for name in fleet.types))
+    unknown = [f"EC2's price of {name}" for name in names if prices.instance(name).on_demand is None]
+    unknown += [f"EMR's surcharge on {name}" for name in names if prices.instance(name).emr is None]
+    unknown += [] if "gp3" in prices.ebs else ["EBS's price of gp3"]
+    unknown += [] if {"get_per_1000", "put_per_1000"} <= set(prices.s3) else ["S3's price of requests"]
+    return unknown
+
+
+def check_cap(forecast: dict[str, Any], max_cost_eur: float | None) -> None:
+    """Stop a run that is forecast to cost more than its cap, or whose forecast is not complete though there is a cap.
+
+    Compared is what the run is expected to cost at most; the worst case where the number of images is not known.
+
+    Raises
+    ------
+    CostCapError
+        With the forecast, the cap and what to do.
+    """
+    if max_cost_eur is None:
+        return
+    case = "expected" if forecast["expected"] is not None else "worst"
+    eur = forecast[case]["eur"]
+    told = f"the forecast ({case} case) is {describe_amount(eur)}, with prices of {forecast['prices']['date']}"
+    if eur["high"] is None:
+        raise CostCapError(
+            f"max_cost_eur={max_cost_eur:g}: {told}, and nobody knows the rest: no price of "
+            f"{', '.join(forecast['unknown'])}. Give FRUITS_PRICE_TABLE a table that has them (`make prices` writes "
+            "one), or leave max_cost_eur empty"
+        )
+    if eur["high"] > max_cost_eur:
+        raise CostCapError(
+            f"max_cost_eur={max_cost_eur:g}: {told}. Raise the cap, take fewer or cheaper nodes (core_instance_count, "
+            "task_instance_count, core_instance_types), or fewer images (data_prefix, image_pattern)"
+        )
+
+
+def describe_forecast(forecast: dict[str, Any]) -> str:
+    """Return the forecast as one line for the log."""
+    expected, worst = forecast["expected"], forecast["worst"]
+    parts = [f"at worst {describe_amount(worst['eur'])} in {worst['seconds'] / 60:.0f} min"]
+    if expected is not None:
+        images = f"{forecast['images']:,} images"
+        parts.insert(0, f"{describe_amount(expected['eur'])} in {expected['seconds'] / 60:.0f} min for {images}")
+    if forecast["unknown"]:
+        parts.append(f"UNKNOWN, not guessed: {', '.join(forecast['unknown'])}")
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Deployment to AWS: settings from the stack outputs, the folder for Amazon MWAA."""

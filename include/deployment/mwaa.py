@@ -1,0 +1,247 @@
+"""What Amazon MWAA takes, in one folder: ``make mwaa``.
+
+MWAA syncs a folder of DAGs from S3, which is on ``sys.path``, and unpacks ``plugins.zip``; nothing else of a project
+gets there. So ``include/``, ``spark_jobs/`` and ``requirements-cluster.txt`` go beside the DAGs, where the code bundle
+finds them. Environment variables come from a startup script. Versions are those of the MWAA User Guide, "Apache Airflow
+versions" (read in November 2026).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from include.artifacts.bundle import REQUIREMENTS_FILE, zip_sources
+from include.settings.deployment import SettingsError, read_settings
+
+log = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parents[2]
+TARGET = PROJECT / ".local" / "mwaa"
+
+AIRFLOW_VERSION = "3.3.1"
+"""The newest Airflow that MWAA offers, since 2026-09-01, on Python 3.12."""
+
+AIRFLOW_ITSELF = ("apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk")
+"""What MWAA's image has in its own version: a requirements file must not replace it."""
+
+PINNED_BY_MWAA = frozenset(
+    {
+        *("billiard", "celery", "flask", "flask-appbuilder", "flask-babel", "flask-jwt-extended", "flask-limiter"),
+        *("flask-login", "flask-session", "flask-sqlalchemy", "flask-wtf", "fluent-logger", "gevent", "greenlet"),
+        *("gunicorn", "kombu", "sqlalchemy", "sqlalchemy-utils", "statsd", "vine", "watchtower"),
+    }
+)
+"""What MWAA's image holds at its own versions, whatever a constraints file says: with another version there, pip finds
+no solution and installs nothing (aws/amazon-mwaa-docker-images, etc/mwaa_essential_constraints.txt of 3.3.1)."""
+
+CONSTRAINTS_FILE = "constraints.txt"
+DAGS_ON_MWAA = "/usr/local/airflow/dags"
+"""Where MWAA has the DAGs, and so the constraints (MWAA User Guide, "Specifying newer provider packages")."""
+
+PLUGIN_CODE = "fruit_features_code"
+"""Folder in ``plugins.zip`` with the code of the page of reports, for a web server that has no DAGs."""
+
+PLUGIN_PATH = f'''"""Puts the project's code last on the path: where the DAGs are, theirs comes first, being newer."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent / "{PLUGIN_CODE}"))
+'''
+
+PACKAGES = ("include", "spark_jobs")
+
+
+class MwaaError(RuntimeError):
+    """The folder cannot be built; the message says why."""
+
+
+def build(target: Path, settings: Mapping[str, str], root: Path = PROJECT) -> None:
+    """Build the folder; what was there before is replaced.
+
+    Parameters
+    ----------
+    target : Path
+        The folder.
+    settings : mapping
+        ``FRUITS_…`` variables of the environment, for the startup script.
+    root : Path, optional
+        This project.
+
+    Raises
+    ------
+    MwaaError
+        When the folder holds something else, a setting is wrong, or a source is missing.
+    """
+    if target.exists() and any(target.iterdir()) and not (target / "startup.sh").is_file():
+        raise MwaaError(f"{target} is not empty and holds no earlier build: name another folder")
+    script = startup_script(settings)
+    requirements = lock_without_hashes((root / "requirements-airflow.txt").read_text(encoding="utf-8"))
+    shutil.rmtree(target, ignore_errors=True)
+    dags = target / "dags"
+    copy_files(code_files(root), root, dags)
+    for path in sorted((root / "dags").glob("*.py")):
+        shutil.copyfile(path, dags / path.name)
+    (dags / ".airflowignore").write_text("".join(f"{name}/\n" for name in PACKAGES), encoding="utf-8")
+    (dags / CONSTRAINTS_FILE).write_text(constraints(requirements), encoding="utf-8")
+    (target / "requirements.txt").write_text(requirements_text(requirements), encoding="utf-8")
+    (target / "startup.sh").write_text(script, encoding="utf-8")
+    (target / "plugins.zip").write_bytes(plugins_zip(root, target / "plugins"))
+
+
+def code_files(root: Path) -> list[Path]:
+    """Return the files of the packages that production needs, and the nodes' requirements.
+
+    Raises
+    ------
+    MwaaError
+        When one of the packages is missing.
+    """
+    found = [root / REQUIREMENTS_FILE]
+    for name in PACKAGES:
+        files = [path for path in (root / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        if not files:
+            raise MwaaError(f"{root / name} has no file: build from a clone of the project")
+        found += files
+    return sorted(found)
+
+
+def copy_files(files: Iterable[Path], root: Path, target: Path) -> None:
+    """Copy files to the same places under another folder."""
+    for path in files:
+        copy = target / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def plugins_zip(root: Path, folder: Path) -> bytes:
+    """Return ``plugins.zip``: the plugins, and the code that they import.
+
+    Parameters
+    ----------
+    root : Path
+        This project.
+    folder : Path
+        Where to put the files together; it is deleted again.
+    """
+    folder.mkdir(parents=True)
+    try:
+        for path in sorted((root / "plugins").glob("*.py")):
+            shutil.copyfile(path, folder / path.name)
+        (folder / "fruit_features_path.py").write_text(PLUGIN_PATH, encoding="utf-8")
+        (folder / ".airflowignore").write_text(f"{PLUGIN_CODE}/\n", encoding="utf-8")
+        copy_files(code_files(root), root, folder / PLUGIN_CODE)
+        return zip_sources(folder, [path for path in folder.rglob("*") if path.is_file()])
+    finally:
+        shutil.rmtree(folder)
+
+
+def lock_without_hashes(lock: str) -> dict[str, str]:
+    """Return the pinned packages of a lock: name, with its extras, to the rest of the line (version and marker).
+
+    Raises
+    ------
+    MwaaError
+        When nothing is pinned.
+    """
+    found = re.findall(r"^([A-Za-z0-9._-]+(?:\[[^\]]+\])?)==([^\s;\\]+)( ; [^\\\n]+)?", lock, flags=re.M)
+    pinned: dict[str, str] = {}
+    for name, version, marker in found:
+        line = f"=={version}{(marker or '').rstrip()}"
+        pinned[name] = f"{pinned[name]}\n{name}{line}" if name in pinned else line
+    if not pinned:
+        raise MwaaError("requirements-airflow.txt pins no package: compile it with `make lock`")
+    return pinned
+
+
+def constraints(pinned: Mapping[str, str]) -> str:
+    """Return the constraints: our lock, with MWAA's own Airflow in place of ours, and without what MWAA pins."""
+    theirs = PINNED_BY_MWAA.union(AIRFLOW_ITSELF)
+    lines = [f"apache-airflow=={AIRFLOW_VERSION}"]
+    lines += [f"{name}{rest}" for name, rest in sorted(pinned.items()) if name.partition("[")[0].lower() not in theirs]
+    return "\n".join(lines) + "\n"
+
+
+def requirements_text(pinned: Mapping[str, str]) -> str:
+    """Return ``requirements.txt``: what Airflow's image lacks, or has older.
+
+    Raises
+    ------
+    MwaaError
+        When the lock has one of them no more.
+    """
+    needed = {"apache-airflow-providers-amazon": "[s3fs]", "apache-airflow-providers-standard": "", "pyarrow": ""}
+    missing = sorted(set(needed) - set(pinned))
+    if missing:
+        raise MwaaError(f"requirements-airflow.txt does not pin {', '.join(missing)}: compile it with `make lock`")
+    lines = [f'--constraint "{DAGS_ON_MWAA}/{CONSTRAINTS_FILE}"']
+    lines += [f"{name}{extra}{pinned[name]}" for name, extra in needed.items()]
+    return "\n".join(lines) + "\n"
+
+
+def startup_script(settings: Mapping[str, str]) -> str:
+    """Return the script that MWAA runs before Airflow starts: it sets the environment.
+
+    Raises
+    ------
+    MwaaError
+        When a setting is wrong.
+    """
+    try:
+        read_settings(settings)
+    except SettingsError as error:
+        raise MwaaError(str(error)) from error
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(settings.items())]
+    head = ["#!/bin/sh", "# Settings of the fruit features (docs/dags.md); made by `make mwaa`."]
+    return "\n".join([*head, *(exports or ["# none: make mwaa SETTINGS=file"])]) + "\n"
+
+
+def read_environment_file(path: Path) -> dict[str, str]:
+    """Return the variables of an environment file, such as ``make settings`` prints.
+
+    Raises
+    ------
+    MwaaError
+        When it cannot be read, or a line is neither ``FRUITS_NAME=value`` nor a comment; the message has its number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MwaaError(f"SETTINGS={path} cannot be read: {error}") from error
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not re.fullmatch(r"FRUITS_[A-Z_]+", name.strip()):
+            raise MwaaError(f"{path}, line {number}: {line!r}; expected FRUITS_NAME=value, or a comment")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m include.deployment.mwaa", description="Build the folder that MWAA takes."
+    )
+    parser.add_argument("--target", type=Path, default=TARGET, help="the folder; .local/mwaa by default")
+    parser.add_argument("--settings", type=Path, help="environment file with the settings (make settings > file)")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        build(options.target, read_environment_file(options.settings) if options.settings else {})
+    except (MwaaError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    log.info("Built %s for Airflow %s on MWAA; docs/runbook.md says what goes where", options.target, AIRFLOW_VERSION)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

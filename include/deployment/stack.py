@@ -1,0 +1,199 @@
+"""From the outputs of the CloudFormation stack (``infra/``) to the DAG's settings: ``make settings STACK=…``.
+
+An output has the name of its setting (``SubnetIds``: ``FRUITS_SUBNET_IDS``); what begins with ``For`` is for people,
+and is shown as a comment. AWS credentials are boto3's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include.settings.deployment import Settings, SettingsError, environment_name, read_settings, variable_name
+
+log = logging.getLogger(__name__)
+
+STACK = "fruit-features"
+REGION = "eu-west-3"
+
+COMPLETE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
+"""States of a stack whose outputs can be relied on (CloudFormation User Guide, "Stack status codes"). While an update
+cleans up, the outputs are the new ones already, but the stack may yet be asked to wait."""
+
+FOR_PEOPLE = "For"
+
+REQUIRED = (
+    "Lake",
+    "ServiceRole",
+    "JobFlowRole",
+    "SubnetIds",
+    "KmsKey",
+    "SecurityConfiguration",
+    "MasterSecurityGroup",
+    "CoreSecurityGroup",
+    "ServiceSecurityGroup",
+)
+"""Outputs without which a run would begin with EMR's own defaults: roles, network and no encryption."""
+
+
+class StackError(RuntimeError):
+    """The stack's outputs cannot be had, or are not those of this version."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a stack has made.
+
+    Attributes
+    ----------
+    settings : dict of str
+        Setting (its field in :class:`include.settings.deployment.Settings`) to value.
+    people : dict of (str, str)
+        Name of an output for people to its value and its description.
+    """
+
+    settings: dict[str, str]
+    people: dict[str, tuple[str, str]]
+
+
+def setting_name(output: str) -> str:
+    """Return the setting of an output: ``SubnetIds`` is ``subnet_ids``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", output).lower()
+
+
+def describe_stack(client: Any, stack: str) -> dict[str, Any]:
+    """Return what CloudFormation tells of a stack.
+
+    Raises
+    ------
+    StackError
+        When there is none of that name in the client's region, AWS refuses or does not answer, or the stack is not
+        complete; the message says which, and what to do.
+    """
+    region = client.meta.region_name
+    try:
+        found: dict[str, Any] = client.describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            raise StackError(
+                f"there is no stack {stack!r} in {region} of this account; expected the one that docs/runbook.md "
+                "deploys. Name yours with STACK=…, and look whether the credentials are of the right account"
+            ) from error
+        raise StackError(f"the stack {stack!r} cannot be described in {region}: {error}") from error
+    except BotoCoreError as error:
+        raise StackError(f"the stack {stack!r} cannot be described in {region}: {error}") from error
+    state = found["StackStatus"]
+    if state not in COMPLETE:
+        raise StackError(
+            f"the stack {stack!r} is {state}, expected one of {', '.join(COMPLETE)}: wait for it, or see what has "
+            f"failed with: aws cloudformation describe-stack-events --region {region} --stack-name {stack}"
+        )
+    return found
+
+
+def read_outputs(stack: Mapping[str, Any]) -> Outputs:
+    """Return a stack's outputs as settings.
+
+    Raises
+    ------
+    StackError
+        When one is missing, empty, no setting of this version, of another region than the stack, or not what its
+        setting expects.
+    """
+    name, region = stack["StackName"], stack["StackId"].split(":")[3]
+    found = {output["OutputKey"]: output for output in stack.get("Outputs", [])}
+    values = {key: str(output.get("OutputValue", "")).strip() for key, output in found.items()}
+    people = {
+        key: (values[key], found[key].get("Description", "")) for key in sorted(found) if key.startswith(FOR_PEOPLE)
+    }
+    known = {item.name for item in fields(Settings) if not item.metadata["shapes_dag"]}
+    settings = {setting_name(key): value for key, value in values.items() if key not in people}
+    problems = [f"its output {key} is missing" for key in REQUIRED if not values.get(key)]
+    problems += [
+        f"its output {key} is no setting of this version"
+        for key in sorted(set(values) - set(people))
+        if setting_name(key) not in known
+    ]
+    problems += [
+        f"its output {key}={value} is not of {region}"
+        for key, value in sorted(values.items())
+        if value.startswith("arn:") and value.split(":")[3] not in {"", region}
+    ]
+    if not problems:
+        problems = _refused(settings, region)
+    if problems:
+        raise StackError(
+            f"the stack {name!r}: {'; '.join(problems)}. Deploy infra/fruit-features.yaml of this version "
+            "(docs/runbook.md), or take the version that the stack is of"
+        )
+    return Outputs(settings, people)
+
+
+def _refused(settings: Mapping[str, str], region: str) -> list[str]:
+    environ = {environment_name(name): value for name, value in settings.items()}
+    try:
+        read_settings(environ | {"FRUITS_REGION": region})
+    except SettingsError as error:
+        return error.problems
+    return []
+
+
+def as_environment(outputs: Outputs) -> str:
+    """Return the settings as lines of an environment file, and what is for people as comments."""
+    lines = [f"{environment_name(name)}={value}" for name, value in sorted(outputs.settings.items())]
+    lines += [f"# {name}={value}  {description}" for name, (value, description) in outputs.people.items()]
+    return "\n".join(lines)
+
+
+def as_variables(outputs: Outputs) -> str:
+    """Return the settings as JSON for ``airflow variables import``."""
+    values = {variable_name(name): value for name, value in sorted(outputs.settings.items())}
+    return json.dumps(values, indent=2)
+
+
+FORMATS = {"env": as_environment, "variables": as_variables}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = read_options(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    import boto3
+
+    try:
+        client = boto3.client("cloudformation", region_name=options.region)
+        outputs = read_outputs(describe_stack(client, options.stack))
+    except (StackError, BotoCoreError) as error:
+        log.error("%s", error)
+        return 1
+    sys.stdout.write(FORMATS[options.format](outputs) + "\n")
+    return 0
+
+
+def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m include.deployment.stack",
+        description="Turn the outputs of the CloudFormation stack into the DAG's settings.",
+        epilog="AWS credentials are boto3's own: a profile, variables or a role. Needs cloudformation:DescribeStacks.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("settings", help="print the settings (make settings)")
+    command.add_argument("--stack", default=STACK, help="the stack's name; %(default)s by default")
+    command.add_argument("--region", default=REGION, help="the stack's region; %(default)s by default")
+    command.add_argument(
+        "--format", choices=sorted(FORMATS), default="env", help="lines of an environment file, or Airflow Variables"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

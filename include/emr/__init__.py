@@ -1,0 +1,1 @@
+"""The EMR API: find, create and terminate clusters without duplicates or leaks."""

@@ -1,0 +1,1 @@
+"""The lake: where everything is, access, publication and verification."""

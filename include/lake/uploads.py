@@ -1,0 +1,63 @@
+"""Multipart uploads that nobody will complete: S3 keeps their parts, and bills them, though nothing shows them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include.lake.layout import Lake
+from include.settings.deployment import Settings
+
+log = logging.getLogger(__name__)
+
+STALE = timedelta(days=1)
+"""Age of an upload that no run can be working on any more: a step's hard limit is shorter."""
+
+
+def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: timedelta | None = None) -> int:
+    """Abort the unfinished uploads under a folder of the lake; a lake that is not on S3 has none.
+
+    It is no reason for a run to fail when that is refused: a warning says so, and the bucket's own lifecycle rule
+    (``AbortIncompleteMultipartUpload``) is left to do it.
+
+    Parameters
+    ----------
+    lake : Lake
+        The lake.
+    folder : str
+        URI of the folder, in the lake.
+    settings : Settings
+        The deployment settings.
+    older_than : timedelta, optional
+        Leave those that were begun later: somebody may be working on them.
+
+    Returns
+    -------
+    int
+        How many were aborted.
+    """
+    if not lake.root.startswith("s3://"):
+        return 0
+    try:
+        aborted = _abort(folder, settings, datetime.now(UTC) - (older_than or timedelta(0)))
+    except (BotoCoreError, ClientError) as error:
+        log.warning("Unfinished uploads under %s could not be aborted: %s", folder, error)
+        return 0
+    if aborted:
+        log.info("Aborted %d unfinished uploads under %s, left by what was killed", aborted, folder)
+    return aborted
+
+
+def _abort(folder: str, settings: Settings, before: datetime) -> int:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    client = S3Hook(aws_conn_id=settings.aws_conn_id, region_name=settings.region).conn
+    bucket, _, prefix = f"{folder.rstrip('/')}/".removeprefix("s3://").partition("/")
+    # All pages first: an abort in between would shift the marker of the next page.
+    pages = list(client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix))
+    uploads = [upload for page in pages for upload in page.get("Uploads", []) if upload["Initiated"] <= before]
+    for upload in uploads:
+        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    return len(uploads)

@@ -1,0 +1,235 @@
+"""Whether a run's outputs are whole: what the jobs wrote against what they listed.
+
+Only Parquet footers, summaries and the lines of the CSV are read, never the features: it costs seconds at any size.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from airflow.sdk import ObjectStoragePath
+
+from include.lake.layout import RunLocations
+from include.lake.objects import at, data_files, read_json
+from include.settings.deployment import RunParams
+from spark_jobs.args import FEATURE_DIMENSIONS
+
+_NOT_FINITE = frozenset({"", "nan", "inf", "-inf"})
+"""What Python writes into a CSV for a number that is none."""
+
+
+ROUNDING = 1e-12
+"""By how much a sum of 1280 shares may differ from what it is: more than pca allows when it picks k."""
+
+
+class VerificationError(RuntimeError):
+    """A run's outputs are not what its jobs say, or not what the run asked for; nothing is published."""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the footers of a dataset's files say."""
+
+    rows: int
+    columns: tuple[str, ...]
+    values: dict[str, int]
+    """Number of values by column; for a list column, of its elements."""
+    nulls: int
+    """Number of nulls in all columns."""
+    bounds: dict[str, list[float]]
+    """Least and largest numbers by column, of every row group. pyarrow, which writes features and scores, leaves NaN
+    out of them: the lines of the CSV tell, since a NaN among an image's features is one in all of its scores."""
+
+    def is_finite(self, column: str) -> bool:
+        """Tell whether a column of numbers has no infinity, nor NaN among its bounds."""
+        return all(math.isfinite(bound) for bound in self.bounds.get(column, []))
+
+
+def read_footers(files: list[ObjectStoragePath]) -> Footer:
+    """Read the footers of a dataset's files.
+
+    Raises
+    ------
+    VerificationError
+        When a file is missing, damaged or without statistics, or two of them differ in columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    footer = Footer(0, (), {}, 0, {})
+    for file in files:
+        try:
+            with file.open("rb") as stream:  # type: ignore[no-untyped-call]
+                metadata = pq.read_metadata(stream)
+        except FileNotFoundError:
+            raise VerificationError(f"{file} is not there") from None
+        except pa.ArrowInvalid as error:
+            raise VerificationError(f"{file} is not a Parquet file: {error}") from None
+        columns = tuple(metadata.schema.to_arrow_schema().names)
+        if footer.columns and columns != footer.columns:
+            raise VerificationError(f"{file} has the columns {columns}, other files of its folder {footer.columns}")
+        footer = replace(footer, rows=footer.rows + metadata.num_rows, columns=columns)
+        for group in range(metadata.num_row_groups):
+            for index in range(metadata.num_columns):
+                footer = _with_chunk(footer, metadata.row_group(group).column(index), f"{file}")
+    return footer
+
+
+def _with_chunk(footer: Footer, chunk: Any, file: str) -> Footer:
+    name, statistics = chunk.path_in_schema.split(".")[0], chunk.statistics
+    if statistics is None or not statistics.has_null_count:
+        raise VerificationError(f"{file} has no statistics of {name!r}: expected a file that Spark wrote")
+    values = footer.values | {name: footer.values.get(name, 0) + chunk.num_values}
+    bounds = footer.bounds
+    if chunk.physical_type in {"FLOAT", "DOUBLE"}:
+        if not statistics.has_min_max:
+            raise VerificationError(f"{file} has no least and largest {name!r}: expected a file that Spark wrote")
+        bounds = bounds | {name: [*bounds.get(name, []), statistics.min, statistics.max]}
+    return replace(footer, values=values, nulls=footer.nulls + statistics.null_count, bounds=bounds)
+
+
+def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) -> dict[str, Any]:
+    """Check a run's outputs.
+
+    Returns
+    -------
+    dict
+        What was found: ``images``, ``rejects``, ``k``, ``variance_reached``, ``warnings``.
+
+    Raises
+    ------
+    VerificationError
+        With every check that failed, each with the figures; or when a job's summary is missing.
+    """
+    featurize = _read_summary(run.featurize_summary, "featurize", aws_conn_id)
+    pca = _read_summary(run.pca_summary, "pca", aws_conn_id)
+    problems = _collect(
+        partial(_listing_problems, run, featurize, aws_conn_id),
+        partial(_features_problems, run, featurize, aws_conn_id),
+        partial(_rejects_problems, run, featurize, params, aws_conn_id),
+        partial(_pca_problems, featurize, pca, params),
+        partial(_scores_problems, run, pca, aws_conn_id),
+        partial(_csv_problems, run, pca, aws_conn_id),
+    )
+    if problems:
+        raise VerificationError(f"{run.root}: " + "; ".join(problems))
+    return {
+        "images": featurize["features"],
+        "rejects": featurize["rejects"],
+        "k": pca["k"],
+        "variance_reached": pca["variance_reached"],
+        "warnings": [*featurize.get("warnings", []), *pca.get("warnings", [])],
+    }
+
+
+def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> dict[str, Any]:
+    try:
+        return read_json(at(uri, aws_conn_id), f"{job} writes it when it has completed")
+    except (FileNotFoundError, ValueError) as error:
+        raise VerificationError(str(error)) from error
+
+
+def _collect(*checks: Callable[[], list[str]]) -> list[str]:
+    """Return what all checks find; a file that cannot be read is one more problem, and does not hide the others."""
+    problems = []
+    for check in checks:
+        try:
+            problems += check()
+        except VerificationError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _expect(what: str, found: object, expected: object) -> list[str]:
+    return [] if found == expected else [f"{what}: found {found}, expected {expected}"]
+
+
+def _listing_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+    listed = read_footers([at(run.listing, aws_conn_id)]).rows
+    return [
+        *_expect("rows of the listing", listed, featurize["listed"]),
+        *_expect("features + rejects", featurize["features"] + featurize["rejects"], listed),
+    ]
+
+
+def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+    listing = read_footers([at(run.listing, aws_conn_id)])
+    footer = read_footers(data_files(at(run.features, aws_conn_id)))
+    return [
+        *_expect("columns of features", footer.columns, (*listing.columns, "features")),
+        *_expect("rows of features", footer.rows, featurize["features"]),
+        *_expect("dimensions of features", featurize["dimensions"], FEATURE_DIMENSIONS),
+        *_expect("values of features", footer.values.get("features", 0), footer.rows * FEATURE_DIMENSIONS),
+        *_expect("nulls in features", footer.nulls, 0),
+        *_expect("features are finite", footer.is_finite("features"), True),
+    ]
+
+
+def _rejects_problems(
+    run: RunLocations, featurize: dict[str, Any], params: RunParams, aws_conn_id: str | None
+) -> list[str]:
+    footer = read_footers(data_files(at(run.rejects, aws_conn_id)))
+    problems = _expect("rows of rejects", footer.rows, featurize["rejects"])
+    # Exactly as featurize compares: 0.29 * 100 in floating point is less than 29.
+    if featurize["rejects"] > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
+        problems.append(
+            f"rejects: {featurize['rejects']} of {featurize['listed']}, expected at most {params.max_reject_ratio:.2%}"
+        )
+    return problems
+
+
+def _pca_problems(featurize: dict[str, Any], pca: dict[str, Any], params: RunParams) -> list[str]:
+    target, reached = params.variance_target, pca["variance_reached"]
+    problems = [
+        *_expect("images of pca", pca["images"], featurize["features"]),
+        *_expect("variance target of pca", pca["variance_target"], target),
+        *_expect("number of components asked of pca", pca.get("n_components"), params.n_components),
+        *_expect("scores of pca", pca.get("scores"), params.scores),
+    ]
+    most = params.n_components or FEATURE_DIMENSIONS
+    least = most if target is None else 1
+    if not least <= pca["k"] <= most:
+        problems.append(f"k: found {pca['k']}, expected " + (f"{most}" if least == most else f"{least} to {most}"))
+    # Those of drift are of another matter, and excuse nothing.
+    warnings = set(pca["warnings"]) - set((pca.get("drift") or {}).get("warnings", []))
+    if not math.isfinite(reached) or not 0 <= reached <= 1 + ROUNDING:
+        problems.append(f"variance reached: found {reached}, expected 0 to 1")
+    elif target is not None and reached < target - ROUNDING and not warnings:
+        problems.append(f"variance reached: found {reached}, expected {target} or a warning")
+    return problems
+
+
+def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+    footer = read_footers(data_files(at(run.scores, aws_conn_id)))
+    return [
+        *_expect("columns of scores", footer.columns, ("path", "label", "components")),
+        *_expect("rows of scores", footer.rows, pca["images"]),
+        *_expect("values of scores", footer.values.get("components", 0), footer.rows * pca["k"]),
+        *_expect("nulls in scores", footer.nulls, 0),
+        *_expect("scores are finite", footer.is_finite("components"), True),
+    ]
+
+
+def _csv_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+    expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
+    path, rows, odd = at(run.csv, aws_conn_id), 0, 0
+    try:
+        with path.open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
+            lines = csv.reader(stream)
+            header = next(lines, [])
+            for line in lines:
+                rows += 1
+                odd += len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1])
+    except FileNotFoundError:
+        raise VerificationError(f"{path} is not there") from None
+    return [
+        *_expect("columns of the CSV", header, expected),
+        *_expect("rows of the CSV", rows, pca["images"]),
+        *_expect("rows of the CSV that are not k finite numbers and a label", odd, 0),
+    ]

@@ -1,0 +1,1 @@
+"""Airflow operators, sensors and links of the DAGs."""

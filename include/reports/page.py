@@ -1,0 +1,76 @@
+"""The pages of reports and of the steps' logs, behind Airflow's own login."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import Depends, FastAPI, HTTPException, Path
+from fastapi.responses import HTMLResponse, PlainTextResponse
+
+from include.autopsy.examination import STREAMS, read_log_tail, step_log_uri
+from include.lake.layout import SLUG, Lake
+from include.lake.objects import at
+from include.reports.report import render_index
+from include.settings.deployment import SettingsError, read_airflow_settings
+
+MAX_RUNS = 200
+CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
+LOG_LINES = 5_000
+
+# Airflow mounts a plugin's application without authentication: each route asks for it, for all of them at once.
+app = FastAPI(
+    title="Fruit reports",
+    dependencies=[
+        Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN, param_dag_id="fruit_features"))
+    ],
+)
+
+
+def _lake() -> tuple[Lake, str | None]:
+    """Return the lake and Airflow's connection for it."""
+    try:
+        settings = read_airflow_settings()
+        return Lake(settings.lake_root), settings.aws_conn_id
+    except SettingsError as error:
+        raise HTTPException(status_code=503, detail=str(error)) from error
+
+
+@app.get("/", response_class=HTMLResponse)
+def list_reports() -> str:
+    """Return a page with the newest runs that have a report."""
+    lake, conn = _lake()
+    runs = at(f"{lake.root}/runs", conn)
+    names = [item.name for item in runs.iterdir()] if runs.exists() else []
+    slugs = sorted((name for name in names if re.match(SLUG, name)), reverse=True)[:MAX_RUNS]
+    return render_index([slug for slug in slugs if at(lake.run(slug).report_html, conn).exists()])
+
+
+@app.get("/{slug}", response_class=HTMLResponse)
+def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
+    """Return a run's report."""
+    lake, conn = _lake()
+    report = at(lake.run(slug).report_html, conn)
+    if not report.exists():
+        raise HTTPException(
+            status_code=404, detail=f"the run {slug} has no report: it did not publish, or is not known"
+        )
+    return str(report.read_text(encoding="utf-8"))
+
+
+@app.get("/logs/{cluster}/{step}", response_class=PlainTextResponse)
+def show_step_logs(
+    cluster: Annotated[str, Path(pattern=CLUSTER)], step: Annotated[str, Path(pattern=STEP)]
+) -> PlainTextResponse:
+    """Return the end of a step's logs, as the cluster has put them into the lake."""
+    lake, conn = _lake()
+    parts = []
+    for stream in reversed(STREAMS):
+        uri = step_log_uri(lake.logs, cluster, step, stream)
+        tail = read_log_tail(uri, conn, LOG_LINES)
+        parts.append(
+            f"==== {uri}\n" + ("(not there: EMR writes it some minutes after the step)" if tail is None else tail)
+        )
+    return PlainTextResponse("\n\n".join(parts) + "\n", headers={"X-Content-Type-Options": "nosniff"})

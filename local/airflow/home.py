@@ -1,0 +1,71 @@
+"""The Airflow of local runs: one at a time, with its database made."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from local.processes.children import running
+
+DAG_ID = "fruit_features"
+"""The DAG that local runs run."""
+
+DAG_IDS = (DAG_ID, "fruit_reaper")
+"""The DAGs that the local service schedules."""
+
+
+class RunError(RuntimeError):
+    """The run cannot start; the message says what to do."""
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold the lock of the local Airflow.
+
+    Raises
+    ------
+    RunError
+        When another run holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"another `make run` is working in {lock.parent} (wait for it, or stop it with Ctrl-C), "
+                "or `make up` runs there (`make down` ends it)"
+            ) from None
+        yield
+
+
+def migrate_database(environ: dict[str, str], log: Path, say: Callable[[str], None]) -> Path:
+    """Make Airflow's database, or bring it to this version; return its file.
+
+    Raises
+    ------
+    RunError
+        When Airflow fails; the message names its log.
+    """
+    home = Path(environ["AIRFLOW_HOME"])
+    mark, database = home / "migrated", home / "airflow.db"
+    version = subprocess.run(
+        [sys.executable, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    if database.exists() and mark.exists() and mark.read_text() == version:
+        return database
+    say("making Airflow's database (the first time only)")
+    home.mkdir(parents=True, exist_ok=True)
+    with running([sys.executable, "-m", "airflow", "db", "migrate"], environ=environ, log=log, cwd=home) as process:
+        code = process.wait()
+    if code != 0:
+        raise RunError(f"`airflow db migrate` failed; see {log}")
+    mark.write_text(version)
+    return database

@@ -1,0 +1,1 @@
+"""The protocol of the endpoint: actions, and the shapes of their answers."""

@@ -1,0 +1,277 @@
+"""The EMR actions that the endpoint answers: requests in, shapes out. Parsing and serializing are moto's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeVar
+
+from moto.core.responses import ActionResult, BaseResponse, EmptyResult
+from moto.core.utils import camelcase_to_underscores
+from moto.emr.responses import ElasticMapReduceResponse
+
+from local.emr.api import shapes
+from local.emr.clusters import instances, validation
+from local.emr.clusters.cluster import ENDED_STATES, Cluster
+from local.emr.clusters.errors import InvalidRequestError, ValidationError
+from local.emr.clusters.registry import Registry
+from local.emr.faults.interference import error_answer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAGE_SIZE = 50
+"""Items in one answer of a List action, as in EMR."""
+
+ACTIONS = (
+    *("AddJobFlowSteps", "AddTags", "CancelSteps", "DescribeCluster", "DescribeStep", "GetAutoTerminationPolicy"),
+    *("GetManagedScalingPolicy", "ListBootstrapActions", "ListClusters", "ListInstanceFleets", "ListInstanceGroups"),
+    *("ListInstances", "ListReleaseLabels", "ListSteps", "ModifyCluster", "PutAutoTerminationPolicy"),
+    *("PutManagedScalingPolicy", "RemoveAutoTerminationPolicy", "RemoveManagedScalingPolicy", "RemoveTags"),
+    *("RunJobFlow", "SetKeepJobFlowAliveWhenNoSteps", "SetTerminationProtection", "TerminateJobFlows"),
+    # Records that moto keeps by itself:
+    *("CreateSecurityConfiguration", "DeleteSecurityConfiguration", "DescribeSecurityConfiguration"),
+    "ListSupportedInstanceTypes",
+)
+
+
+class EmrApi(ElasticMapReduceResponse):
+    """Answers one request. Method names are the actions' in snake case, as moto dispatches them."""
+
+    PROTOCOL_PARSER_MAP_TYPE: Any = dict
+    registry: ClassVar[Registry]
+
+    # moto takes EMR's region from the host name, which is always loopback here: take it from the signature.
+    get_region_from_url = BaseResponse.get_region_from_url
+
+    def call_action(self) -> Any:
+        """Answer the request."""
+        action = self._get_action()
+        if action not in ACTIONS:
+            return self._error("UnknownOperationException", f"The local EMR endpoint does not offer {action}.", 400)
+        try:
+            return super().call_action()
+        except Exception as error:
+            logger.exception("%s broke", camelcase_to_underscores(action))
+            return self._error("InternalServerError", f"The local EMR endpoint failed: {error}", 500)
+
+    def _error(self, code: str, message: str, status: int) -> tuple[int, dict[str, str], str]:
+        # Not all codes are in a model of EMR, and moto serializes those only.
+        answer = error_answer(code, message, status)
+        return status, dict(answer.headers), answer.get_data(as_text=True)
+
+    @property
+    def _request(self) -> Mapping[str, Any]:
+        parsed: Mapping[str, Any] = self.params
+        return parsed
+
+    def _cluster(self, field: str = "ClusterId") -> Cluster:
+        return self.registry.get(self._request.get(field), self.region)
+
+    def _clusters(self) -> list[Cluster]:
+        ids = self._request.get("JobFlowIds") or []
+        return [self.registry.get(cluster_id, self.region) for cluster_id in ids]
+
+    def _page(self, items: Sequence[T], identify: Callable[[T], str]) -> tuple[list[T], dict[str, str]]:
+        """Return the items of the page asked for, and the Marker of the next one: the id of this one's last item."""
+        start = 0
+        marker = self._request.get("Marker")
+        if marker:
+            ids = [identify(item) for item in items]
+            if marker not in ids:
+                raise InvalidRequestError(f"Marker '{marker}' is not valid.")
+            start = ids.index(marker) + 1
+        page = list(items[start : start + PAGE_SIZE])
+        return page, {"Marker": identify(page[-1])} if start + PAGE_SIZE < len(items) else {}
+
+    # Clusters
+
+    def run_job_flow(self) -> ActionResult:
+        """Start a cluster."""
+        cluster = self.registry.run(self._request, region=self.region, account=self.current_account)
+        return ActionResult({"JobFlowId": cluster.id, "ClusterArn": shapes.arn(cluster)})
+
+    def describe_cluster(self) -> ActionResult:
+        """Describe a cluster."""
+        cluster = self._cluster()
+        with cluster.lock:
+            return ActionResult({"Cluster": shapes.cluster_details(cluster)})
+
+    def list_clusters(self) -> ActionResult:
+        """List clusters, the newest first."""
+        states = self._request.get("ClusterStates")
+        after, before = self._moment("CreatedAfter"), self._moment("CreatedBefore")
+
+        def asked_for(cluster: Cluster) -> bool:
+            return (
+                (not states or cluster.state in states)
+                and (after is None or cluster.created > after)
+                and (before is None or cluster.created < before)
+            )
+
+        page, marker = self._page(self.registry.all(self.region, asked_for), lambda cluster: cluster.id)
+        return ActionResult({"Clusters": [shapes.cluster_summary(cluster) for cluster in page], **marker})
+
+    def _moment(self, field: str) -> datetime | None:
+        moment: datetime | None = self._request.get(field)
+        return moment.replace(tzinfo=UTC) if moment else None
+
+    def terminate_job_flows(self) -> ActionResult:
+        """End clusters; those that are protected stay, and make the request fail after the others were ended."""
+        protected = []
+        for cluster in self._clusters():
+            if cluster.termination_protected and cluster.state not in ENDED_STATES:
+                protected.append(cluster.id)
+            else:
+                cluster.terminate()
+        if protected:
+            raise ValidationError("Could not shut down one or more job flows since they are termination protected.")
+        return EmptyResult()
+
+    def set_termination_protection(self) -> ActionResult:
+        """Protect clusters, or no longer."""
+        for cluster in self._clusters():
+            self._configure(cluster, termination_protected=self._request["TerminationProtected"])
+        return EmptyResult()
+
+    def set_keep_job_flow_alive_when_no_steps(self) -> ActionResult:
+        """Let clusters wait for steps, or end without."""
+        for cluster in self._clusters():
+            self._configure(cluster, keep_alive=self._request["KeepJobFlowAliveWhenNoSteps"])
+        return EmptyResult()
+
+    def _configure(self, cluster: Cluster, **changes: Any) -> None:
+        if cluster.state in ENDED_STATES:
+            raise ValidationError("A job flow that is shutting down, terminated, or finished may not be modified.")
+        cluster.configure(**changes)
+
+    def modify_cluster(self) -> ActionResult:
+        """Set how many steps run side by side."""
+        cluster = self._cluster()
+        level = self._request.get("StepConcurrencyLevel")
+        if level is not None:
+            validation.check_concurrency(level)
+            self._configure(cluster, concurrency=level)
+        return ActionResult({"StepConcurrencyLevel": cluster.concurrency})
+
+    def put_auto_termination_policy(self) -> ActionResult:
+        """Set how long a cluster may be idle."""
+        policy = self._request.get("AutoTerminationPolicy")
+        validation.check_auto_termination(policy)
+        self._configure(self._cluster(), auto_termination=policy)
+        return EmptyResult()
+
+    def get_auto_termination_policy(self) -> ActionResult:
+        """Tell how long a cluster may be idle."""
+        policy = self._cluster().auto_termination
+        return ActionResult({"AutoTerminationPolicy": policy} if policy else {})
+
+    def remove_auto_termination_policy(self) -> ActionResult:
+        """Let a cluster be idle for ever."""
+        self._configure(self._cluster(), auto_termination=None)
+        return EmptyResult()
+
+    def put_managed_scaling_policy(self) -> ActionResult:
+        """Record a scaling policy."""
+        cluster = self._cluster()
+        policy = self._request.get("ManagedScalingPolicy")
+        validation.check_managed_scaling(policy, fleets=bool(cluster.request["Instances"].get("InstanceFleets")))
+        self._configure(cluster, managed_scaling=policy)
+        return EmptyResult()
+
+    def get_managed_scaling_policy(self) -> ActionResult:
+        """Return the scaling policy as it was given."""
+        policy = self._cluster().managed_scaling
+        return ActionResult({"ManagedScalingPolicy": policy} if policy else {})
+
+    def remove_managed_scaling_policy(self) -> ActionResult:
+        """Forget the scaling policy."""
+        self._configure(self._cluster(), managed_scaling=None)
+        return EmptyResult()
+
+    def add_tags(self) -> ActionResult:
+        """Set tags of a cluster."""
+        tags = {tag["Key"]: tag.get("Value", "") for tag in self._request.get("Tags") or []}
+        self._cluster("ResourceId").tag(tags)
+        return EmptyResult()
+
+    def remove_tags(self) -> ActionResult:
+        """Remove tags of a cluster."""
+        self._cluster("ResourceId").tag({}, remove=self._request.get("TagKeys") or [])
+        return EmptyResult()
+
+    def list_instances(self) -> ActionResult:
+        """List the machines that were asked for."""
+        request = self._request
+        roles = request.get("InstanceGroupTypes") or [role for role in [request.get("InstanceFleetType")] if role]
+        wanted = [
+            instance
+            for instance in instances.describe(self._cluster())
+            if request.get("InstanceGroupId") in (None, instance.get("InstanceGroupId"))
+            and request.get("InstanceFleetId") in (None, instance.get("InstanceFleetId"))
+            and (not roles or instance["_role"] in roles)
+            and (not request.get("InstanceStates") or instance["Status"]["State"] in request["InstanceStates"])
+        ]
+        page, marker = self._page(wanted, lambda instance: str(instance["Id"]))
+        return ActionResult({"Instances": page, **marker})
+
+    def list_instance_groups(self) -> ActionResult:
+        """List the instance groups that were asked for."""
+        cluster = self._cluster()
+        if cluster.request["Instances"].get("InstanceFleets"):
+            raise InvalidRequestError("Instance fleets and instance groups are mutually exclusive.")
+        return ActionResult({"InstanceGroups": shapes.instance_groups(cluster)})
+
+    def list_instance_fleets(self) -> ActionResult:
+        """List the instance fleets that were asked for."""
+        cluster = self._cluster()
+        if not cluster.request["Instances"].get("InstanceFleets"):
+            raise InvalidRequestError("Instance fleets and instance groups are mutually exclusive.")
+        return ActionResult({"InstanceFleets": shapes.instance_fleets(cluster)})
+
+    def list_bootstrap_actions(self) -> ActionResult:
+        """List the bootstrap actions, which are recorded and not run."""
+        return ActionResult({"BootstrapActions": shapes.bootstrap_actions(self._cluster())})
+
+    def list_release_labels(self) -> ActionResult:
+        """List the release labels of the region."""
+        filters = self._request.get("Filters") or {}
+        prefix = filters.get("Prefix", "").lower()
+        labels = [label for label in validation.release_labels(self.region) if label.startswith(prefix)]
+        return ActionResult({"ReleaseLabels": labels})
+
+    # Steps
+
+    def add_job_flow_steps(self) -> ActionResult:
+        """Append steps to a cluster."""
+        added = self._cluster("JobFlowId").add_steps(self._request.get("Steps") or [])
+        return ActionResult({"StepIds": [step.id for step in added]})
+
+    def describe_step(self) -> ActionResult:
+        """Describe a step."""
+        cluster = self._cluster()
+        with cluster.lock:
+            return ActionResult({"Step": shapes.step_details(cluster.step(self._request.get("StepId")))})
+
+    def list_steps(self) -> ActionResult:
+        """List a cluster's steps, the newest first."""
+        cluster = self._cluster()
+        ids, states = self._request.get("StepIds"), self._request.get("StepStates")
+        with cluster.lock:
+            wanted = [cluster.step(step_id) for step_id in ids] if ids else cluster.steps
+            steps = [step for step in cluster.steps[::-1] if step in wanted and (not states or step.state in states)]
+            page, marker = self._page(steps, lambda step: step.id)
+            return ActionResult({"Steps": [shapes.step_details(step) for step in page], **marker})
+
+    def cancel_steps(self) -> ActionResult:
+        """Cancel pending and running steps."""
+        option = self._request.get("StepCancellationOption")
+        validation.check_cancellation_option(option)
+        answers = self._cluster().cancel_steps(self._request.get("StepIds") or [], kill=option == "TERMINATE_PROCESS")
+        infos = [
+            {"StepId": step_id, "Status": status} | ({"Reason": reason} if reason else {})
+            for step_id, status, reason in answers
+        ]
+        return ActionResult({"CancelStepsInfoList": infos})

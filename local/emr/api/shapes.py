@@ -1,0 +1,200 @@
+"""Clusters and steps as the EMR API describes them: plain dicts in the shapes of its documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from local.emr.clusters import instances
+from local.emr.clusters.cluster import Cluster
+from local.emr.spark.steps import Step
+
+ECHOED = (
+    *("Applications", "AutoScalingRole", "Configurations", "CustomAmiId", "EbsRootVolumeIops", "EbsRootVolumeSize"),
+    *("EbsRootVolumeThroughput", "ExtendedSupport", "KerberosAttributes", "LogEncryptionKmsKeyId", "LogUri"),
+    *("MonitoringConfiguration", "OSReleaseLabel", "ReleaseLabel", "RepoUpgradeOnBoot", "ScaleDownBehavior"),
+    *("SecurityConfiguration", "ServiceRole"),
+)
+"""Fields of RunJobFlow that DescribeCluster returns under the same name."""
+
+
+def _filled(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def arn(cluster: Cluster) -> str:
+    """Return a cluster's ARN, in the region of its caller."""
+    return f"arn:aws:elasticmapreduce:{cluster.region}:{cluster.account}:cluster/{cluster.id}"
+
+
+def cluster_status(cluster: Cluster) -> dict[str, Any]:
+    """Return a ClusterStatus."""
+    code, message = cluster.reason
+    timeline = {
+        "CreationDateTime": cluster.created,
+        "ReadyDateTime": cluster.ready,
+        "EndDateTime": cluster.ended,
+    }
+    return {
+        "State": cluster.state,
+        "StateChangeReason": _filled({"Code": code, "Message": message}),
+        "Timeline": _filled(timeline),
+    }
+
+
+def cluster_summary(cluster: Cluster) -> dict[str, Any]:
+    """Return a ClusterSummary, as ListClusters gives it."""
+    return {
+        "Id": cluster.id,
+        "Name": cluster.name,
+        "Status": cluster_status(cluster),
+        "NormalizedInstanceHours": 0,
+        "ClusterArn": arn(cluster),
+    }
+
+
+def cluster_details(cluster: Cluster) -> dict[str, Any]:
+    """Return a Cluster, as DescribeCluster gives it."""
+    request = cluster.request
+    asked = request.get("Instances") or {}
+    return {
+        **cluster_summary(cluster),
+        **{name: request[name] for name in ECHOED if name in request},
+        "AutoTerminate": not cluster.keep_alive,
+        "Ec2InstanceAttributes": _ec2_attributes(asked, request, cluster.region),
+        "InstanceCollectionType": "INSTANCE_FLEET" if asked.get("InstanceFleets") else "INSTANCE_GROUP",
+        "MasterPublicDnsName": "localhost",
+        "StepConcurrencyLevel": cluster.concurrency,
+        "Tags": [{"Key": key, "Value": value} for key, value in cluster.tags.items()],
+        "TerminationProtected": cluster.termination_protected,
+        "UnhealthyNodeReplacement": asked.get("UnhealthyNodeReplacement", False),
+        "VisibleToAllUsers": request.get("VisibleToAllUsers", True),
+    }
+
+
+def _ec2_attributes(asked: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:
+    same = (
+        *("Ec2KeyName", "Ec2SubnetId", "EmrManagedMasterSecurityGroup", "EmrManagedSlaveSecurityGroup"),
+        *("ServiceAccessSecurityGroup", "AdditionalMasterSecurityGroups", "AdditionalSlaveSecurityGroups"),
+    )
+    subnets = asked.get("Ec2SubnetIds") or [name for name in [asked.get("Ec2SubnetId")] if name]
+    placement = asked.get("Placement") or {}
+    return {
+        **{name: asked[name] for name in same if name in asked},
+        **({"Ec2SubnetId": subnets[0]} if subnets else {}),
+        "RequestedEc2SubnetIds": subnets,
+        "Ec2AvailabilityZone": placement.get("AvailabilityZone", f"{region}a"),
+        "RequestedEc2AvailabilityZones": placement.get("AvailabilityZones", []),
+        "IamInstanceProfile": request["JobFlowRole"],
+    }
+
+
+def step_status(step: Step) -> dict[str, Any]:
+    """Return a StepStatus."""
+    timeline = {
+        "CreationDateTime": step.created,
+        "StartDateTime": step.started,
+        "EndDateTime": step.ended,
+    }
+    status = {
+        "State": step.state,
+        "StateChangeReason": {"Code": "NONE", "Message": step.reason} if step.reason else {},
+        "Timeline": _filled(timeline),
+    }
+    if step.state == "FAILED" and step.outcome is not None:
+        outcome = step.outcome
+        details = {"Reason": outcome.cause, "Message": outcome.message, "LogFile": outcome.log_file}
+        status["FailureDetails"] = {key: value for key, value in details.items() if value}
+    return status
+
+
+def step_details(step: Step) -> dict[str, Any]:
+    """Return a Step or a StepSummary, which have the same fields."""
+    jar = step.config.get("HadoopJarStep") or {}
+    config = {
+        "Jar": jar.get("Jar"),
+        "MainClass": jar.get("MainClass"),
+        "Args": step.argv,
+        "Properties": {item["Key"]: item.get("Value", "") for item in jar.get("Properties") or []},
+    }
+    return {
+        "Id": step.id,
+        "Name": step.name,
+        "Config": _filled(config),
+        "ActionOnFailure": step.action_on_failure,
+        "Status": step_status(step),
+    }
+
+
+def bootstrap_actions(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the Commands of ListBootstrapActions."""
+    actions = cluster.request.get("BootstrapActions") or []
+    scripts = [(action["Name"], action["ScriptBootstrapAction"]) for action in actions]
+    return [{"Name": name, "ScriptPath": script["Path"], "Args": script.get("Args") or []} for name, script in scripts]
+
+
+def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the cluster's InstanceGroups, all of them provisioned as asked."""
+    return [
+        _filled(
+            {
+                "Id": instances.identify("ig", cluster.id, number),
+                "Name": group.get("Name"),
+                "Market": group.get("Market", "ON_DEMAND"),
+                "InstanceGroupType": group["InstanceRole"],
+                "BidPrice": group.get("BidPrice"),
+                "InstanceType": group["InstanceType"],
+                "RequestedInstanceCount": group["InstanceCount"],
+                "RunningInstanceCount": _running(cluster, group["InstanceCount"]),
+                "Status": _member_status(cluster),
+                "Configurations": group.get("Configurations"),
+            }
+        )
+        for number, group in enumerate(instances.groups(cluster.request))
+    ]
+
+
+def instance_fleets(cluster: Cluster) -> list[dict[str, Any]]:
+    """Return the cluster's InstanceFleets, all of them provisioned as asked."""
+    return [
+        _filled(
+            {
+                "Id": instances.identify("if", cluster.id, number),
+                "Name": fleet.get("Name"),
+                "Status": _member_status(cluster),
+                "InstanceFleetType": fleet["InstanceFleetType"],
+                "TargetOnDemandCapacity": fleet.get("TargetOnDemandCapacity", 0),
+                "TargetSpotCapacity": fleet.get("TargetSpotCapacity", 0),
+                "ProvisionedOnDemandCapacity": instances.capacity(cluster, number, "ON_DEMAND"),
+                "ProvisionedSpotCapacity": instances.capacity(cluster, number, "SPOT"),
+                "InstanceTypeSpecifications": [
+                    _type_specification(item) for item in fleet.get("InstanceTypeConfigs") or []
+                ],
+                "LaunchSpecifications": fleet.get("LaunchSpecifications"),
+                "ResizeSpecifications": fleet.get("ResizeSpecifications"),
+                "Context": fleet.get("Context"),
+            }
+        )
+        for number, fleet in enumerate(instances.fleets(cluster.request))
+    ]
+
+
+def _type_specification(config: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("BidPrice", "BidPriceAsPercentageOfOnDemandPrice", "Configurations", "CustomAmiId", "Priority")
+    ebs = config.get("EbsConfiguration") or {}
+    return {
+        "InstanceType": config["InstanceType"],
+        "WeightedCapacity": config.get("WeightedCapacity", 1),
+        **{name: config[name] for name in same if name in config},
+        "EbsBlockDevices": [{"VolumeSpecification": volume} for volume in instances.volumes(config)],
+        "EbsOptimized": ebs.get("EbsOptimized", True),
+    }
+
+
+def _running(cluster: Cluster, count: int) -> int:
+    return count if cluster.state in ("RUNNING", "WAITING", "TERMINATING") else 0
+
+
+def _member_status(cluster: Cluster) -> dict[str, Any]:
+    status = cluster_status(cluster)
+    return {"State": instances.STATES[cluster.state], "StateChangeReason": {}, "Timeline": status["Timeline"]}

@@ -1,0 +1,1 @@
+"""Clusters of the endpoint: states, requests, records, journal."""

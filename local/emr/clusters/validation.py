@@ -1,0 +1,265 @@
+"""What EMR rejects. Pure functions over requests as the API's documentation names their fields.
+
+The wording of the messages for unknown ids, termination protection, modified finished clusters, active steps and
+enumerations is EMR's; where EMR's own is not published, ours says what is expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from moto.utilities.utils import load_resource
+
+from local.emr.clusters.errors import ValidationError
+
+ACTIONS_ON_FAILURE = ("TERMINATE_JOB_FLOW", "TERMINATE_CLUSTER", "CANCEL_AND_WAIT", "CONTINUE")
+CANCELLATION_OPTIONS = ("SEND_INTERRUPT", "TERMINATE_PROCESS")
+MOST_ACTIVE_STEPS = 256
+MOST_CONCURRENT_STEPS = 256
+IDLE_TIMEOUT_SECONDS = (60, 604_800)
+RELEASE_LABEL = re.compile(r"emr-(spark-)?\d+\.\d+\.\d+")
+ROLES = ("MASTER", "CORE", "TASK")
+COMMAND_RUNNER = "command-runner.jar"
+MOST_TYPES = 5
+MOST_TYPES_WITH_STRATEGY = 30
+VOLUME_GIB = (1, 1024)
+VOLUME_TYPES = ("gp3", "gp2", "io1", "st1", "sc1", "standard")
+SPOT_TIMEOUT_MINUTES = (5, 1440)
+TIMEOUT_ACTIONS = ("SWITCH_TO_ON_DEMAND", "TERMINATE_CLUSTER")
+MOST_TAGS = 50
+TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
+
+
+@cache
+def release_labels(region: str) -> tuple[str, ...]:
+    """Return the release labels offered in a region, as moto captured them from ListReleaseLabels.
+
+    Raises
+    ------
+    ValidationError
+        When there is no EMR in such a region.
+    """
+    try:
+        return tuple(load_resource(f"emr/resources/release-labels-{region}.json"))
+    except FileNotFoundError:
+        raise ValidationError(f"Amazon EMR is not offered in the region {region!r}.") from None
+
+
+@cache
+def _instance_types(release_label: str) -> frozenset[str]:
+    """Return the instance types of a release, as moto captured them; empty when it has no list for it."""
+    try:
+        return frozenset(load_resource(f"emr/resources/instance-types-{release_label}.json"))
+    except FileNotFoundError:
+        return frozenset()
+
+
+def check_run_job_flow(request: Mapping[str, Any], region: str) -> None:
+    """Reject a RunJobFlow request as EMR would.
+
+    Raises
+    ------
+    ValidationError
+        Naming the first thing that is wrong.
+    """
+    label = request.get("ReleaseLabel")
+    if not label or not RELEASE_LABEL.fullmatch(label) or label not in release_labels(region):
+        raise ValidationError(f"The supplied release label is invalid: {label}.")
+    if not request.get("ServiceRole"):
+        raise ValidationError("ServiceRole is required for creating cluster.")
+    if not request.get("JobFlowRole"):
+        raise ValidationError("InstanceProfile is required for creating cluster.")
+    instances = request.get("Instances") or {}
+    _check_instances(instances, label)
+    _check_log_uri(request.get("LogUri"))
+    _check_tags(request.get("Tags") or [])
+    level = request.get("StepConcurrencyLevel", 1)
+    check_concurrency(level)
+    check_steps(request.get("Steps") or [], level, active=0)
+    if "AutoTerminationPolicy" in request:
+        check_auto_termination(request["AutoTerminationPolicy"])
+    if "ManagedScalingPolicy" in request:
+        check_managed_scaling(request["ManagedScalingPolicy"], fleets=bool(instances.get("InstanceFleets")))
+
+
+def _check_instances(instances: Mapping[str, Any], label: str) -> None:
+    groups, fleets = instances.get("InstanceGroups") or [], instances.get("InstanceFleets") or []
+    simple = instances.get("MasterInstanceType")
+    if groups and fleets:
+        raise ValidationError(
+            "Instance fleets and instance groups are mutually exclusive. "
+            "The EMR cluster specified in the request uses both."
+        )
+    if not (groups or fleets or simple):
+        raise ValidationError(
+            "Instances must name InstanceGroups, InstanceFleets, or MasterInstanceType with InstanceCount."
+        )
+    members = [("InstanceRole", group) for group in groups] + [("InstanceFleetType", fleet) for fleet in fleets]
+    roles = [member.get(field) for field, member in members]
+    for role in roles:
+        _check_enumeration("instances.role", role, ROLES)
+    if members and roles.count("MASTER") != 1:
+        raise ValidationError(
+            f"The cluster must have exactly one MASTER group or fleet, found {roles.count('MASTER')}."
+        )
+    for group in groups:
+        if group.get("InstanceCount", 0) < 1:
+            raise ValidationError(f"InstanceCount of the {group['InstanceRole']} group must be at least 1.")
+    for fleet in fleets:
+        _check_fleet(fleet)
+    _check_types(_types(instances), label)
+
+
+def _check_fleet(fleet: Mapping[str, Any]) -> None:
+    kind, launch = fleet["InstanceFleetType"], fleet.get("LaunchSpecifications") or {}
+    on_demand, spot = fleet.get("TargetOnDemandCapacity", 0), fleet.get("TargetSpotCapacity", 0)
+    if on_demand + spot < 1:
+        raise ValidationError(f"The {kind} fleet must have a target capacity of at least 1.")
+    if kind == "MASTER" and on_demand + spot != 1:
+        raise ValidationError(f"The MASTER fleet must have a target capacity of 1, not {on_demand + spot}.")
+    configs = fleet.get("InstanceTypeConfigs") or []
+    names = [config.get("InstanceType") for config in configs]
+    specifications = [value for value in launch.values() if value]
+    most = MOST_TYPES_WITH_STRATEGY if any("AllocationStrategy" in item for item in specifications) else MOST_TYPES
+    if not 1 <= len(names) <= most:
+        raise ValidationError(f"The {kind} fleet must have 1 to {most} instance types, not {len(names)}.")
+    if len(set(names)) < len(names):
+        raise ValidationError(f"The {kind} fleet names an instance type twice.")
+    for config in configs:
+        weight = config.get("WeightedCapacity", 1)
+        if weight < 1 or (kind == "MASTER" and weight != 1):
+            raise ValidationError(
+                f"WeightedCapacity {weight} of {config['InstanceType']} in the {kind} fleet is invalid."
+            )
+        for device in (config.get("EbsConfiguration") or {}).get("EbsBlockDeviceConfigs") or []:
+            _check_volume(device["VolumeSpecification"])
+    if launch.get("SpotSpecification"):
+        _check_spot(launch["SpotSpecification"])
+
+
+def _check_volume(volume: Mapping[str, Any]) -> None:
+    low, high = VOLUME_GIB
+    if not low <= volume["SizeInGB"] <= high:
+        raise ValidationError(
+            f"VolumeSpecification.SizeInGB must be between {low} and {high}, not {volume['SizeInGB']}."
+        )
+    _check_enumeration("volumeSpecification.volumeType", volume["VolumeType"], VOLUME_TYPES)
+
+
+def _check_spot(specification: Mapping[str, Any]) -> None:
+    low, high = SPOT_TIMEOUT_MINUTES
+    minutes = specification["TimeoutDurationMinutes"]
+    if not low <= minutes <= high:
+        raise ValidationError(f"TimeoutDurationMinutes must be between {low} and {high}, not {minutes}.")
+    _check_enumeration("spotSpecification.timeoutAction", specification["TimeoutAction"], TIMEOUT_ACTIONS)
+
+
+def _check_tags(tags: Sequence[Mapping[str, str]]) -> None:
+    if len(tags) > MOST_TAGS or len({tag["Key"] for tag in tags}) < len(tags):
+        raise ValidationError(f"A cluster has at most {MOST_TAGS} tags, each key once.")
+    for tag in tags:
+        key, value = tag["Key"], tag.get("Value", "")
+        if not (1 <= len(key) <= 128 and len(value) <= 256 and TAG_TEXT.fullmatch(key) and TAG_TEXT.fullmatch(value)):
+            raise ValidationError(f"The tag {key}={value} is invalid.")
+        if key.lower().startswith("aws:") or value.lower().startswith("aws:"):
+            raise ValidationError(f"The tag {key}={value} begins with the reserved prefix aws:.")
+
+
+def _types(instances: Mapping[str, Any]) -> list[str]:
+    """Return every instance type that a request names."""
+    named = [instances.get("MasterInstanceType"), instances.get("SlaveInstanceType")]
+    named += [group.get("InstanceType") for group in instances.get("InstanceGroups") or []]
+    for fleet in instances.get("InstanceFleets") or []:
+        named += [config.get("InstanceType") for config in fleet.get("InstanceTypeConfigs") or []]
+    return [name for name in named if name]
+
+
+def _check_types(types: Sequence[str], label: str) -> None:
+    offered = _instance_types(label)
+    for name in types:
+        if offered and name not in offered:
+            raise ValidationError(f"Instance type '{name}' is not supported by {label}.")
+
+
+def _check_log_uri(uri: str | None) -> None:
+    if uri and not uri.startswith(("file:///", "s3://")):
+        raise ValidationError(f"LogUri '{uri}' is not valid: expected s3://bucket/prefix or file:///absolute/folder.")
+
+
+def check_concurrency(level: int) -> None:
+    """Reject a StepConcurrencyLevel that EMR does not offer."""
+    if not 1 <= level <= MOST_CONCURRENT_STEPS:
+        raise ValidationError(f"StepConcurrencyLevel must be between 1 and {MOST_CONCURRENT_STEPS}, not {level}.")
+
+
+def check_steps(steps: Sequence[Mapping[str, Any]], level: int, active: int) -> None:
+    """Reject steps that EMR would not take.
+
+    Parameters
+    ----------
+    steps : sequence of StepConfig
+        What is to be added.
+    level : int
+        The cluster's StepConcurrencyLevel.
+    active : int
+        Steps that the cluster has pending or running.
+    """
+    if active + len(steps) > MOST_ACTIVE_STEPS:
+        raise ValidationError(
+            "Maximum number of active steps(State = 'Running', 'Pending' or 'Cancel_Pending') for cluster exceeded."
+        )
+    for number, step in enumerate(steps, start=1):
+        action = step.get("ActionOnFailure")
+        if action is not None:
+            _check_enumeration(f"steps.{number}.member.actionOnFailure", action, ACTIONS_ON_FAILURE)
+        if level > 1 and action not in (None, "CONTINUE"):
+            raise ValidationError(
+                f"ActionOnFailure {action} is not allowed when StepConcurrencyLevel is greater than 1: use CONTINUE."
+            )
+        jar = (step.get("HadoopJarStep") or {}).get("Jar")
+        if not jar:
+            raise ValidationError(f"The step '{step.get('Name')}' has no HadoopJarStep.Jar.")
+        if jar.rpartition("/")[2] != COMMAND_RUNNER:
+            raise ValidationError(
+                f"The step '{step.get('Name')}' has the jar '{jar}': this endpoint runs {COMMAND_RUNNER} only."
+            )
+
+
+def check_auto_termination(policy: Mapping[str, Any] | None) -> None:
+    """Reject an AutoTerminationPolicy whose IdleTimeout, in seconds, EMR does not take."""
+    low, high = IDLE_TIMEOUT_SECONDS
+    timeout = (policy or {}).get("IdleTimeout")
+    if timeout is None or not low <= timeout <= high:
+        raise ValidationError(
+            f"AutoTerminationPolicy.IdleTimeout must be between {low} and {high} seconds, not {timeout}."
+        )
+
+
+def check_managed_scaling(policy: Mapping[str, Any] | None, *, fleets: bool) -> None:
+    """Reject a ManagedScalingPolicy whose limits make no sense or are in the other kind of cluster's unit."""
+    limits = (policy or {}).get("ComputeLimits")
+    if not limits:
+        raise ValidationError("ManagedScalingPolicy.ComputeLimits is required.")
+    low, high = limits.get("MinimumCapacityUnits", 0), limits.get("MaximumCapacityUnits", 0)
+    if not 1 <= low <= high:
+        raise ValidationError(f"ComputeLimits must satisfy 1 <= minimum <= maximum, not {low} and {high}.")
+    if fleets != (limits.get("UnitType") == "InstanceFleetUnits"):
+        kind = "instance fleets" if fleets else "instance groups"
+        raise ValidationError(f"UnitType {limits.get('UnitType')} cannot be used on a cluster with {kind}.")
+
+
+def check_cancellation_option(option: str | None) -> None:
+    """Reject an unknown StepCancellationOption."""
+    if option is not None:
+        _check_enumeration("stepCancellationOption", option, CANCELLATION_OPTIONS)
+
+
+def _check_enumeration(field: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValidationError(
+            f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: "
+            f"Member must satisfy enum value set: [{', '.join(allowed)}]"
+        )

@@ -1,0 +1,109 @@
+"""Acting in the middle of a step: after a time, or when its job has made so much progress."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from local.emr.faults.scenario import Timed
+
+logger = logging.getLogger(__name__)
+
+PROGRESS = re.compile(rb"progress (?P<name>\S+): \d+/\d+ \S+ \((?P<percent>\d+) %\)")
+"""A line of progress, as the jobs of this project log it (``progress featurize: 512/960 images (53 %)``)."""
+
+LOOK_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """What is to be done, and when. The action gets an event that is set when the step has ended."""
+
+    moment: Timed
+    act: Callable[[threading.Event], None]
+
+
+class Progress:
+    """How far a job is, read from its growing logs."""
+
+    def __init__(self, logs: Sequence[Path]) -> None:
+        self._unread = dict.fromkeys(logs, (0, b""))
+        self._percents: dict[str, int] = {}
+
+    def read_on(self) -> None:
+        """Read what was written since."""
+        for path, (position, rest) in self._unread.items():
+            if not path.exists() or path.stat().st_size <= position:
+                continue
+            with path.open("rb") as stream:
+                stream.seek(position)
+                written = stream.read()
+            *lines, unfinished = (rest + written).split(b"\n")
+            self._unread[path] = (position + len(written), unfinished)
+            for line in lines:
+                found = PROGRESS.search(line)
+                if found:
+                    name, percent = found["name"].decode(errors="replace"), int(found["percent"])
+                    self._percents[name] = max(percent, self._percents.get(name, 0))
+
+    def has_reached(self, percent: int, names: str) -> bool:
+        """Tell whether a phase whose name matches a glob has made so much progress."""
+        return any(made >= percent and fnmatchcase(name, names) for name, made in self._percents.items())
+
+
+class Watch:
+    """Carries out triggers while a step runs, in a thread of its own.
+
+    Parameters
+    ----------
+    triggers : sequence of Trigger
+        What to do; without any, there is no thread.
+    logs : sequence of Path
+        Where the job's lines of progress are, or will be.
+    shorten : callable
+        How long a waiting timer of so many seconds really takes.
+    """
+
+    def __init__(self, triggers: Sequence[Trigger], logs: Sequence[Path], shorten: Callable[[float], float]) -> None:
+        self._triggers = list(triggers)
+        self._progress = Progress(logs)
+        self._shorten = shorten
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fault watch", daemon=True)
+
+    def __enter__(self) -> None:
+        if self._triggers:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._triggers:
+            self._thread.join()
+
+    def _run(self) -> None:
+        begin = time.monotonic()
+        waiting = {number: begin for number, t in enumerate(self._triggers) if t.moment.at_percent is None}
+        left = set(range(len(self._triggers)))
+        while left and not self._ended.wait(LOOK_SECONDS):
+            self._progress.read_on()
+            for number in sorted(left):
+                trigger = self._triggers[number]
+                moment = trigger.moment
+                if moment.at_percent is not None and self._progress.has_reached(moment.at_percent, moment.progress):
+                    waiting.setdefault(number, time.monotonic())
+                if number in waiting and time.monotonic() >= waiting[number] + self._shorten(moment.after_seconds):
+                    left.remove(number)
+                    self._act(trigger)
+
+    def _act(self, trigger: Trigger) -> None:
+        try:
+            trigger.act(self._ended)
+        except Exception:
+            # Nobody else sees this thread, and a fault that did not happen would pass for a system that withstood it.
+            logger.exception("the fault %s could not be made", trigger.moment)

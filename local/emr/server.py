@@ -1,0 +1,198 @@
+"""The HTTP server: EMR's one route, a health route, and the routes of the fault scenario."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import moto.emr.urls
+from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from local.emr.api.actions import EmrApi
+from local.emr.clusters.journal import Journal, JournalError
+from local.emr.clusters.registry import Registry
+from local.emr.faults.faults import Faults
+from local.emr.faults.interference import TARGET, WsgiApp, interfere
+from local.emr.faults.scenario import ScenarioError
+from local.emr.options import Options
+from local.emr.spark.processes import end_leftovers, end_strays
+from local.processes import guard
+
+logger = logging.getLogger(__name__)
+
+RECORD_FILE = "endpoint.json"
+JOURNAL_FILE = "journal.jsonl"
+
+
+class EndpointError(RuntimeError):
+    """The endpoint cannot start; the message says what to do."""
+
+
+class _QuietHandler(MotoRequestHandler):
+    """Requests go to the log of this package, not to standard error."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        logger.debug("%s %s %s", self.command, self.path, code)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server bound to an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def build_app(registry: Registry) -> WsgiApp:
+    """Return the WSGI application that answers for a registry of clusters."""
+    EmrApi.registry = registry
+    moto.emr.urls.url_paths = {"{0}/$": EmrApi.dispatch}
+    emr = interfere(create_backend_app("emr"), registry.faults, registry.options)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        if "Origin" in request.headers:
+            # Steps run any command: a web page in this machine's browser must not get to submit one.
+            answer = _refuse("AccessDeniedException", "Browsers are not served.", 403)
+        elif request.path == "/healthz":
+            answer = _json({"status": "ok"})
+        elif request.path == "/local-emr/faults":
+            answer = _faults(request, registry.faults)
+        elif request.path == "/local-emr/faults/matches":
+            answer = _json(registry.faults.matches())
+        elif request.method == "POST" and request.headers.get("X-Amz-Target", "").startswith(TARGET):
+            return emr(environ, start_response)
+        else:
+            answer = _refuse("UnknownOperationException", "This endpoint speaks the Amazon EMR API only.", 400)
+        return answer(environ, start_response)
+
+    return app
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(json.dumps(body, indent=2) + "\n", status=status, mimetype="application/json")
+
+
+def _refuse(code: str, message: str, status: int) -> Response:
+    answer = _json({"__type": code, "message": message}, status)
+    answer.headers["x-amzn-ErrorType"] = code
+    return answer
+
+
+def _faults(request: Request, faults: Faults) -> Response:
+    try:
+        if request.method == "PUT":
+            faults.replace(request.get_data(as_text=True))
+        elif request.method == "POST":
+            faults.extend(request.get_data(as_text=True))
+        elif request.method == "DELETE":
+            faults.replace("{}")
+        elif request.method != "GET":
+            return _refuse("ValidationException", "Use GET, PUT, POST or DELETE.", 405)
+    except ScenarioError as error:
+        return _refuse("ValidationException", str(error), 400)
+    return _json(faults.describe())
+
+
+@contextmanager
+def _owned(state_dir: Path) -> Any:
+    """Hold a state folder: two endpoints in one would overwrite each other's record and logs."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("w") as lock:
+        _lock(lock, state_dir)
+        yield
+
+
+def _lock(lock: IO[str], state_dir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message = f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir"
+        raise EndpointError(message) from None
+
+
+def serve(
+    options: Options,
+    faults: Faults,
+    *,
+    host: str,
+    port: int,
+    until: Callable[[], object],
+    ready: Callable[[str], None],
+) -> None:
+    """Serve until told to stop, then end every step that runs, with all its processes.
+
+    The clusters of the state folder's earlier endpoints are there again, as far as they had not ended: see
+    :mod:`local.emr.clusters.cluster`.
+
+    Parameters
+    ----------
+    options : Options
+        The endpoint's settings.
+    faults : Faults
+        What is to go wrong.
+    host, port : str, int
+        Where to listen; port 0 for a free one.
+    until : callable
+        Returns when it is time to stop.
+    ready : callable
+        Called with the URL as soon as requests are answered.
+
+    Raises
+    ------
+    EndpointError
+        When the address or the state folder is taken, or when the state cannot be read.
+    """
+    with _owned(options.state_dir):
+        record = options.state_dir / RECORD_FILE
+        record.unlink(missing_ok=True)  # of one that was killed
+        guard.become_subreaper()  # so that even a guard that was killed leaves nothing out of reach
+        end_leftovers(options.state_dir)
+        registry = _restore(options, faults)
+        try:
+            server = make_server(host, port, build_app(registry), threaded=True, request_handler=_QuietHandler)
+        except (OSError, SystemExit) as error:
+            raise EndpointError(f"cannot listen on {host}:{port}: {error}") from None
+        registry.resume()  # only now: an endpoint that cannot serve must not touch the clusters
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+        thread.start()
+        _write(record, {"url": url, "pid": os.getpid()})
+        try:
+            ready(url)
+            until()
+        finally:
+            logger.info("stopping")
+            registry.close()
+            server.shutdown()
+            thread.join()
+            server.server_close()
+            record.unlink(missing_ok=True)
+            end_strays()
+
+
+def _restore(options: Options, faults: Faults) -> Registry:
+    """Return the folder's clusters. Nobody closes their journal: a request may write to it until the process ends."""
+    try:
+        return Registry(options, faults, Journal(options.state_dir / JOURNAL_FILE))
+    except (JournalError, OSError) as error:
+        raise EndpointError(str(error)) from None
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    temporary.replace(path)

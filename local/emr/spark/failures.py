@@ -1,0 +1,101 @@
+"""Why a step failed, in the words of its own error output. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from local.emr.spark import limits
+
+LOG_RECORD = re.compile(
+    r"(\d\d(\d\d)?[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (\S+ )??)?"
+    r"(?P<level>DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
+)
+"""A line of log4j or of Python's logging."""
+
+QUIET_LEVELS = ("DEBUG", "INFO", "WARN", "WARNING")
+NOISE = (
+    *("Using Spark's default", "Setting default log level", "To adjust logging level", "NOTE: "),
+    *("Driver stacktrace:", "JVM stacktrace:"),
+)
+"""What the JVM and Spark write that tells of no error."""
+
+LONGEST_MESSAGE = 2_000
+LONGEST_BLOCK = 12
+TIME_LIMIT_CODE = 124
+"""What timeout(1) returns when its command ended on the first signal; 137 when it had to kill it."""
+
+
+def explain(argv: Sequence[str], exit_code: int | None, *, stdout: str, stderr: str) -> str:
+    """Return one message about a failed command: how it ended, then the error in its output.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        The command.
+    exit_code : int or None
+        Its exit code; negative for the signal that ended it; None when it is not known.
+    stdout, stderr : str
+        The ends of its output.
+    """
+    how = _ending(argv, exit_code)
+    error = _error(argv, stdout, stderr)
+    return "\n".join(part for part in (how, error) if part)[:LONGEST_MESSAGE] or f"exit code {exit_code}"
+
+
+def _error(argv: Sequence[str], stdout: str, stderr: str) -> str:
+    submitted = any(word.rpartition("/")[2] == "spark-submit" for word in argv)
+    if not submitted or 'Exception in thread "main"' in stderr:
+        return last_error(stderr)
+    # spark-submit sends the standard error of a Python driver to its own standard output
+    # (org.apache.spark.deploy.PythonRunner); its standard error has the JVM's log only.
+    return last_error(stdout) or last_error(stderr)
+
+
+def _ending(argv: Sequence[str], exit_code: int | None) -> str:
+    """Describe an ending that the output does not tell of; empty for an ordinary exit code."""
+    limit = limits.duration(argv)
+    if exit_code is None:
+        return "The process that watched the command was lost, and the command was killed."
+    if exit_code == TIME_LIMIT_CODE and limit:
+        return f"The step ran longer than its time limit ({limit}) and was ended (exit code {exit_code})."
+    if exit_code in (128 + signal.SIGKILL, -signal.SIGKILL) and limit:
+        return f"The step was killed: its time limit ({limit}) passed, or memory ran out (exit code {exit_code})."
+    if exit_code < 0:
+        return f"The command was ended by signal {-exit_code} ({_signal_name(-exit_code)})."
+    if exit_code > 128 and _signal_name(exit_code - 128) != "unknown":
+        return f"The command was ended by signal {exit_code - 128} (exit code {exit_code})."
+    return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def last_error(output: str) -> str:
+    """Return the last error of a program's output; empty when there is none.
+
+    The last line that is no stack frame, no log record below ERROR and no noise is taken to be the error: it is a
+    Python exception, a Java ``Exception in thread "main"`` or ``Caused by``, or what the program said before it gave
+    up. When it belongs to the message of a Python traceback, the whole message is taken.
+    """
+    lines = output.splitlines()
+    ends = [number for number, line in enumerate(lines) if _tells(line)]
+    if not ends:
+        return ""
+    end = start = ends[-1]
+    while start > 0 and end - start < LONGEST_BLOCK and _tells(lines[start - 1]):
+        start -= 1
+    in_traceback = start > 0 and lines[start - 1].startswith("  ")
+    return "\n".join(lines[start if in_traceback else end : end + 1]).strip()
+
+
+def _tells(line: str) -> bool:
+    if not line.strip() or line[0].isspace() or line.startswith(NOISE):
+        return False
+    record = LOG_RECORD.match(line)
+    return record is None or record["level"] not in QUIET_LEVELS

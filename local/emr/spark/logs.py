@@ -1,0 +1,122 @@
+"""Logs: growing files here while something runs, compressed under the cluster's ``LogUri`` when it ends, as EMR does.
+
+The folders are EMR's (EMR Management Guide, «View log files»): ``<cluster>/steps/<step>``,
+``<cluster>/containers/<application>/<container>`` and ``<cluster>/node/<instance>/bootstrap-actions/1``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from local.emr.faults.faults import Faults
+from local.emr.options import Options
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("stdout", "stderr", "controller")
+TAIL_BYTES = 64 * 1024
+
+
+def log_folder(log_uri: str, cluster_id: str, *parts: str) -> str:
+    """Return the URI of a folder of a cluster's logs; ``log_uri`` is taken raw, never URL-decoded."""
+    return "/".join([log_uri.rstrip("/"), cluster_id, *parts])
+
+
+def tail(path: Path) -> str:
+    """Return the end of a text file; empty when there is no such file."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return stream.read().decode("utf-8", errors="replace")
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """Return all files under a folder by their paths in it; none when there is no such folder."""
+    return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+class Courier:
+    """Delivers the logs of a cluster, unless a fault has them come late or never.
+
+    Parameters
+    ----------
+    cluster_name : str
+        By which faults know it.
+    options : Options
+        The endpoint's settings.
+    faults : Faults
+        What is to go wrong.
+    """
+
+    def __init__(self, cluster_name: str, options: Options, faults: Faults) -> None:
+        self._cluster_name = cluster_name
+        self._options = options
+        self._faults = faults
+
+    def deliver(self, files: Mapping[str, Path], uri: str) -> None:
+        """Copy files, compressed, to their place; when that cannot be done, say so and go on.
+
+        Parameters
+        ----------
+        files : mapping of str to Path
+            The plain files by their names there, without ``.gz``.
+        uri : str
+            ``file:///…`` or ``s3://bucket/…`` folder, as :func:`log_folder` returns it.
+        """
+        fault = self._faults.for_logs(self._cluster_name)
+        if fault is None:
+            deliver(files, uri)
+        elif fault.refused:
+            logger.error("the logs did not get to %s: they were to be refused", uri)
+        else:
+            late = threading.Timer(self._options.shorten(fault.delay_seconds), deliver, (files, uri))
+            late.daemon = True  # an endpoint that ends does not wait for it, nor does EMR after a lost node
+            late.start()
+
+
+def deliver(files: Mapping[str, Path], uri: str) -> None:
+    """Copy files, compressed, to their place; when that cannot be done, say so and go on (see :class:`Courier`)."""
+    try:
+        if uri.startswith("file:///"):
+            _deliver_to_folder(files, Path(uri.removeprefix("file://")))
+        else:
+            _deliver_to_s3(files, uri)
+    except OSError as error:
+        # A lost log is no reason to lose the step: EMR too delivers logs on a best effort.
+        logger.error("the logs did not get to %s: %s", uri, error)
+
+
+def _deliver_to_folder(files: Mapping[str, Path], target: Path) -> None:
+    for name, source in files.items():
+        place = target / f"{name}.gz"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+        with source.open("rb") as plain, gzip.open(temporary, "wb") as compressed:
+            shutil.copyfileobj(plain, compressed)
+        temporary.replace(place)
+
+
+def _deliver_to_s3(files: Mapping[str, Path], uri: str) -> None:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        logger.warning("logs stay here: %s needs AWS_ENDPOINT_URL_S3 (this endpoint never calls AWS)", uri)
+        return
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    # Named explicitly: AWS_IGNORE_CONFIGURED_ENDPOINT_URLS would send the request to AWS.
+    client = boto3.client("s3", endpoint_url=endpoint, region_name=os.environ.get("AWS_REGION", "eu-west-3"))
+    try:
+        for name, source in files.items():
+            client.put_object(Bucket=bucket, Key=f"{key}/{name}.gz", Body=gzip.compress(source.read_bytes()))
+    except (BotoCoreError, ClientError) as error:
+        logger.error("the logs did not get to %s: %s", uri, error)

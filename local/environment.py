@@ -1,0 +1,107 @@
+"""The environment of the local run's processes: this machine's, without anything that leads to AWS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+LOCAL = PROJECT / ".local"
+
+_FOREIGN_PREFIXES = (
+    "AWS_",
+    "BOTO",
+    "AIRFLOW",
+    "FSSPEC_",
+    "FRUITS_",
+    "SPARK_",
+    "PYSPARK_",
+    "HADOOP_",
+    "YARN_",
+    "PYTHON",
+    "LC_",
+)
+_KEPT = ("FRUITS_WEIGHTS",)
+
+
+def local_environment(
+    *,
+    airflow_home: Path,
+    endpoint_url: str,
+    lake: str,
+    store_url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the environment for Airflow and the endpoint.
+
+    Credentials, profiles, endpoint settings and the instance's metadata are taken away or switched off, so that a
+    newcomer with a real account in the shell cannot buy a cluster by trying the demo.
+
+    Parameters
+    ----------
+    airflow_home : Path
+        Folder of an Airflow of its own.
+    endpoint_url : str
+        Address of the local EMR endpoint.
+    lake : str
+        Root of the lake, ``file://`` or ``s3://``.
+    store_url : str, optional
+        Address of the local S3 store of an ``s3://`` lake. Without one, S3 resolves to the EMR endpoint: nothing may
+        call S3 then, and what does fails.
+    environ : mapping, optional
+        The environment to start from; this process's by default.
+    """
+    environ = os.environ if environ is None else environ
+    clean = {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_FOREIGN_PREFIXES)}
+    return clean | _process() | _aws(endpoint_url, store_url or endpoint_url) | _airflow(airflow_home) | _settings(lake)
+
+
+def _process() -> dict[str, str]:
+    return {
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUTF8": "1",
+        "PYTHONPATH": str(PROJECT),  # Airflow puts dags/ and plugins/ on the path, not the project
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def _aws(endpoint_url: str, store_url: str) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_REGION": "eu-west-3",
+        "AWS_DEFAULT_REGION": "eu-west-3",
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_ENDPOINT_URL_EMR": endpoint_url,
+        "AWS_ENDPOINT_URL_S3": store_url,
+        "AWS_ENDPOINT_URL_STS": endpoint_url,
+    }
+
+
+def _airflow(airflow_home: Path) -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DEFAULT_TIMEZONE": "utc",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home}/airflow.db",
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+    }
+
+
+def _settings(lake: str) -> dict[str, str]:
+    return {
+        "FRUITS_PROFILE": "local",
+        "FRUITS_LAKE": lake,
+        "FRUITS_AWS_CONN_ID": "none",
+        "FRUITS_POKE_INTERVAL_SECONDS": "1",
+        "FRUITS_RETRY_DELAY_SECONDS": "2",
+        "FRUITS_LOG_WAIT_SECONDS": "30",  # the endpoint delivers logs when a step ends; what comes later never comes
+    }

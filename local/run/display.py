@@ -1,0 +1,83 @@
+"""The lines and the bar that a person sees while the run works."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from local.run import watch
+
+LINE_SECONDS = 5.0
+"""Time between two lines of progress where there is no terminal to draw a bar on."""
+
+
+class Display:
+    """Shows which task is running, and how far its job is: a bar on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._shown: dict[str, str] = {}
+        self._last_line = 0.0
+        self._last_text = ""
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[share]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting Airflow", total=None, share="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def line(self, text: str) -> None:
+        """Print a line with the seconds since the start."""
+        self._console.print(
+            f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def show(self, state: watch.RunState | None, progress: watch.Progress | None) -> None:
+        """Show the state; a task is printed once when it ends."""
+        if state is None:
+            return
+        ended = {"success": "done", "failed": "FAILED", "upstream_failed": "not run", "skipped": "skipped"}
+        for task, text in state.tasks.items():
+            if text in ended and self._shown.get(task) != text:
+                self._shown[task] = text
+                self.line(f"{task:<18} {ended[text]}")
+        working = state.first("running", "queued", "up_for_reschedule", "scheduled", "up_for_retry")
+        if working:
+            self._show_working(working[0], progress)
+
+    def _show_working(self, task: str, progress: watch.Progress | None) -> None:
+        mine = progress if progress is not None and task.startswith("wait_") else None
+        # A job names its stages after itself, as in pca-moments.
+        mine = mine if mine is not None and task.removeprefix("wait_") == mine.name.partition("-")[0] else None
+        share = f"{mine.done}/{mine.total} {mine.unit}" if mine else ""
+        self._bar.update(
+            self._task,
+            description=task,
+            total=mine.total if mine else None,
+            completed=mine.done if mine else 0,
+            share=share,
+        )
+        text = f"{task:<18} {share}".rstrip()
+        due = time.monotonic() - self._last_line >= LINE_SECONDS
+        if not self._console.is_terminal and due and text != self._last_text:
+            self._last_line, self._last_text = time.monotonic(), text
+            self.line(text)

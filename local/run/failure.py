@@ -1,0 +1,21 @@
+"""Why a local run failed, for the person who waits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from local.run.watch import RunState
+
+_ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: ?.+")
+
+
+def failure_text(state: RunState | None, log: Path) -> str:
+    """Return why a run failed: the tasks that failed, and the errors in Airflow's log."""
+    failed = sorted(state.first("failed")) if state else []
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    errors = list(dict.fromkeys(match.group(0).strip() for match in _ERROR.finditer(text)))
+    lines = ["", f"The run FAILED{' in ' + ', '.join(failed) if failed else ''}."]
+    lines += [f"  {error[:600]}" for error in errors[-5:]]
+    lines += [f"Airflow's log: {log}", "Published results are as they were before."]
+    return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""What the lake of a local run is on: a folder, or the local S3 store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from include.settings.deployment import read_location
+from local.airflow.home import RunError
+from local.emr.spark.s3_connector import connector_folder, connector_jars
+from local.environment import LOCAL
+from local.s3.process import StoreProcess
+
+DEFAULT_BUCKET = "s3://fruits"
+NOWHERE = "http://127.0.0.1:1"
+"""An address where nothing listens."""
+
+
+def locate_lake(text: str | None, store: str) -> str:
+    """Return the lake's root for ``LAKE`` and ``STORE``.
+
+    Raises
+    ------
+    RunError
+        When the lake is not one of that store.
+    """
+    if store == "s3":
+        root = text or DEFAULT_BUCKET
+        if not root.startswith("s3://"):
+            raise RunError(f"LAKE={text}: expected s3://bucket[/folder] with STORE=s3")
+        try:
+            return read_location(root)
+        except ValueError as error:
+            raise RunError(f"LAKE={text}: expected {error}") from None
+    if text is not None and "://" in text and not text.startswith("file:///"):
+        raise RunError(f"LAKE={text}: expected a folder; for a bucket on the local S3 store, add STORE=s3")
+    folder = Path(text.removeprefix("file://")) if text else LOCAL / "lake"
+    return f"file://{folder.expanduser().absolute()}"
+
+
+@contextlib.contextmanager
+def local_store(store: str, folder: Path, environ: dict[str, str]) -> Iterator[str | None]:
+    """Run the local S3 store, where one is asked for; yield its address.
+
+    Raises
+    ------
+    RunError
+        When it cannot start, or Spark's connector to it is not there.
+    """
+    if store != "s3":
+        yield None
+        return
+    if not connector_jars(connector_folder()):
+        raise RunError(
+            "STORE=s3: Spark's S3 connector is not in this environment; `make setup STORE=s3` fetches it, or says why "
+            "it cannot be had"
+        )
+    with StoreProcess(folder, environment=environ) as process:
+        yield process.url

@@ -1,0 +1,59 @@
+"""What the local run tells at its end. ``python -m local.run.summary LAKE`` tells it again."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from include.lake.layout import Lake
+from include.lake.objects import at, read_json
+
+
+def success_text(lake: Lake) -> str:
+    """Return the summary of the run that is published in the lake.
+
+    Raises
+    ------
+    FileNotFoundError
+        When no run is published.
+    """
+    run = lake.run(read_json(at(lake.current), "a run writes it when it publishes")["run"])
+    report = read_json(at(run.report_json), "a run writes it before it publishes")
+    seconds = [
+        f"  {job:<11}" + ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
+        for job, stages in report["seconds"].items()
+    ]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in report["rejects_by_reason"].items())
+    lines = [
+        "",
+        f"images      {report['images']}",
+        f"rejects     {report['rejects']}" + (f" ({reasons}; see {_shown(run.rejects)})" if reasons else ""),
+        f"components  {report['k']} explain {report['variance_reached']:.2%} of the variance",
+        *_quality(report.get("quality")),
+        "seconds",
+        *seconds,
+        f"features    {_shown(lake.results)}  (pandas.read_parquet)",
+        f"components  {_shown(lake.results_csv)}",
+        f"report      {_shown(run.report_html)}",
+        f"run         {_shown(run.root)}",
+        *(f"WARNING     {warning}" for warning in report["warnings"]),
+    ]
+    if report["model"]["weights"]["source"] == "random":
+        lines.append("WARNING     RANDOM WEIGHTS were used: this shows that everything works, nothing more")
+    return "\n".join(lines)
+
+
+def _quality(quality: dict[str, Any] | None) -> list[str]:
+    accuracy = (quality or {}).get("knn_accuracy", {})
+    if accuracy.get("components") is None:
+        return []
+    named, by_all = accuracy["components"], accuracy["features"]
+    return [f"quality     neighbours name the label of {named:.2%} of the images, by all features of {by_all:.2%}"]
+
+
+def _shown(uri: str) -> str:
+    return uri.removeprefix("file://")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{success_text(Lake(sys.argv[1]))}\n")

@@ -1,0 +1,100 @@
+"""What the run is doing, for the person who waits: the task from Airflow's database, the job's share from its log."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRESS = re.compile(r"progress (?P<name>\S+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\S+) \(")
+"""The jobs' progress lines, as ``spark_jobs.runtime.progress`` writes them."""
+
+TAIL_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True)
+class RunState:
+    """State of the run and of its tasks, by task id."""
+
+    run_id: str
+    state: str
+    tasks: dict[str, str]
+
+    def first(self, *states: str) -> list[str]:
+        """Return the tasks that are in one of these states, in no particular order."""
+        return [task for task, state in self.tasks.items() if state in states]
+
+
+def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState | None:
+    """Return the state of the newest run that is not among the known ones; None when there is none yet.
+
+    Parameters
+    ----------
+    database : Path
+        Airflow's SQLite file.
+    dag_id : str
+        The DAG.
+    known : frozenset of str
+        Ids of the runs that were there before.
+    """
+    if not database.exists():
+        return None
+    with contextlib.closing(_open(database, timeout=1)) as connection:
+        try:
+            runs = connection.execute(
+                "SELECT run_id, state FROM dag_run WHERE dag_id = ? ORDER BY id DESC", [dag_id]
+            ).fetchall()
+            new = [(run_id, state) for run_id, state in runs if run_id not in known]
+            if not new:
+                return None
+            run_id, state = new[0]
+            rows = connection.execute(
+                "SELECT task_id, state FROM task_instance WHERE dag_id = ? AND run_id = ?", [dag_id, run_id]
+            ).fetchall()
+        except sqlite3.OperationalError:  # busy, or not migrated yet: the next look will tell
+            return None
+    return RunState(run_id, state, {task: text or "none" for task, text in rows})
+
+
+def _open(database: Path, timeout: float) -> sqlite3.Connection:
+    """Open for reading; the name is quoted, since a clone's path may hold ``#``, ``?`` or ``%``."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
+
+
+def known_runs(database: Path, dag_id: str) -> frozenset[str]:
+    """Return the ids of the DAG's runs."""
+    if not database.exists():
+        return frozenset()
+    with contextlib.closing(_open(database, timeout=5)) as connection:
+        rows = connection.execute("SELECT run_id FROM dag_run WHERE dag_id = ?", [dag_id]).fetchall()
+    return frozenset(run_id for (run_id,) in rows)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is."""
+
+    name: str
+    done: int
+    total: int
+    unit: str
+
+
+def read_progress(state_dir: Path) -> Progress | None:
+    """Return the last progress line of the newest step's log; None when there is none.
+
+    In client mode ``spark-submit`` sends both streams of the Python driver to its own standard output.
+    """
+    logs = sorted(state_dir.glob("clusters/*/steps/*/stdout"), key=lambda path: path.stat().st_mtime)
+    if not logs:
+        return None
+    with logs[-1].open("rb") as stream:
+        stream.seek(max(0, logs[-1].stat().st_size - TAIL_BYTES))
+        text = stream.read().decode("utf-8", errors="replace")
+    found = list(PROGRESS.finditer(text))
+    if not found:
+        return None
+    last = found[-1]
+    return Progress(last["name"], int(last["done"]), int(last["total"]), last["unit"])

@@ -1,0 +1,137 @@
+"""What a task does with its share of the listing: read, decode, run the model.
+
+The three overlap: files are fetched with many reads in flight, a child process decodes one image ahead, and the model,
+which takes nine tenths of the time of a small photo, never waits for either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from spark_jobs.args import APPLY_ORIENTATION, FEATURES_FOLDER, LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
+from spark_jobs.images import decoder, prefetch, reading
+from spark_jobs.images.decoding import Pixels
+from spark_jobs.images.rejects import Reject
+from spark_jobs.lake import schemas, storage
+from spark_jobs.model import mobilenet
+
+LoadModel = Callable[[str, bytes], mobilenet.Extract]
+"""From a model's digest and flatbuffer to the function that runs it; called once a task, in the worker."""
+
+ROWS_PER_GROUP = 2048
+"""Rows of a row group of the listing: a task reads only those that hold its share."""
+
+ROWS_PER_BATCH = 2048
+"""Rows that are handed on at a time, and of a row group of the features: 10 MB of them, which is what a task of pca
+takes at least."""
+
+PICTURES_AHEAD = 3
+"""Decoded images that wait for the model: a slow one then leaves it something to do."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a worker turns bytes into features.
+
+    Attributes
+    ----------
+    load_model : callable
+        How it gets the function that runs the model.
+    decode_program : sequence of str
+        What its decode child runs, as :class:`spark_jobs.images.decoder.Decoder` takes it.
+    """
+
+    load_model: LoadModel = mobilenet.load_extractor
+    decode_program: Sequence[str] = decoder.PROGRAM
+
+
+def featurize_share(
+    args: FeaturizeArgs, share: range, model: mobilenet.Model, engine: Engine
+) -> Iterator[dict[str, pa.RecordBatch]]:
+    """Yield the rows of a range of the listing, in its order, by kind.
+
+    Yields
+    ------
+    dict of str to RecordBatch
+        ``features`` of ``schemas.FEATURES`` and ``rejects`` of ``schemas.REJECTS``: what becomes of the next rows. A
+        kind without a row is not there.
+    """
+    rows = read_listing(args.run, share)
+    files = zip((path.partition("://")[2] for path in rows["path"].to_pylist()), rows["size"].to_pylist(), strict=True)
+    with prefetch.ahead(_pictures(args, files, engine.decode_program), PICTURES_AHEAD) as pictures:
+        extract = engine.load_model(model.digest, model.flatbuffer)
+        for batch in rows.to_batches(max_chunksize=ROWS_PER_BATCH):
+            yield _by_kind(batch, [_features(item, extract) for item in islice(pictures, batch.num_rows)])
+
+
+def read_listing(run: str, share: range) -> pa.Table:
+    """Return a range of the listing's rows, reading only the row groups that hold them."""
+    filesystem, path = storage.locate(storage.join(run, LISTING_FILE))
+    groups = range(share.start // ROWS_PER_GROUP, -(-share.stop // ROWS_PER_GROUP))
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        rows = file.read_row_groups(list(groups), use_threads=False)
+    return rows.slice(share.start - groups.start * ROWS_PER_GROUP, len(share)).combine_chunks()
+
+
+def _pictures(
+    args: FeaturizeArgs, files: Iterable[tuple[str, int]], decode_program: Sequence[str]
+) -> Iterator[Pixels | Reject]:
+    """Yield the decoded images, in the order of the files."""
+    limits = decoder.Limits(
+        max_pixels=args.max_pixels,
+        apply_orientation=args.exif_orientation == APPLY_ORIENTATION,
+        memory_bytes=args.decode_memory_mb * 2**20,
+        seconds=args.decode_seconds,
+    )
+    child = decoder.shared(limits, decode_program)
+    contents = reading.read_ahead(
+        files,
+        reading.reader(args.images),
+        max_reads=args.reads_in_flight,
+        max_bytes=args.read_bytes_in_flight,
+        max_file_bytes=args.max_file_bytes,
+    )
+    for content in contents:
+        yield content if isinstance(content, Reject) else child.decode(content)
+
+
+def _features(item: Pixels | Reject, extract: mobilenet.Extract) -> mobilenet.Features | Reject:
+    if isinstance(item, Reject):
+        return item
+    features = extract(item)
+    if not np.isfinite(features).all():
+        return Reject("non_finite_features", f"{int((~np.isfinite(features)).sum())} of {features.size} values")
+    return features
+
+
+def _by_kind(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Reject]) -> dict[str, pa.RecordBatch]:
+    """Put the outcomes beside the listing's rows that they belong to."""
+    rejects = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
+    vectors = [outcome for outcome in outcomes if not isinstance(outcome, Reject)]
+    is_reject = pa.array([isinstance(outcome, Reject) for outcome in outcomes])
+    batches = {}
+    if vectors:
+        lengths = np.cumsum([0, *(vector.size for vector in vectors)], dtype=np.int32)
+        features = pa.ListArray.from_arrays(pa.array(lengths), pa.array(np.concatenate(vectors)))
+        listed = rows.filter(pc.invert(is_reject))
+        batches[FEATURES_FOLDER] = pa.RecordBatch.from_arrays([*listed.columns, features], schema=schemas.FEATURES)
+    if rejects:
+        reasons = pa.array([reject.reason for reject in rejects])
+        details = pa.array([_storable(reject.detail) for reject in rejects])
+        listed = rows.filter(is_reject)
+        batches[REJECTS_FOLDER] = pa.RecordBatch.from_arrays(
+            [*listed.columns, reasons, details], schema=schemas.REJECTS
+        )
+    return batches
+
+
+def _storable(detail: str) -> str:
+    """Return a text that is valid UTF-8, whatever bytes of a file an error message quotes."""
+    return detail.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,168 @@
+"""The featurize job: every image under a folder becomes features or a reject, and none is lost.
+
+The images are listed into one Parquet file, and a Spark task takes a range of its rows. What comes out of that one pass
+is gathered into two datasets, counted, and held against the listing; the summary is written last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spark_jobs.args import (
+    FEATURE_DIMENSIONS,
+    FEATURES_FOLDER,
+    FEATURIZE_SUMMARY_FILE,
+    LISTING_FILE,
+    MOMENTS_FOLDER,
+    PCA_SUMMARY_FILE,
+    REJECTS_FOLDER,
+    SCORES_FOLDER,
+    FeaturizeArgs,
+)
+from spark_jobs.featurize import completeness, extraction, planning, staging
+from spark_jobs.images import listing
+from spark_jobs.lake import storage
+from spark_jobs.model import mobilenet
+from spark_jobs.runtime import launcher, progress, summary
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
+logger = logging.getLogger(__name__)
+
+PCA_FOLDER = SCORES_FOLDER.partition("/")[0]
+
+DEFAULT_ENGINE = extraction.Engine()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job as a program; the exit code is 0, 1 for a failed job, 2 for wrong arguments."""
+    args = FeaturizeArgs.from_argv(argv)
+    return launcher.run(lambda: _run_program(args))
+
+
+def _run_program(args: FeaturizeArgs) -> None:
+    stopwatch = summary.Stopwatch()
+    with stopwatch.stage("start"):
+        from spark_jobs.runtime import context
+
+        spark = context.start(FeaturizeArgs.program)
+    try:
+        run(spark, args, stopwatch=stopwatch)
+    finally:
+        spark.stop()
+
+
+def run(
+    spark: SparkContext,
+    args: FeaturizeArgs,
+    *,
+    engine: extraction.Engine = DEFAULT_ENGINE,
+    stopwatch: summary.Stopwatch | None = None,
+) -> dict[str, Any]:
+    """Featurize a folder of images into a run's folder.
+
+    What an earlier try of the same run left is deleted first, the principal components of its features too. The
+    summary is written last: where it is, features and rejects are complete.
+
+    Parameters
+    ----------
+    spark : SparkContext
+        As :func:`spark_jobs.runtime.context.start` makes it.
+    args : FeaturizeArgs
+        Where the images, the model and the run are, and the limits.
+    engine : Engine
+        How a worker turns bytes into features.
+    stopwatch : Stopwatch, optional
+        Of which time has passed already.
+
+    Returns
+    -------
+    dict
+        The summary, as it is in ``featurize.json``.
+
+    Raises
+    ------
+    JobError
+        When the folder or the model is missing, nothing matches the pattern, there are more rejects than allowed, or
+        the outputs do not add up to the listing.
+    """
+    stopwatch = stopwatch or summary.Stopwatch()
+    model = _read_model(args.model)
+    delete_outputs(args.run)
+    with stopwatch.stage("list"):
+        images = listing.write(
+            args.images, args.pattern, storage.join(args.run, LISTING_FILE), rows_per_group=extraction.ROWS_PER_GROUP
+        )
+        listed = len(images.sizes)
+        borders = plan_tasks(args, images.sizes, spark.defaultParallelism)
+        tasks = len(borders) - 1
+        logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
+        if images.skipped:
+            logger.info("%d files there have other names than %s: they are left out", images.skipped, args.pattern)
+    with (
+        stopwatch.stage("featurize"),
+        progress.watch(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
+    ):
+        written = staging.write(spark, args, borders, spark.broadcast(model), engine)
+    with stopwatch.stage("write"):
+        staging.gather(spark, args.run, written)
+        storage.delete(storage.join(args.run, staging.FOLDER))
+    counts = completeness.check(args.run, listed)
+    reasons, examples = completeness.read_rejects(args.run)
+    completeness.check_reject_ratio(args, listed, reasons, examples)
+    seconds = stopwatch.seconds()
+    record = {
+        "job": FeaturizeArgs.program,
+        "listed": listed,
+        "skipped": images.skipped,
+        **counts,
+        "rejects_by_reason": reasons,
+        "first_rejects": examples,
+        "dimensions": FEATURE_DIMENSIONS,
+        "model": {"digest": model.digest, "weights": model.weights},
+        "arguments": asdict(args),
+        "seconds": seconds,
+        "spark_version": spark.version,
+    }
+    summary.write(storage.join(args.run, FEATURIZE_SUMMARY_FILE), record)
+    summary.log_line(FeaturizeArgs.program, {"images listed": listed, **counts}, seconds)
+    return record
+
+
+def delete_outputs(run: str) -> None:
+    """Delete what this job writes under a run's folder, and what pca made of it; the summaries go first."""
+    for name in (
+        FEATURIZE_SUMMARY_FILE,
+        PCA_SUMMARY_FILE,
+        PCA_FOLDER,
+        FEATURES_FOLDER,
+        REJECTS_FOLDER,
+        MOMENTS_FOLDER,
+        staging.FOLDER,
+        LISTING_FILE,
+    ):
+        storage.delete(storage.join(run, name))
+
+
+def _read_model(uri: str) -> mobilenet.Model:
+    model = mobilenet.read(uri)
+    if model.weights.get("source") == "random":
+        logger.warning("the model at %s has random weights: its features are for trials and tests only", uri)
+    return model
+
+
+def plan_tasks(args: FeaturizeArgs, sizes: npt.NDArray[np.int64], parallelism: int) -> npt.NDArray[np.int64]:
+    """Return the borders of the tasks' ranges of the listing; files that are too large to be read cost nothing."""
+    return planning.plan(
+        np.where(sizes > args.max_file_bytes, 0, sizes),
+        images_per_task=args.images_per_task,
+        bytes_per_task=args.bytes_per_task,
+        parallelism=parallelism,
+    )

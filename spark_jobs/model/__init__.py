@@ -1,0 +1,1 @@
+"""MobileNetV2: inference with LiteRT, export from Keras."""

@@ -1,0 +1,1 @@
+"""The numerics of PCA: moments, eigendecomposition, the fitted PCA."""

@@ -1,0 +1,1 @@
+"""How good the components are: certificate, drift, sampling."""

@@ -1,0 +1,1 @@
+"""How a job runs: Spark context, tasks in workers, progress, summary."""

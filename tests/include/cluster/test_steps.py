@@ -1,0 +1,105 @@
+"""EMR steps: as in the golden files, valid for EMR, and read by the jobs exactly as they were written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.cluster.sizing import DRIVER_HEAP_MIB
+from include.cluster.steps import spark_step, step_name
+from spark_jobs.args import MAX_SAMPLE_IMAGES, NONE, FeaturizeArgs, PcaArgs
+from tests.include.golden.regenerate import CODE, SLUG, read_golden, steps
+from tests.include.service_model import problems_of
+
+texts = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip),
+    st.sampled_from(["--run", "-x", "a=b", "a b", "'", '"', "é à ü", "$HOME", "`id`", "100%", "*.jpg,*.jpeg", "@file"]),
+)
+featurize_args = st.builds(
+    FeaturizeArgs,
+    images=texts,
+    run=texts,
+    model=texts,
+    pattern=texts,
+    max_reject_ratio=st.floats(0, 1),
+    images_per_task=st.integers(1, 10**9),
+    bytes_per_task=st.integers(1, 10**15),
+    reads_in_flight=st.integers(1, 1000),
+    exif_orientation=st.sampled_from(["ignore", "apply"]),
+    max_pixels=st.integers(1, 10**12),
+    max_file_bytes=st.integers(1, 10**8),
+    read_bytes_in_flight=st.integers(10**8, 10**12),
+    decode_memory_mb=st.integers(256, 10**6),
+    decode_seconds=st.floats(0, 1e6, exclude_min=True),
+)
+targets = st.floats(0, 1, exclude_min=True, exclude_max=True)
+pca_args = st.builds(
+    PcaArgs,
+    run=texts,
+    variance_target=st.none() | targets,
+    n_components=st.none() | st.integers(1, 1280),
+    scores=st.sampled_from(["projected", "centred", "whitened"]),
+    previous_model=st.none() | texts.filter(lambda text: text != NONE),
+    drift_threshold=st.floats(0, 1e6, exclude_min=True),
+    sample_images=st.integers(0, MAX_SAMPLE_IMAGES),
+    seed=st.integers(0, 2**64),
+).filter(lambda arguments: arguments.problem() is None)
+
+
+def command(arguments: FeaturizeArgs | PcaArgs, minutes: int = 180) -> list[str]:
+    step = spark_step(arguments, slug=SLUG, code=CODE, time_limit_minutes=minutes)
+    args: list[str] = step["HadoopJarStep"]["Args"]
+    return args
+
+
+@pytest.mark.parametrize("name", sorted(steps()))
+def test_step_is_as_in_the_golden_file(name: str) -> None:
+    assert steps()[name] == read_golden(name), (
+        "if the change is meant: python -m tests.include.golden.regenerate, and read the diff"
+    )
+
+
+@given(st.one_of(featurize_args, pca_args))
+def test_job_reads_exactly_the_arguments_that_the_step_carries(arguments: FeaturizeArgs | PcaArgs) -> None:
+    argv = command(arguments)
+    script = argv.index(f"{CODE}/{arguments.program}.py")
+    assert type(arguments).from_argv(argv[script + 1 :]) == arguments
+
+
+@given(st.one_of(featurize_args, pca_args), st.integers(1, 720))
+def test_emr_accepts_the_step_with_any_values(arguments: FeaturizeArgs | PcaArgs, minutes: int) -> None:
+    step = spark_step(arguments, slug=SLUG, code=CODE, time_limit_minutes=minutes)
+    assert problems_of("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": [step]}) == ""
+    assert all(isinstance(item, str) for item in step["HadoopJarStep"]["Args"])
+
+
+def test_step_has_a_hard_time_limit_that_needs_neither_airflow_nor_emr() -> None:
+    assert command(PcaArgs("s3://b/r"), minutes=7)[:4] == ["timeout", "--signal=TERM", "--kill-after=60s", "7m"]
+    assert command(PcaArgs("s3://b/r"))[4] == "spark-submit"
+
+
+def test_driver_gets_the_memory_that_the_primary_node_is_checked_for() -> None:
+    argv = command(PcaArgs("s3://b/r"))
+    assert argv[argv.index("--driver-memory") + 1] == f"{DRIVER_HEAP_MIB}m"
+
+
+def test_ending_the_command_ends_the_application() -> None:
+    argv = command(PcaArgs("s3://b/r"))
+    assert argv[argv.index("--deploy-mode") + 1] == "client"
+
+
+@pytest.mark.parametrize("arguments", [FeaturizeArgs("i", "r", "m"), PcaArgs("r")])
+def test_step_can_be_found_by_its_job_and_slug(arguments: FeaturizeArgs | PcaArgs) -> None:
+    step: dict[str, Any] = spark_step(arguments, slug=SLUG, code=CODE, time_limit_minutes=1)
+    assert step["Name"] == step_name(arguments.program, SLUG)
+    assert arguments.program in step["Name"]
+    assert SLUG in step["Name"]
+    assert len(step["Name"]) <= 256
+
+
+def test_failed_step_leaves_the_cluster_readable() -> None:
+    step = spark_step(PcaArgs("r"), slug=SLUG, code=CODE, time_limit_minutes=1)
+    assert step["ActionOnFailure"] == "CONTINUE"

@@ -1,0 +1,178 @@
+"""The forecast before the start, by hand, and the cap that fails closed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from include.cost.forecast import (
+    DEFAULT_RATES,
+    CostCapError,
+    Rates,
+    check_cap,
+    describe_forecast,
+    forecast_cost,
+    measured_rates,
+)
+from include.settings.deployment import RunParams, SettingsError, read_settings
+from include.settings.form import run_params
+from tests.include.price_tables import instances_without, prices
+from tests.include.run_records import featurize_summary, manifest, pca_summary, run_record
+
+# Four nodes of 8 vCPUs at 10 images/s each: 320 images/s.
+RATES = Rates(10.0, 0.0001, 480.0, "the tests")
+PARAMS = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"), ebs_gib=42)
+IMAGES = 1_000_000
+SECONDS = 480 + IMAGES / 320 + 100
+
+
+def forecast(**changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"prices": prices(), "params": PARAMS, "images": IMAGES, "rates": RATES}
+    return forecast_cost(**(arguments | changes))
+
+
+def test_expected_cost_is_the_sum_that_a_hand_makes() -> None:
+    """Between c6g everywhere (spot 0.12) and c7g everywhere (spot at most its price on demand)."""
+    hours = SECONDS / 3600
+    requests = 1000 * 0.0004 + 1 * 0.005
+    low = hours * ((0.20 + 0.05 + 0.01) + 2 * (0.30 + 0.08 + 0.01) + 2 * (0.10 + 0.01)) + requests
+    high = hours * ((0.20 + 0.05 + 0.01) + 2 * (0.40 + 0.10 + 0.01) + 2 * (0.40 + 0.10 + 0.01)) + requests
+    found = forecast()
+    assert found["expected"]["seconds"] == SECONDS == 3705
+    assert found["expected"]["usd"] == {"low": pytest.approx(low, abs=6e-5), "high": pytest.approx(high, abs=6e-5)}
+    assert found["expected"]["eur"]["high"] == pytest.approx(high / 2, abs=6e-5)
+    assert found["unknown"] == []
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_worst_case_is_every_limit_reached() -> None:
+    params = RunParams(core_instance_types=("c7g.2xlarge",), task_instance_count=0, ebs_gib=42)
+    worst = forecast(params=params, images=None)["worst"]
+    assert worst["seconds"] == 480 + 2 * 180 * 60 + 15 * 60 == 22_980
+    usd = 22_980 / 3600 * (0.26 + 2 * 0.51)
+    assert worst["usd"] == {"low": pytest.approx(usd, abs=6e-5), "high": pytest.approx(usd, abs=6e-5)}
+
+
+def test_steps_are_ended_at_their_limit_so_that_no_more_is_expected() -> None:
+    found = forecast(images=10**12)
+    assert found["expected"]["seconds"] == found["worst"]["seconds"]
+
+
+def test_bigger_nodes_of_a_fleet_are_fewer() -> None:
+    """A node of 16 vCPUs is worth two units of 8."""
+    on_demand = {"m7g.xlarge": 0.2, "c7g.2xlarge": 0.4, "c7g.4xlarge": 0.5}
+    instances = {name: {"on_demand_usd_per_hour": price, "emr_usd_per_hour": 0} for name, price in on_demand.items()}
+    params = RunParams(core_instance_types=("c7g.2xlarge", "c7g.4xlarge"), core_instance_count=3, task_instance_count=0)
+    found = forecast(params=params, images=None, prices=prices(instances=instances, ebs_usd_per_gib_month={"gp3": 0}))
+    hours = found["worst"]["seconds"] / 3600
+    assert found["worst"]["usd"]["low"] == pytest.approx(hours * (0.2 + 2 * 0.5), abs=6e-5)
+    assert found["worst"]["usd"]["high"] == pytest.approx(hours * (0.2 + 3 * 0.4), abs=6e-5)
+
+
+def test_assumptions_are_told() -> None:
+    told = " ".join(forecast()["assumptions"])
+    assert "rates of the tests" in told
+    assert "32 vCPUs" in told
+    assert "spot at no more than the on-demand price" in told
+    assert "assumed and not measured" in " ".join(forecast(rates=None)["assumptions"])
+
+
+def test_without_a_count_of_images_only_the_worst_case_is_told() -> None:
+    found = forecast(images=None)
+    assert found["expected"] is None
+    assert "at worst" in describe_forecast(found)
+
+
+def test_cap_lets_cheaper_runs_pass_and_stops_dearer_ones() -> None:
+    found = forecast()
+    high = found["expected"]["eur"]["high"]
+    check_cap(found, None)
+    check_cap(found, high)
+    with pytest.raises(CostCapError, match=r"max_cost_eur=1: the forecast \(expected case\) is .* €.*Raise the cap"):
+        check_cap(found, 1.0)
+    assert found["expected"]["eur"]["low"] < 1.0 < high, "what it may cost counts, not what it might"
+
+
+def test_cap_holds_the_worst_case_when_nobody_has_counted_the_images() -> None:
+    found = forecast(images=None)
+    with pytest.raises(CostCapError, match="worst case"):
+        check_cap(found, found["worst"]["eur"]["high"] - 0.01)
+    check_cap(found, found["worst"]["eur"]["high"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "unknown"),
+    [
+        ({"instances": instances_without("c7g.2xlarge", "emr_usd_per_hour")}, "EMR's surcharge on c7g.2xlarge"),
+        ({"instances": instances_without("m7g.xlarge", "on_demand_usd_per_hour")}, "EC2's price of m7g.xlarge"),
+        ({"ebs_usd_per_gib_month": {}}, "EBS's price of gp3"),
+        ({"s3_usd": {}}, "S3's price of requests"),
+        ({"instances": {}}, "EC2's price of m7g.xlarge"),
+    ],
+)
+def test_unknown_price_stops_a_run_with_a_cap_however_high(changes: dict[str, Any], unknown: str) -> None:
+    found = forecast(prices=prices(**changes))
+    assert unknown in found["unknown"]
+    assert found["expected"]["eur"]["high"] is None
+    assert "UNKNOWN, not guessed" in describe_forecast(found)
+    check_cap(found, None)
+    with pytest.raises(CostCapError, match=f"nobody knows the rest: no price of.*{unknown}.*FRUITS_PRICE_TABLE"):
+        check_cap(found, 1e9)
+
+
+def on_aws(**changes: Any) -> dict[str, Any]:
+    parts = {
+        "run": run_record(profile="aws"),
+        "featurize": featurize_summary(features=64_000, seconds={"total": 200.0}),
+        "pca": pca_summary(seconds={"total": 32.0}),
+    }
+    return manifest(**(parts | changes))
+
+
+def test_rates_of_the_run_before_are_taken() -> None:
+    """Four nodes of 8 vCPUs: 64,000 images in 200 s are 10 a second and vCPU."""
+    rates = measured_rates(on_aws())
+    assert rates is not None
+    assert rates.images_per_second_per_vcpu == pytest.approx(10.0)
+    assert rates.pca_seconds_per_image == pytest.approx(0.0005)
+    assert rates.overhead_seconds == DEFAULT_RATES.overhead_seconds
+    assert rates.source == f"the run {run_record()['slug']}"
+
+
+def test_overhead_is_the_life_of_the_primary_node_beside_the_jobs() -> None:
+    lived = on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.5}, {"fleet": "CORE", "hours": 9.0}]}}
+    rates = measured_rates(lived)
+    assert rates is not None
+    assert rates.overhead_seconds == pytest.approx(1800 - 200 - 32)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        {},
+        manifest(),  # of a local run: its rates are those of this machine
+        on_aws(featurize=featurize_summary(features=0)),
+        on_aws(featurize=featurize_summary(seconds={})),
+        on_aws(run=run_record(profile="aws", params={"core_instance_types": ["x9.mega"], "core_instance_count": 1})),
+        on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.01}]}},
+        on_aws() | {"cost": "garbage"},
+    ],
+)
+def test_run_that_cannot_tell_rates_tells_none(record: dict[str, Any] | None) -> None:
+    assert measured_rates(record) is None
+
+
+@pytest.mark.parametrize(("text", "euros"), [("25", 25.0), ("0.5", 0.5), ("none", None), ("", None)])
+def test_cap_of_the_deployment_is_the_default_of_the_form(text: str, euros: float | None) -> None:
+    settings = read_settings({"FRUITS_MAX_COST_EUR": text})
+    assert settings.max_cost_eur == euros
+    assert run_params(max_cost_eur=settings.max_cost_eur)["max_cost_eur"].resolve() == euros
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "25 €", "plenty"])
+def test_cap_that_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"FRUITS_MAX_COST_EUR=.*a number of euros greater than 0"):
+        read_settings({"FRUITS_MAX_COST_EUR": text})

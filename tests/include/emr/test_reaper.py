@@ -1,0 +1,115 @@
+"""Which clusters the reaper ends: those of this lake whose run is over, and no other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from include.aws.retries import Patience
+from include.cluster.request import cluster_name
+from include.cluster.tags import LAKE_TAG, PROJECT_TAG, RUN_ID_TAG, run_tags
+from include.emr.client import LIVE_CLUSTER_STATES, Emr
+from include.emr.reaper import LONGEST_RUN, Reaper, reap
+from include.settings.deployment import Settings
+from include.settings.form import MAX_STEP_MINUTES
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SLUG = "20261122T000000Z-0123abcd"
+RUN_ID = "scheduled__2026-11-22T00:00:00+00:00"
+LAKE = "s3://lake"
+
+
+def cluster(age_minutes: float = 60, state: str = "WAITING", name: str = cluster_name(SLUG), **tags: str | None) -> Any:
+    """Return a cluster of a run of this lake, but for what is said."""
+    ours = run_tags(slug=SLUG, run_id=RUN_ID, lake=LAKE, settings=Settings())
+    changed = ours | {
+        {"project": PROJECT_TAG, "lake": LAKE_TAG, "run_id": RUN_ID_TAG}[key]: v for key, v in tags.items()
+    }
+    return {
+        "Id": "j-1",
+        "Name": name,
+        "Status": {"State": state, "Timeline": {"CreationDateTime": NOW - timedelta(minutes=age_minutes)}},
+        "Tags": [{"Key": key, "Value": value} for key, value in changed.items() if value is not None],
+    }
+
+
+def reaper(*live_runs: str) -> Reaper:
+    return Reaper(LAKE, NOW, timedelta(minutes=10), lambda run_id: run_id in live_runs)
+
+
+@pytest.mark.parametrize("state", LIVE_CLUSTER_STATES)
+def test_cluster_whose_run_is_over_is_ended(state: str) -> None:
+    assert RUN_ID in str(reaper().judge(cluster(state=state)))
+
+
+def test_cluster_whose_run_is_live_stays() -> None:
+    assert reaper(RUN_ID).judge(cluster()) is None
+
+
+def test_cluster_that_is_older_than_any_run_may_be_is_ended_though_its_run_is_live() -> None:
+    assert timedelta(minutes=2 * MAX_STEP_MINUTES) < LONGEST_RUN
+    minutes = LONGEST_RUN.total_seconds() / 60
+    assert reaper(RUN_ID).judge(cluster(age_minutes=minutes - 1)) is None
+    assert "old" in str(reaper(RUN_ID).judge(cluster(age_minutes=minutes + 1)))
+
+
+@pytest.mark.parametrize(
+    "spared",
+    [
+        cluster(age_minutes=9),
+        cluster(lake="s3://another"),
+        cluster(lake=None),
+        cluster(project="another"),
+        cluster(project=None),
+        cluster(name="fruit-features of somebody"),
+        cluster(state="TERMINATING"),
+        cluster(state="TERMINATED"),
+    ],
+    ids=["young", "another lake", "no lake", "another project", "no project", "another name", "ending", "ended"],
+)
+def test_what_is_not_certainly_ours_and_unneeded_is_left_alone(spared: Any) -> None:
+    assert reaper().judge(spared) is None
+
+
+@pytest.mark.parametrize("run_id", [None, "=sha256:00", "=zz"])
+def test_cluster_that_does_not_tell_its_run_lives_until_no_run_can_need_it(run_id: str | None) -> None:
+    assert reaper().judge(cluster(run_id=run_id)) is None
+    assert reaper().judge(cluster(age_minutes=LONGEST_RUN.total_seconds() / 60 + 1, run_id=run_id)) is not None
+
+
+class Clusters:
+    """EMR with clusters, of which only those that the reaper asks for can be ended."""
+
+    def __init__(self, *clusters: Any) -> None:
+        self.by_id = {f"j-{number}": found | {"Id": f"j-{number}"} for number, found in enumerate(clusters)}
+        self.ended: list[str] = []
+        self.forbidden: set[str] = set()
+
+    def list_clusters(self, ClusterStates: list[str]) -> dict[str, Any]:  # noqa: N803
+        found = [item for item in self.by_id.values() if item["Status"]["State"] in ClusterStates]
+        return {"Clusters": [{"Id": item["Id"], "Name": item["Name"]} for item in found]}
+
+    def describe_cluster(self, ClusterId: str) -> dict[str, Any]:  # noqa: N803
+        if ClusterId in self.forbidden:
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeCluster")
+        return {"Cluster": self.by_id[ClusterId]}
+
+    def terminate_job_flows(self, JobFlowIds: list[str]) -> dict[str, Any]:  # noqa: N803
+        self.ended += JobFlowIds
+        return {}
+
+
+def test_only_the_leaked_ones_among_many_are_ended() -> None:
+    emr = Clusters(cluster(), cluster(lake="s3://another"), cluster(age_minutes=1), cluster(name="x"), cluster())
+    assert set(reap(Emr(emr, Patience(1)), reaper())) == {"j-0", "j-4"}
+    assert emr.ended == ["j-0", "j-4"]
+
+
+def test_cluster_that_may_not_be_looked_at_does_not_protect_the_others() -> None:
+    """The policy in ``infra`` allows clusters with our tag only, and others may choose a name like ours."""
+    emr = Clusters(cluster(), cluster())
+    emr.forbidden = {"j-0"}
+    assert set(reap(Emr(emr, Patience(1)), reaper())) == {"j-1"}

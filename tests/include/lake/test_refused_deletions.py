@@ -1,0 +1,66 @@
+"""A store that refuses to delete: said as an error, never passed over."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from include.lake.layout import Lake
+from include.lake.objects import at, delete
+from include.lake.publication import publish_run
+from tests.include.run_folders import write_run
+from tests.s3_store import Store
+
+FIRST, SECOND = "20261121T120000Z-aaaaaaaa", "20261122T120000Z-bbbbbbbb"
+
+
+def test_file_is_deleted_or_its_absence_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    delete(at(f"file://{tmp_path}/file"))
+    assert not (tmp_path / "file").exists()
+    with pytest.raises(FileNotFoundError):
+        delete(at(f"file://{tmp_path}/file"))
+
+
+def test_object_is_deleted(store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("a é%20+#b", "b"):
+        store.put(lake_bucket, key)
+    delete(at(f"s3://{lake_bucket}/a é%20+#b", store.connection(monkeypatch, "worker")))
+    assert store.keys(lake_bucket) == {"b"}
+
+
+def test_refusal_to_delete_an_object_is_an_error(
+    store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(lake_bucket, "object")
+    store.deny_delete(lake_bucket)
+    with pytest.raises(PermissionError, match="Access Denied"):
+        delete(at(f"s3://{lake_bucket}/object", store.connection(monkeypatch, "worker")))
+    assert store.keys(lake_bucket) == {"object"}
+
+
+def test_publishing_where_old_rows_cannot_go_fails_and_the_old_run_stays_named(
+    store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rows of two runs in results/ that nobody was told of would be worse than a failed run."""
+    for slug, images in ((FIRST, 5), (SECOND, 8)):
+        for path in write_run(tmp_path, images=images, slug=slug).rglob("*"):
+            if path.is_file():
+                store.put(lake_bucket, path.relative_to(tmp_path).as_posix(), path.read_bytes())
+    lake, conn_id = Lake(f"s3://{lake_bucket}"), store.connection(monkeypatch, "worker")
+    publish_run(lake, FIRST, {}, conn_id)
+    old = {key: store.read(lake_bucket, key) for key in store.keys(lake_bucket, "results/")}
+    store.deny_delete(lake_bucket)
+    with pytest.raises(PermissionError, match="Access Denied"):
+        publish_run(lake, SECOND, {}, conn_id)
+    assert json.loads(store.read(lake_bucket, "current.json"))["run"] == FIRST
+    assert {key: store.read(lake_bucket, key) for key in old} == old
+    store.allow(lake_bucket, lambda: store.delete_nothing(lake_bucket))
+    record = publish_run(lake, SECOND, {}, conn_id)
+    assert store.keys(lake_bucket, "results/") == {f"results/{name}" for name in record["results"]}
+    rows = [len(pd.read_parquet(io.BytesIO(store.read(lake_bucket, f"results/{name}")))) for name in record["results"]]
+    assert sum(rows) == 8

@@ -1,0 +1,269 @@
+"""The lake's images in a bucket mirror the folder that was loaded, as in a folder, and nothing foreign is ever lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from local.images.bucket import ImageBucket
+from local.images.loading import LEDGER, ImagesError, Loaded, holds_other_files, load_images
+from tests.s3_store import Store, use_environment
+
+PATTERN = "*.jpg,*.jpeg"
+ODD = "crème brûlée/Kiwi 100% #1+2 🥝/a b%20&=?«é»+#.jpg"
+
+
+def photos(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"photo {folder.name}/{name}")
+    return folder
+
+
+class BucketLake:
+    """A lake in a bucket's folder, and what it holds."""
+
+    def __init__(self, store: Store, bucket: str, folder: str) -> None:
+        self.store = store
+        self.bucket = bucket
+        self.prefix = f"{folder}/" if folder else ""
+        self.root = f"s3://{bucket}/{folder}".rstrip("/")
+
+    def load(self, folder: Path) -> Loaded:
+        return load_images(folder, ImageBucket(self.root), PATTERN)
+
+    def put(self, name: str, text: str) -> None:
+        self.store.put(self.bucket, f"{self.prefix}{name}", text.encode())
+
+    def read(self, name: str) -> str:
+        return self.store.read(self.bucket, f"{self.prefix}{name}").decode()
+
+    def data(self) -> dict[str, str]:
+        """Return all objects under data/."""
+        start = f"{self.prefix}data/"
+        keys = self.store.keys(self.bucket, start)
+        return {key.removeprefix(start): self.store.read(self.bucket, key).decode() for key in keys}
+
+
+@pytest.fixture(scope="module")
+def shared_bucket(store: Store) -> Iterator[str]:
+    name = store.new_bucket()
+    yield name
+    store.delete_bucket(name)
+
+
+@pytest.fixture
+def lake(store: Store, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> BucketLake:
+    """A lake in a folder of a bucket that others have lakes in, too."""
+    use_environment(monkeypatch, store.url)
+    return BucketLake(store, shared_bucket, f"lakes/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return photos(tmp_path / "first", "Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    return photos(tmp_path / "second", "Kiwi/1.jpg", "Lime/1.jpg")
+
+
+def test_bucket_is_made_where_it_is_missing(store: Store, monkeypatch: pytest.MonkeyPatch, first: Path) -> None:
+    use_environment(monkeypatch, store.url)
+    lake = BucketLake(store, f"new-{uuid.uuid4().hex}", "")
+    try:
+        for number in (3, 0):
+            assert lake.load(first).added == number
+        keys = {*(f"data/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)), LEDGER}
+        assert store.keys(lake.bucket) == keys
+    finally:
+        store.delete_bucket(lake.bucket)
+
+
+def test_images_have_exactly_their_names_and_other_files_stay(first: Path, lake: BucketLake) -> None:
+    (first / "Kiwi" / "notes.txt").write_text("not an image")
+    assert lake.load(first) == Loaded(images=3, added=3, removed=0, kept=0)
+    assert lake.data() == {name: f"photo first/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)}
+    assert set(json.loads(lake.read(LEDGER))) == set(lake.data())
+
+
+def test_loading_again_does_nothing(first: Path, lake: BucketLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.load(first)
+    monkeypatch.setattr(ImageBucket, "_upload", lambda *_: pytest.fail("an image was uploaded again"))
+    assert lake.load(first) == Loaded(images=3, added=0, removed=0, kept=0)
+
+
+def test_second_folder_replaces_the_first(first: Path, second: Path, lake: BucketLake) -> None:
+    lake.load(first)
+    assert lake.load(second) == Loaded(images=2, added=2, removed=2, kept=0)
+    assert lake.data() == {"Kiwi/1.jpg": "photo second/Kiwi/1.jpg", "Lime/1.jpg": "photo second/Lime/1.jpg"}
+    assert (first / "Kiwi" / "1.jpg").read_text() == "photo first/Kiwi/1.jpg", "the source is never touched"
+
+
+def test_image_that_left_the_folder_leaves_the_lake(first: Path, lake: BucketLake) -> None:
+    lake.load(first)
+    (first / ODD).unlink()
+    assert lake.load(first) == Loaded(images=2, added=0, removed=1, kept=0)
+    assert set(lake.data()) == {"Kiwi/1.jpg", "Kiwi/2.JPEG"}
+
+
+def test_changed_image_is_brought_again(first: Path, lake: BucketLake) -> None:
+    lake.load(first)
+    (first / ODD).write_text("retaken")
+    assert lake.load(first) == Loaded(images=3, added=1, removed=0, kept=0)
+    assert lake.data()[ODD] == "retaken"
+
+
+def test_objects_that_were_not_loaded_survive_everything(first: Path, second: Path, lake: BucketLake) -> None:
+    """One of them equals an image: it may be the only copy left by the time that another folder is loaded."""
+    foreign = {"Kiwi/mine.jpg": "mine", "Kiwi/.hidden": "mine", ODD: f"photo first/{ODD}"}
+    for name, text in foreign.items():
+        lake.put(f"data/{name}", text)
+    lake.put("results/part-0", "rows")
+    for folder in (first, second, first, second):
+        lake.load(folder)
+        assert foreign.items() <= lake.data().items()
+    assert lake.data() == foreign | {name: f"photo second/{name}" for name in ("Kiwi/1.jpg", "Lime/1.jpg")}
+    assert lake.read("results/part-0") == "rows"
+
+
+def test_foreign_object_in_the_way_is_refused_and_named_before_anything_changes(first: Path, lake: BucketLake) -> None:
+    lake.put("data/Kiwi/2.JPEG", "mine")
+    with pytest.raises(ImagesError, match=rf"{lake.root}/data/Kiwi/2\.JPEG is there, was not loaded by this command"):
+        lake.load(first)
+    assert lake.data() == {"Kiwi/2.JPEG": "mine"}
+
+
+def test_loaded_object_that_somebody_replaced_is_kept(first: Path, second: Path, lake: BucketLake) -> None:
+    lake.load(first)
+    lake.put("data/Kiwi/2.JPEG", "retouched")
+    assert lake.load(second) == Loaded(images=2, added=2, removed=1, kept=1)
+    assert lake.data()["Kiwi/2.JPEG"] == "retouched"
+    assert lake.load(second).kept == 0
+    assert lake.data()["Kiwi/2.JPEG"] == "retouched", "from now on it is not ours"
+
+
+@pytest.mark.parametrize("step", ["_upload", "_delete"])
+def test_load_that_is_cut_off_is_resumed_and_loses_nothing(
+    first: Path, second: Path, lake: BucketLake, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class CutOff(BaseException):
+        """The process is gone."""
+
+    def cut_off(*_: object) -> None:
+        raise CutOff
+
+    lake.put("data/Kiwi/mine.jpg", "mine")
+    lake.load(first)
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageBucket, step, cut_off)
+        with pytest.raises(CutOff):
+            lake.load(second)
+    assert lake.data()["Kiwi/mine.jpg"] == "mine"
+    lake.load(second)
+    expected = {name: f"photo second/{name}" for name in ("Kiwi/1.jpg", "Lime/1.jpg")}
+    assert lake.data() == {"Kiwi/mine.jpg": "mine"} | expected
+
+
+def test_other_files_are_noticed(first: Path, lake: BucketLake) -> None:
+    assert holds_other_files(ImageBucket(lake.root)) is False
+    lake.put("results/part-0", "rows")
+    lake.load(first)
+    assert holds_other_files(ImageBucket(lake.root)) is False
+    lake.put("data/Kiwi/mine.jpg", "mine")
+    assert holds_other_files(ImageBucket(lake.root)) is True
+
+
+def test_mark_of_an_empty_folder_is_no_file(lake: BucketLake) -> None:
+    lake.put("data/", "")
+    lake.put("data/Kiwi/", "")
+    assert holds_other_files(ImageBucket(lake.root)) is False
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"Kiwi/1.jpg": 1}', "\udcff"])
+def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Path, lake: BucketLake, text: str) -> None:
+    lake.load(first)
+    lake.store.put(lake.bucket, f"{lake.prefix}{LEDGER}", text.encode(errors="surrogateescape"))
+    with pytest.raises(ImagesError, match=rf"{LEDGER} is damaged .* beside {lake.root}/data; delete it"):
+        lake.load(second)
+    assert len(lake.data()) == 3
+
+
+def test_links_to_nothing_are_refused_before_anything_changes(first: Path, lake: BucketLake) -> None:
+    (first / "Kiwi" / "gone.jpg").symlink_to("nowhere")
+    with pytest.raises(ImagesError, match=rf"gone\.jpg is not a file that can be uploaded; .*IMAGES={first}"):
+        lake.load(first)
+    assert lake.data() == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="/proc has the file that nobody can read")
+def test_image_that_cannot_be_read_is_named(first: Path, lake: BucketLake) -> None:
+    (first / "Kiwi" / "broken.jpg").symlink_to("/proc/self/mem")
+    with pytest.raises(ImagesError, match=r"broken\.jpg cannot be read: Input/output error"):
+        lake.load(first)
+    assert lake.data() == {}
+
+
+@pytest.mark.parametrize(("who", "operation"), [("stranger", "HeadBucket"), ("reader", "PutObject")])
+def test_keys_that_may_not_are_told_with_the_bucket(
+    first: Path, lake: BucketLake, monkeypatch: pytest.MonkeyPatch, who: str, operation: str
+) -> None:
+    use_environment(monkeypatch, lake.store.url, who)
+    with pytest.raises(ImagesError, match=rf"{lake.bucket}.*{operation} operation"):
+        lake.load(first)
+    assert lake.store.keys(lake.bucket, lake.prefix) == set()
+
+
+def test_refused_deletion_is_told_and_remembered(
+    first: Path, second: Path, store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, store.url)
+    lake = BucketLake(store, lake_bucket, "")
+    lake.load(first)
+    lake.store.deny_delete(lake.bucket)
+    with pytest.raises(ImagesError, match=rf"{lake.root}/data: .*AccessDenied.*DeleteObject operation"):
+        lake.load(second)
+    assert ODD in lake.data()
+    lake.store.allow(lake.bucket, lambda: lake.store.delete_nothing(lake.bucket))
+    assert lake.load(second).removed == 2
+    assert set(lake.data()) == {"Kiwi/1.jpg", "Lime/1.jpg"}
+
+
+def test_store_out_of_reach_is_told_with_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_environment(monkeypatch, "http://127.0.0.1:1")
+    with pytest.raises(ImagesError, match="the bucket fruits of s3://fruits cannot be used: Could not connect"):
+        ImageBucket("s3://fruits")
+
+
+names = st.sampled_from(["Kiwi/1.jpg", "Kiwi/2.jpg", "Lime/1.jpg", "Lime/deep/1.jpg", "a b/é#%.jpg"])
+
+
+# The bucket is shared by the examples, on purpose: each has a folder of its own in it.
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sets(names, min_size=1), min_size=1, max_size=3), st.sets(names))
+def test_lake_is_always_the_last_folder_and_the_foreign_objects(
+    tmp_path: Path,
+    store: Store,
+    shared_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    folders: list[set[str]],
+    foreign: set[str],
+) -> None:
+    use_environment(monkeypatch, store.url)
+    lake = BucketLake(store, shared_bucket, uuid.uuid4().hex)
+    for name in foreign:
+        lake.put(f"data/{name}.mine.jpg", "mine")
+    for number, wanted in enumerate(folders):
+        shutil.rmtree(tmp_path / str(number), ignore_errors=True)
+        lake.load(photos(tmp_path / str(number), *wanted))
+    expected = {name: f"photo {len(folders) - 1}/{name}" for name in folders[-1]}
+    assert lake.data() == expected | {f"{name}.mine.jpg": "mine" for name in foreign}

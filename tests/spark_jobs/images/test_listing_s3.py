@@ -1,0 +1,91 @@
+"""Listing on an S3 store: keys come out as they are."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pyarrow.parquet as pq
+import pytest
+from moto.server import ThreadedMotoServer
+
+from spark_jobs.errors import JobError
+from spark_jobs.images import listing
+from spark_jobs.lake import storage
+
+KEYS = [
+    "data/50 % off/%20.jpg",
+    "data/_under/1.jpg",
+    "data/a b/1.jpg",
+    "data/a#b/c+d?.jpg",
+    "data/a-b/1.jpg",
+    "data/a/.x.jpg",
+    "data/a/_x.jpg",
+    "data/a/empty.jpg",
+    "data/pêche/é.JPG",
+    "data/x.jpg/",  # a folder, of which the key that follows makes one
+    "data/x.jpg/y.jpg",
+]
+
+FILES = [key for key in KEYS if not key.endswith("/")]
+
+
+@dataclass(frozen=True)
+class Store:
+    client: Any
+    bucket: str
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A loopback store with the keys, and others that are not images."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-west-3",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
+    bucket = f"photos-{uuid.uuid4().hex[:12]}"  # moto keeps its buckets as long as the process lives
+    client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+    for key in [*FILES, "data/a/notes.txt", "data/an empty folder/", "other/1.jpg"]:
+        client.put_object(Bucket=bucket, Key=key, Body=b"" if "empty" in key else key.encode())
+    yield Store(client, bucket)
+    server.stop()
+
+
+def test_every_key_is_listed_as_it_is(store: Store) -> None:
+    rows = list(listing.walk_through(store.uri("data"), "*.jpg").images())
+    assert [f"s3://{row.path}" for row in rows] == [store.uri(key) for key in KEYS]
+    assert [row.label for row in rows] == [key.rstrip("/").split("/")[-2] for key in KEYS]
+    assert [row.size for row in rows] == [0 if key.endswith(("/", "empty.jpg")) else len(key.encode()) for key in KEYS]
+
+
+def test_the_listing_is_written_to_the_store(store: Store) -> None:
+    listed = listing.write(store.uri("data"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
+    assert len(listed.sizes) == len(KEYS)
+    assert listed.skipped == 1
+    filesystem, path = storage.locate(store.uri("run/l.parquet"))
+    assert pq.ParquetFile(path, filesystem=filesystem).num_row_groups == 3
+
+
+def test_a_key_with_two_slashes_is_a_clear_error_and_is_not_lost(store: Store) -> None:
+    store.client.put_object(Bucket=store.bucket, Key="data/a//1.jpg", Body=b"1")
+    with pytest.raises(JobError, match="/data/a holds names that begin with a slash"):
+        list(listing.walk_through(store.uri("data"), "*.jpg").images())
+
+
+def test_a_missing_prefix_is_a_clear_error(store: Store) -> None:
+    with pytest.raises(JobError, match="/none does not exist"):
+        listing.write(store.uri("none"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)

@@ -1,0 +1,70 @@
+"""Both jobs, one after the other, on all the photos: against plain Keras, and against Spark ML's PCA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs, PcaArgs
+from spark_jobs.featurize import job as featurize_job
+from spark_jobs.pca import job as pca_job
+from tests.spark_jobs.conftest import SHARED
+from tests.spark_jobs.spark_ml_reference import same_up_to_sign, spark_ml
+
+NOTEBOOK_K = 39
+"""Components that explain 80 % of the shared photos' variance in the notebook."""
+
+TOLERANCE = 1e-4
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
+
+
+@pytest.fixture(scope="module")
+def run(spark: SparkSession, photos: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of both jobs."""
+    folder = tmp_path_factory.mktemp("run")
+    model = f"file://{model_folder}"
+    featurize_job.run(spark.sparkContext, FeaturizeArgs(images=f"file://{photos}", run=f"file://{folder}", model=model))
+    pca_job.run(PcaArgs(run=f"file://{folder}"))
+    return folder
+
+
+def column(folder: Path, name: str) -> list:
+    return ds.dataset(folder).to_table().column(name).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def features(run: Path) -> np.ndarray:
+    return np.array(column(run / "features", "features"), np.float32)
+
+
+def test_every_photo_has_a_row_of_features(run: Path, files: list[Path], features: np.ndarray) -> None:
+    assert column(run / "features", "path") == [f"file://{path}" for path in files]
+    assert column(run / "features", "label") == [path.parent.name for path in files]
+    assert features.shape == (len(files), FEATURE_DIMENSIONS)
+    if (SHARED / "fruits" / "Training").is_dir():
+        assert len(files) == 960
+
+
+def test_features_equal_keras(features: np.ndarray, keras_features: np.ndarray) -> None:
+    assert np.abs(features - keras_features).max() <= TOLERANCE * np.abs(keras_features).max()
+
+
+def test_components_are_as_many_as_in_the_notebook(run: Path, keras_features: np.ndarray) -> None:
+    eigenvalues = np.linalg.eigvalsh(np.cov(keras_features.astype(np.float64).T))[::-1]
+    expected = int((np.cumsum(eigenvalues) / eigenvalues.sum() >= 0.8).argmax()) + 1
+    found = len(column(run / "pca" / "scores", "components")[0])
+    assert abs(found - expected) <= 1
+    if (SHARED / "fruits" / "Training").is_dir() and (SHARED / "weights").is_dir():
+        assert abs(found - NOTEBOOK_K) <= 1
+
+
+def test_scores_equal_spark_ml_up_to_sign(spark: SparkSession, run: Path, features: np.ndarray) -> None:
+    scores = np.array(column(run / "pca" / "scores", "components"))
+    explained, reference = spark_ml(spark, features.astype(np.float64), scores.shape[1])
+    assert explained[:-1].sum() < 0.8 <= explained.sum()
+    same_up_to_sign(scores, reference)

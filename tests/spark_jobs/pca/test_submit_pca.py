@@ -1,0 +1,76 @@
+"""The pca job as a cluster runs it: separate executor processes that have the zip and nothing else of the project."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+
+from tests.spark_jobs.feature_runs import realistic, write_run
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+pytestmark = pytest.mark.slow
+
+
+def submit(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run ``spark-submit`` outside the repository, with no PYTHONPATH that would find the package there.
+
+    It merges a Python program's standard error into its own standard output.
+    """
+    archive = folder / "spark_jobs.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted((REPOSITORY / "spark_jobs").rglob("*.py")):
+            file.write(path, path.relative_to(REPOSITORY))
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SPARK_HOME")}
+    command = [
+        str(Path(sys.executable).with_name("spark-submit")),
+        "--master=local-cluster[2,1,1024]",
+        "--conf=spark.driver.bindAddress=127.0.0.1",
+        "--conf=spark.driver.host=127.0.0.1",
+        "--conf=spark.ui.enabled=false",
+        f"--py-files={archive}",
+        str(REPOSITORY / "spark_jobs" / "entrypoints" / "pca.py"),
+        *flags,
+    ]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**environment, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_a_cluster_with_only_the_zip(tmp_path: Path) -> None:
+    vectors = realistic(1500, 1280)
+    uri = write_run(tmp_path / "a run", vectors, rows_a_file=300, with_moments=True)
+    (tmp_path / "a run" / "moments" / "part-00003.npz").unlink()  # so that both passes run
+    done = submit(tmp_path, f"--run={uri}")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "a run" / "pca.json").read_text())
+    rows = vectors.astype(np.float64)
+    ratio = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
+    k = int((ratio.cumsum() / ratio.sum() >= 0.8).argmax()) + 1
+    assert (summary["images"], summary["k"]) == (1500, k)
+    assert (summary["moments"]["stored"], list(summary["moments"]["computed"])) == (4, ["part-00003.parquet"])
+    assert ds.dataset(tmp_path / "a run" / "pca" / "scores").count_rows() == 1500
+    assert len((tmp_path / "a run" / "pca" / "pca_features.csv").read_text().splitlines()) == 1501
+    assert "pca done: 1500 images" in done.stdout.splitlines()[-1]
+
+
+def test_a_known_problem_ends_with_its_message_and_exit_code_1(tmp_path: Path) -> None:
+    done = submit(tmp_path, f"--run={(tmp_path / 'run').as_uri()}")
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("spark_jobs.errors.JobError: featurize has not completed for this run")
+    assert "Traceback" not in done.stdout + done.stderr
