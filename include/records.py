@@ -1,1 +1,327 @@
-"""The records that cross a task boundary or are files in the lake: one typed definition each."""
+"""The records that cross a task boundary or are files in the lake: one typed definition each.
+
+Airflow's XCom and JSON files carry plain dicts, so these are TypedDicts. The jobs' own summaries are in
+:mod:`spark_jobs.records`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+JsonObject = dict[str, Any]
+"""A JSON object whose keys are not ours, or not checked yet."""
+
+StepRequest = dict[str, Any]
+"""One item of ``Steps`` in EMR's AddJobFlowSteps."""
+
+ClusterRequest = dict[str, Any]
+"""The arguments of EMR's RunJobFlow."""
+
+Params = dict[str, Any]
+"""A run's parameters by name, as JSON: the fields of :class:`include.settings.deployment.RunParams`."""
+
+
+FeaturizeSummary = JsonObject
+"""``featurize.json``."""
+
+PcaSummary = JsonObject
+"""``pca.json``."""
+
+
+class Weights(TypedDict):
+    """Where a model's weights come from."""
+
+    source: str
+    """``imagenet``, ``file`` or ``random``."""
+    name: str
+    sha256: str
+    seed: int | None
+
+
+class ModelInput(TypedDict):
+    """The pixels that a model expects."""
+
+    height: int
+    width: int
+    channels: int
+    order: str
+    range: list[int]
+
+
+class ModelFile(TypedDict):
+    """``model.json``, which the export writes with the model."""
+
+    digest: str
+    weights: Weights
+    dimensions: int
+    input: ModelInput
+    difference: float
+    """Largest difference from Keras, as a share of Keras's largest feature."""
+    tensorflow: str
+    keras: str
+
+
+class ModelRecord(ModelFile):
+    """The model that a run uses."""
+
+    uri: str
+    """The model's folder."""
+
+
+class PublishedModel(TypedDict):
+    """``models/current.json``: the model that runs use by default."""
+
+    model: str
+    """Name of the model's folder."""
+
+
+class Previous(TypedDict):
+    """The run that was published when this run started, for the comparison of the principal components."""
+
+    run: str | None
+    """Its slug."""
+    pca_model: str | None
+    """URI of its fitted PCA."""
+    note: str | None
+    """Why there is no comparison."""
+
+
+class Check(TypedDict):
+    """One question about where data may be, and its answer."""
+
+    what: str
+    setting: str
+    value: str
+    answer: str | None
+    verdict: Literal["allowed", "refused", "unknown"]
+    checked_at: str
+    """ISO 8601 time in UTC."""
+
+
+class Attestation(TypedDict):
+    """All checks of one occasion: before the run, or of the cluster that EMR has created."""
+
+    profile: str
+    region: str
+    allowed_regions: list[str]
+    checked_at: str
+    """ISO 8601 time in UTC."""
+    verdict: Literal["allowed"]
+    checks: list[Check]
+    note: NotRequired[str]
+    endpoints: NotRequired[dict[str, str]]
+    """Before the run: the address of each AWS service."""
+    cluster_id: NotRequired[str | None]
+    """Of the cluster: its id in EMR."""
+
+
+class Residency(TypedDict):
+    """Both attestations of a run."""
+
+    before: Attestation
+    cluster: Attestation
+
+
+class Run(TypedDict):
+    """What ``open_run`` returns: the run's identity and everything that later tasks share."""
+
+    slug: str
+    """The run's name in the lake."""
+    run_id: str
+    """Airflow's run id."""
+    run_after: str
+    """ISO 8601 time with its zone."""
+    cluster_name: str
+    round: str
+    """A new value each time ``open_run`` runs; the clusters of one round carry it as a tag."""
+    lake: str
+    """URI of the lake's root."""
+    images: str
+    """URI of the folder of images."""
+    image_count: int
+    model: ModelRecord
+    previous: Previous
+    params: Params
+    profile: str
+    region: str
+    endpoints: dict[str, str]
+    residency: Attestation
+
+
+class AmountRecord(TypedDict):
+    """An amount of money: at least, and at most; ``high`` is None when a price is unknown."""
+
+    low: float
+    high: float | None
+
+
+class ImagesPerEuro(TypedDict):
+    """How many images a euro pays for, at least and at most."""
+
+    low: float | None
+    high: float | None
+
+
+class ForecastCase(TypedDict):
+    """Duration and cost of a run under one assumption."""
+
+    seconds: int
+    usd: AmountRecord
+    eur: AmountRecord
+
+
+class PriceOrigin(TypedDict):
+    """Region and date of the price table."""
+
+    region: str
+    date: str
+    table: NotRequired[str]
+    eur_per_usd: NotRequired[JsonObject]
+    sources: NotRequired[JsonObject]
+
+
+class Forecast(TypedDict):
+    """What a run is expected to cost, before it starts."""
+
+    prices: PriceOrigin
+    images: int | None
+    expected: ForecastCase | None
+    worst: ForecastCase
+    unknown: list[str]
+    assumptions: list[str]
+
+
+class CostLine(TypedDict):
+    """One priced item of a run."""
+
+    what: str
+    fleet: str
+    market: str
+    instance_type: str
+    instances: int
+    hours: float
+    usd: AmountRecord
+
+
+class FleetCost(TypedDict):
+    """The cost of one fleet and market."""
+
+    fleet: str
+    market: str
+    instances: int
+    hours: float
+    usd: AmountRecord
+    eur: AmountRecord
+
+
+class StorageCost(TypedDict):
+    """What a month of storage of the run's files costs; it is not part of the run's cost."""
+
+    bytes: int | None
+    usd_per_month: AmountRecord
+    eur_per_month: AmountRecord
+
+
+class Cost(TypedDict):
+    """``cost.json``: what a run has cost, computed from the instances that EMR reports."""
+
+    cluster_id: str | None
+    counted_at: str
+    instance_hours: float
+    prices: PriceOrigin
+    lines: list[CostLine]
+    fleets: list[FleetCost]
+    usd: AmountRecord
+    eur: AmountRecord
+    complete: bool
+    storage: StorageCost
+    images: int
+    images_per_eur: ImagesPerEuro
+    unknown: list[str]
+    notes: list[str]
+
+
+class PlanSummary(TypedDict):
+    """The part of the plan that the manifest keeps."""
+
+    code: str
+    """Digest of the code bundle."""
+    forecast: Forecast
+
+
+class Plan(PlanSummary):
+    """What ``plan_cluster`` returns: all requests of the run, as data."""
+
+    job_flow_overrides: ClusterRequest
+    featurize_steps: list[StepRequest]
+    pca_steps: list[StepRequest]
+
+
+class Created(TypedDict):
+    """The cluster that the last step ran on."""
+
+    cluster_id: str
+    attestation: Attestation
+
+
+class Verified(TypedDict):
+    """What ``verify_results`` returns."""
+
+    images: int
+    rejects: int
+    k: int
+    variance_reached: float
+    warnings: list[str]
+
+
+class Publication(Verified):
+    """What ``publish_results`` adds to the figures of the verification."""
+
+    run_id: str
+    published_at: str
+    """ISO 8601 time in UTC."""
+
+
+class Current(Publication):
+    """``current.json``: the run that is published."""
+
+    run: str
+    """Its slug."""
+    results: list[str]
+    """Names of its files in ``results/``."""
+
+
+class ClusterReference(TypedDict):
+    """A cluster's id and name in EMR."""
+
+    id: str
+    name: str
+
+
+class Manifest(TypedDict):
+    """``manifest.json``: the record of a run that has published its results."""
+
+    run: str
+    """The run's slug."""
+    run_id: str
+    run_after: str
+    finished_at: str
+    lake: str
+    images_folder: str
+    params: Params
+    profile: str
+    region: str
+    endpoints: dict[str, str]
+    code: str
+    model: ModelRecord
+    previous: Previous
+    cluster: ClusterReference
+    featurize: FeaturizeSummary
+    pca: PcaSummary
+    residency: Residency
+    forecast: Forecast
+    cost: Cost | None
+    """None when it could not be computed."""
+    warnings: list[str]
+    results: NotRequired[list[str]]
+    """Names of the run's files in ``results/``; missing until they are published."""
