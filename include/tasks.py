@@ -30,7 +30,7 @@ from include.lake.access import AccessRefusedError, check_access
 from include.lake.layout import Lake, run_slug
 from include.lake.manifest import build_manifest
 from include.lake.models import ModelError, find_model
-from include.lake.objects import at, count_matches, put_bytes, put_json, read_json, total_bytes
+from include.lake.objects import count_matching_files, folder_bytes, lake_path, read_json, write_bytes, write_json
 from include.lake.publication import find_previous, publish_run
 from include.lake.uploads import STALE, abort_uploads
 from include.lake.verification import VerificationError, verify_run
@@ -128,10 +128,10 @@ def open_run() -> dict[str, Any]:
 
 
 def _count_images(images: str, pattern: str, aws_conn_id: str | None) -> int:
-    folder = at(images, aws_conn_id)
+    folder = lake_path(images, aws_conn_id)
     if not folder.exists():
         raise NoImagesError(f"the folder of images {images} does not exist; put images at {images}/<label>/<name>.jpg")
-    count = count_matches(folder, pattern)
+    count = count_matching_files(folder, pattern)
     if count == 0:
         raise NoImagesError(f"no file under {images} matches {pattern!r}; put images at {images}/<label>/<name>.jpg")
     return count
@@ -194,7 +194,7 @@ def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
 def _forecast(run: dict[str, Any], params: RunParams, settings: Settings) -> dict[str, Any]:
     """Return what the run will cost, as far as prices are known, when that is below its cap."""
     previous = run["previous"]["run"]
-    manifest = at(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id) if previous else None
+    manifest = lake_path(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id) if previous else None
     rates = measured_rates(read_json(manifest, "the run's record") if manifest and manifest.exists() else None)
     forecast = forecast_cost(load_prices(settings), params, run["image_count"], rates)
     log.info("Forecast: %s", describe_forecast(forecast))
@@ -264,7 +264,7 @@ def _account(run: dict[str, Any], settings: Settings) -> dict[str, Any]:
     conn, locations = settings.aws_conn_id, Lake(run["lake"]).run(run["slug"])
     emr = open_emr(make_hook(settings), settings)
     clusters = emr.clusters(Identity.of(run), live=False)
-    summary = at(locations.featurize_summary, conn)
+    summary = lake_path(locations.featurize_summary, conn)
     cost = account_cost(
         load_prices(settings),
         clusters[0] if clusters else {},
@@ -274,13 +274,13 @@ def _account(run: dict[str, Any], settings: Settings) -> dict[str, Any]:
             for found in clusters
             for item in emr.all("list_instance_fleets", "InstanceFleets", ClusterId=found["Id"])
         ],
-        total_bytes(at(locations.root, conn)) if at(locations.root, conn).exists() else 0,
+        folder_bytes(lake_path(locations.root, conn)) if lake_path(locations.root, conn).exists() else 0,
         int(read_json(summary, "featurize writes it")["features"]) if summary.exists() else 0,
         datetime.now(UTC),
     )
     if settings.profile == "local":
         cost["notes"].insert(0, "profile local: nothing was paid; this is what such a cluster would have cost")
-    put_json(at(locations.cost, conn), cost)
+    write_json(lake_path(locations.cost, conn), cost)
     return cost
 
 
@@ -310,8 +310,8 @@ def publish_results(
         run=run,
         code=plan["code"],
         cluster_id=made["cluster_id"],
-        featurize=read_json(at(locations.featurize_summary, conn), "featurize writes it"),
-        pca=read_json(at(locations.pca_summary, conn), "pca writes it"),
+        featurize=read_json(lake_path(locations.featurize_summary, conn), "featurize writes it"),
+        pca=read_json(lake_path(locations.pca_summary, conn), "pca writes it"),
         checked=checked,
         finished_at=finished_at,
         residency={"before": run["residency"], "cluster": made["attestation"]},
@@ -319,12 +319,12 @@ def publish_results(
         cost=cost,
     )
     report = build_report(manifest)
-    put_json(at(locations.report_json, conn), report)
-    put_bytes(at(locations.report_html, conn), render_report(report).encode())
+    write_json(lake_path(locations.report_json, conn), report)
+    write_bytes(lake_path(locations.report_html, conn), render_report(report).encode())
     record = {"run_id": run["run_id"], "published_at": finished_at, **checked}
     published = publish_run(lake, run["slug"], record, conn)
-    put_bytes(at(lake.report(run["slug"]), conn), report_line(report))
-    put_json(at(locations.manifest, conn), manifest | {"results": published["results"]})
+    write_bytes(lake_path(lake.report(run["slug"]), conn), report_line(report))
+    write_json(lake_path(locations.manifest, conn), manifest | {"results": published["results"]})
     for warning in manifest["warnings"]:
         log.warning(warning)
     log.info("Published %s: %s images, k = %s", run["slug"], checked["images"], checked["k"])

@@ -7,6 +7,7 @@ the job calls ``from_argv()``, so that the flags that one writes and the other r
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -48,6 +49,24 @@ SCORES_FOLDER = "pca/scores"
 PCA_MODEL_FILE = "pca/model.npz"
 SPARK_ML_MODEL_FOLDER = "pca/spark_ml"
 CSV_FILE = "pca/pca_features.csv"
+
+
+def name_matcher(pattern: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a file name matches a pattern.
+
+    Parameters
+    ----------
+    pattern : str
+        Glob patterns separated by commas. Case is ignored.
+
+    Examples
+    --------
+    >>> matches = name_matcher("*.jpg, *.jpeg")
+    >>> matches("_x.JPG"), matches("x.jpg.txt")
+    (True, False)
+    """
+    globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
+    return lambda name: any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs)
 
 
 def _argument(help_text: str, *, default: Any = MISSING, check: Callable[[Any], str | None] | None = None) -> Any:

@@ -24,7 +24,7 @@ from include.artifacts.wheelhouse import CACHE, build_wheelhouse, publish_wheelh
 from include.artifacts.wheels import WheelhouseError
 from include.lake.layout import Lake
 from include.lake.models import name_published_model
-from include.lake.objects import at, put_bytes
+from include.lake.objects import lake_path, write_bytes
 from include.settings.deployment import SettingsError, read_location
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
@@ -67,9 +67,9 @@ def publish_model(lake: Lake, weights: str, cache: Path, aws_conn_id: str | None
     record = export_model(weights, cache)
     folder = record["digest"][:MODEL_FOLDER_DIGITS]
     for name in (MODEL_FILE, MODEL_RECORD_FILE):
-        target = at(f"{lake.model(folder)}/{name}", aws_conn_id)
+        target = lake_path(f"{lake.model(folder)}/{name}", aws_conn_id)
         if not target.exists():
-            put_bytes(target, (cache / folder / name).read_bytes())
+            write_bytes(target, (cache / folder / name).read_bytes())
     name_published_model(lake, record["digest"], aws_conn_id)
     return record
 
@@ -78,7 +78,7 @@ def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
     """Put a code bundle into the lake, under its digest; return its folder."""
     folder = lake.code(bundle.digest)
     for name, data in bundle.files.items():
-        put_bytes(at(f"{folder}/{name}", aws_conn_id), data)
+        write_bytes(lake_path(f"{folder}/{name}", aws_conn_id), data)
     return folder
 
 

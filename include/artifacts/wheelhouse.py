@@ -26,7 +26,7 @@ from include.artifacts.wheels import (
     read_requirements,
 )
 from include.lake.layout import Lake
-from include.lake.objects import at, put_file, put_json, read_json
+from include.lake.objects import lake_path, read_json, write_file, write_json
 from include.settings.deployment import DEFAULT_INSTANCE_TYPES, Settings
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def find_wheelhouse(lake: Lake, settings: Settings) -> str:
     if settings.profile == "local":
         return uri
     advice = f"Put it there with `make publish ROOT={lake.root}`, from the sources that are deployed"
-    path = at(f"{uri}/{RECORD_FILE}", settings.aws_conn_id)
+    path = lake_path(f"{uri}/{RECORD_FILE}", settings.aws_conn_id)
     if not path.exists():
         raise WheelhouseError(
             f"no wheelhouse at {uri}: expected {RECORD_FILE} there, and without it nodes cannot install "
@@ -67,7 +67,7 @@ def find_wheelhouse(lake: Lake, settings: Settings) -> str:
         expected = {wheel["name"] for wheel in record["architectures"][settings.architecture]["wheels"]}
     except (KeyError, TypeError, ValueError):
         raise WheelhouseError(f"{path} lists no wheels for {settings.architecture}. {advice}") from None
-    folder = at(f"{uri}/{settings.architecture}", settings.aws_conn_id)
+    folder = lake_path(f"{uri}/{settings.architecture}", settings.aws_conn_id)
     missing = sorted(expected - {item.name for item in folder.iterdir()}) if folder.exists() else sorted(expected)
     if missing or not expected:
         raise WheelhouseError(f"the wheelhouse at {folder} lacks {', '.join(missing) or 'all wheels'}. {advice}")
@@ -172,13 +172,13 @@ def publish_wheelhouse(lake: Lake, folder: Path, aws_conn_id: str | None) -> str
     for architecture, part in record["architectures"].items():
         wheels = part["wheels"]
         for number, wheel in enumerate(wheels, start=1):
-            target = at(f"{uri}/{architecture}/{wheel['name']}", aws_conn_id)
+            target = lake_path(f"{uri}/{architecture}/{wheel['name']}", aws_conn_id)
             # An upload is whole or not there, and a name of the lock has these bytes only.
             if target.exists() and target.stat().st_size == wheel["bytes"]:
                 continue
-            put_file(target, folder / architecture / wheel["name"])
+            write_file(target, folder / architecture / wheel["name"])
             log.info("  %s %d/%d: %s, %.1f MB", architecture, number, len(wheels), wheel["name"], wheel["bytes"] / 1e6)
-    put_json(at(f"{uri}/{RECORD_FILE}", aws_conn_id), record)
+    write_json(lake_path(f"{uri}/{RECORD_FILE}", aws_conn_id), record)
     return uri
 
 

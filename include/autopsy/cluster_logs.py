@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from include.autopsy.step_logs import EXIT_CODE, ContainerLog, StepLogs
 from include.autopsy.symptoms import CONTAINER_ID, CONTAINER_REASON
-from include.lake.objects import at
+from include.lake.objects import lake_path
 
 KEPT_BYTES = 256 * 1024
 """Of the end of each log of a step."""
@@ -73,7 +73,7 @@ class _Reader:
     def names(self, uri: str) -> list[str]:
         """Return the names in a folder; none when it is not there or cannot be listed."""
         try:
-            return sorted(path.name for path in at(uri, self.aws_conn_id).iterdir())
+            return sorted(path.name for path in lake_path(uri, self.aws_conn_id).iterdir())
         except Exception:  # see the module's docstring
             return []
 
@@ -232,7 +232,7 @@ def read_end(uri: str, aws_conn_id: str | None, keep: int = KEPT_BYTES) -> tuple
     OSError
         When it is not there, or cannot be read.
     """
-    with at(uri, aws_conn_id).open("rb") as stream:  # type: ignore[no-untyped-call]
+    with lake_path(uri, aws_conn_id).open("rb") as stream:  # type: ignore[no-untyped-call]
         end, problem = decompress_end(stream, keep)
     return end.decode("utf-8", errors="replace"), problem
 

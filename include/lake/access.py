@@ -8,7 +8,7 @@ from collections.abc import Callable
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.lake.layout import Lake
-from include.lake.objects import at, delete, put_bytes
+from include.lake.objects import delete_file, lake_path, write_bytes
 
 PROBE = ".access"
 """Name of the file at the lake's root that is put there and deleted again."""
@@ -43,18 +43,18 @@ def check_access(lake: Lake, aws_conn_id: str | None) -> None:
         When the store does not answer.
     """
     token = uuid.uuid4().hex.encode()
-    probe = at(f"{lake.root}/{PROBE}", aws_conn_id)
+    probe = lake_path(f"{lake.root}/{PROBE}", aws_conn_id)
 
     def read_back() -> None:
         if probe.read_bytes() != token:
             raise OSError(f"{probe} does not hold what was just written to it; does another run start right now?")
 
-    _try(lake, "write to", lambda: put_bytes(probe, token))
-    root = at(lake.root, aws_conn_id)
+    _try(lake, "write to", lambda: write_bytes(probe, token))
+    root = lake_path(lake.root, aws_conn_id)
     # Not iterdir: at the root of a bucket that goes through another client, which may remember an older listing.
     _try(lake, "list", lambda: root.fs.ls(root.path, detail=False))
     _try(lake, "read from", read_back)
-    _try(lake, "delete from", lambda: delete(probe))
+    _try(lake, "delete from", lambda: delete_file(probe))
 
 
 def _try(lake: Lake, what: str, action: Callable[[], object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from include.lake.layout import Lake
-from include.lake.objects import at, put_json, read_json
+from include.lake.objects import lake_path, read_json, write_json
 from include.settings.deployment import Settings
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
@@ -28,8 +28,8 @@ def find_model(lake: Lake, settings: Settings) -> dict[str, Any]:
         When no model is published, the one that is set is not there, or it has random weights with profile ``aws``.
     """
     folder = lake.model(settings.model or _published_model(lake, settings.aws_conn_id))
-    record_path = at(f"{folder}/{MODEL_RECORD_FILE}", settings.aws_conn_id)
-    if not record_path.exists() or not at(f"{folder}/{MODEL_FILE}", settings.aws_conn_id).exists():
+    record_path = lake_path(f"{folder}/{MODEL_RECORD_FILE}", settings.aws_conn_id)
+    if not record_path.exists() or not lake_path(f"{folder}/{MODEL_FILE}", settings.aws_conn_id).exists():
         raise ModelError(
             f"no model at {folder}: expected {MODEL_FILE} and {MODEL_RECORD_FILE} there. "
             f"Publish it with `make publish ROOT={lake.root}`"
@@ -45,7 +45,7 @@ def find_model(lake: Lake, settings: Settings) -> dict[str, Any]:
 
 
 def _published_model(lake: Lake, aws_conn_id: str | None) -> str:
-    path = at(lake.published_model, aws_conn_id)
+    path = lake_path(lake.published_model, aws_conn_id)
     if not path.exists():
         raise ModelError(
             f"no model is published under {lake.models}: run `make publish ROOT={lake.root}` once, before the first run"
@@ -55,4 +55,4 @@ def _published_model(lake: Lake, aws_conn_id: str | None) -> str:
 
 def name_published_model(lake: Lake, digest: str, aws_conn_id: str | None) -> None:
     """Make a model, already in the lake, the one that runs use."""
-    put_json(at(lake.published_model, aws_conn_id), {"model": digest[:MODEL_FOLDER_DIGITS]})
+    write_json(lake_path(lake.published_model, aws_conn_id), {"model": digest[:MODEL_FOLDER_DIGITS]})

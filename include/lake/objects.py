@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import shutil
@@ -14,8 +13,10 @@ from typing import Any, BinaryIO
 
 from airflow.sdk import ObjectStoragePath
 
+from spark_jobs.args import name_matcher
 
-def at(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
+
+def lake_path(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
     """Return the path object of a URI; ``aws_conn_id`` is used for ``s3://`` only."""
     path = ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
     # A process keeps its clients of S3, and these remember listings for ever, while others write there too. Without a
@@ -26,7 +27,7 @@ def at(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
 
 
 @contextmanager
-def writing(path: ObjectStoragePath) -> Iterator[BinaryIO]:
+def atomic_write(path: ObjectStoragePath) -> Iterator[BinaryIO]:
     """Open a file for writing that appears whole, or not at all.
 
     A store shows an object when its upload is complete. A folder gets a hidden temporary file beside the target, which
@@ -47,24 +48,24 @@ def writing(path: ObjectStoragePath) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def put_bytes(path: ObjectStoragePath, data: bytes) -> None:
+def write_bytes(path: ObjectStoragePath, data: bytes) -> None:
     """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
-    with writing(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(data)
 
 
-def put_file(path: ObjectStoragePath, source: Path) -> None:
+def write_file(path: ObjectStoragePath, source: Path) -> None:
     """Put a copy of a file of this machine there in one step, piece by piece."""
-    with source.open("rb") as content, writing(path) as stream:
+    with source.open("rb") as content, atomic_write(path) as stream:
         shutil.copyfileobj(content, stream, 8 * 1024 * 1024)
 
 
-def put_json(path: ObjectStoragePath, record: dict[str, Any]) -> None:
+def write_json(path: ObjectStoragePath, record: dict[str, Any]) -> None:
     """Put a JSON file there in one step."""
-    put_bytes(path, (json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
+    write_bytes(path, (json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
-def delete(path: ObjectStoragePath) -> None:
+def delete_file(path: ObjectStoragePath) -> None:
     """Delete one file.
 
     Raises
@@ -106,7 +107,7 @@ def read_json(path: ObjectStoragePath, what: str) -> dict[str, Any]:
     return record
 
 
-def data_files(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
+def parquet_files(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
     """Return the Parquet files of a dataset's folder by name: neither hidden ones nor markers such as ``_SUCCESS``."""
     if not folder.exists():
         return []
@@ -117,14 +118,14 @@ def _is_data(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith(("_", "."))
 
 
-def total_bytes(folder: ObjectStoragePath) -> int:
+def folder_bytes(folder: ObjectStoragePath) -> int:
     """Return the size of all files under a folder."""
     if folder.protocol == "file":
         return sum((Path(parent) / name).stat().st_size for parent, names in _walk(folder) for name in names)
     return int(folder.fs.du(folder.path))
 
 
-def count_matches(folder: ObjectStoragePath, pattern: str) -> int:
+def count_matching_files(folder: ObjectStoragePath, pattern: str) -> int:
     """Return how many files under a folder, at any depth, have names that match a pattern.
 
     Parameters
@@ -134,10 +135,8 @@ def count_matches(folder: ObjectStoragePath, pattern: str) -> int:
     pattern : str
         Globs separated by commas, matched in any case, as the featurize job takes them.
     """
-    globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
-    return sum(
-        any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs) for _, names in _walk(folder) for name in names
-    )
+    matches = name_matcher(pattern)
+    return sum(matches(name) for _, names in _walk(folder) for name in names)
 
 
 def _walk(folder: ObjectStoragePath) -> Iterator[tuple[str, list[str]]]:

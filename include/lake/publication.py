@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from airflow.sdk import ObjectStoragePath
 
 from include.lake.layout import SLUG, Lake
-from include.lake.objects import at, data_files, delete, put_json, read_json, writing
+from include.lake.objects import atomic_write, delete_file, lake_path, parquet_files, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) ->
     """
     nothing: dict[str, Any] = {"run": None, "pca_model": None, "note": None}
     try:
-        published = read_json(at(lake.current, aws_conn_id), "publish_results writes it")["run"]
+        published = read_json(lake_path(lake.current, aws_conn_id), "publish_results writes it")["run"]
     except FileNotFoundError:
         return nothing | {"note": "no run had been published before"}
     except (ValueError, KeyError) as error:
@@ -59,12 +59,12 @@ def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) ->
         return nothing | {"note": "this run itself was the published one"}
     run, found = lake.run(published), nothing | {"run": published}
     try:
-        features_of = read_json(at(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
+        features_of = read_json(lake_path(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         return found | {"note": f"the run {published} does not tell which model its features are of ({error})"}
     if features_of != model:
         return found | {"note": f"its features are of the model {features_of[:16]}, those of this run of {model[:16]}"}
-    if not at(run.pca_model, aws_conn_id).exists():
+    if not lake_path(run.pca_model, aws_conn_id).exists():
         return found | {"note": f"{run.pca_model} is not there any more"}
     return found | {"pca_model": run.pca_model}
 
@@ -99,27 +99,27 @@ def publish_run(lake: Lake, slug: str, record: dict[str, Any], aws_conn_id: str 
         What ``current.json`` holds.
     """
     run = lake.run(slug)
-    target = at(lake.results, aws_conn_id)
+    target = lake_path(lake.results, aws_conn_id)
     target.mkdir(parents=True, exist_ok=True)
     new = [
         _publish_part(source, target / f"part-{slug}-{number:05d}.parquet")
-        for number, source in enumerate(data_files(at(run.features, aws_conn_id)))
+        for number, source in enumerate(parquet_files(lake_path(run.features, aws_conn_id)))
     ]
     with (
-        at(run.csv, aws_conn_id).open("rb") as source,  # type: ignore[no-untyped-call]
-        writing(at(lake.results_csv, aws_conn_id)) as stream,
+        lake_path(run.csv, aws_conn_id).open("rb") as source,  # type: ignore[no-untyped-call]
+        atomic_write(lake_path(lake.results_csv, aws_conn_id)) as stream,
     ):
         shutil.copyfileobj(source, stream, 16 * 1024 * 1024)
     for item in list(target.iterdir()):
         if item.name not in new:
-            delete(item)
+            delete_file(item)
     current = record | {"run": slug, "results": new}
-    put_json(at(lake.current, aws_conn_id), current)
+    write_json(lake_path(lake.current, aws_conn_id), current)
     return current
 
 
 def _publish_part(source: ObjectStoragePath, target: ObjectStoragePath) -> str:
-    with source.open("rb") as stream, writing(target) as output:  # type: ignore[no-untyped-call]
+    with source.open("rb") as stream, atomic_write(target) as output:  # type: ignore[no-untyped-call]
         _copy_columns(stream, output)
     return target.name
 

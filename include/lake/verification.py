@@ -16,7 +16,7 @@ from typing import Any
 from airflow.sdk import ObjectStoragePath
 
 from include.lake.layout import RunLocations
-from include.lake.objects import at, data_files, read_json
+from include.lake.objects import lake_path, parquet_files, read_json
 from include.settings.deployment import RunParams
 from spark_jobs.args import FEATURE_DIMENSIONS
 
@@ -130,7 +130,7 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
 
 def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> dict[str, Any]:
     try:
-        return read_json(at(uri, aws_conn_id), f"{job} writes it when it has completed")
+        return read_json(lake_path(uri, aws_conn_id), f"{job} writes it when it has completed")
     except (FileNotFoundError, ValueError) as error:
         raise VerificationError(str(error)) from error
 
@@ -151,7 +151,7 @@ def _expect(what: str, found: object, expected: object) -> list[str]:
 
 
 def _listing_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
-    listed = read_footers([at(run.listing, aws_conn_id)]).rows
+    listed = read_footers([lake_path(run.listing, aws_conn_id)]).rows
     return [
         *_expect("rows of the listing", listed, featurize["listed"]),
         *_expect("features + rejects", featurize["features"] + featurize["rejects"], listed),
@@ -159,8 +159,8 @@ def _listing_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id:
 
 
 def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
-    listing = read_footers([at(run.listing, aws_conn_id)])
-    footer = read_footers(data_files(at(run.features, aws_conn_id)))
+    listing = read_footers([lake_path(run.listing, aws_conn_id)])
+    footer = read_footers(parquet_files(lake_path(run.features, aws_conn_id)))
     return [
         *_expect("columns of features", footer.columns, (*listing.columns, "features")),
         *_expect("rows of features", footer.rows, featurize["features"]),
@@ -174,7 +174,7 @@ def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id
 def _rejects_problems(
     run: RunLocations, featurize: dict[str, Any], params: RunParams, aws_conn_id: str | None
 ) -> list[str]:
-    footer = read_footers(data_files(at(run.rejects, aws_conn_id)))
+    footer = read_footers(parquet_files(lake_path(run.rejects, aws_conn_id)))
     problems = _expect("rows of rejects", footer.rows, featurize["rejects"])
     # Exactly as featurize compares: 0.29 * 100 in floating point is less than 29.
     if featurize["rejects"] > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
@@ -206,7 +206,7 @@ def _pca_problems(featurize: dict[str, Any], pca: dict[str, Any], params: RunPar
 
 
 def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
-    footer = read_footers(data_files(at(run.scores, aws_conn_id)))
+    footer = read_footers(parquet_files(lake_path(run.scores, aws_conn_id)))
     return [
         *_expect("columns of scores", footer.columns, ("path", "label", "components")),
         *_expect("rows of scores", footer.rows, pca["images"]),
@@ -218,7 +218,7 @@ def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | 
 
 def _csv_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
     expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
-    path, rows, odd = at(run.csv, aws_conn_id), 0, 0
+    path, rows, odd = lake_path(run.csv, aws_conn_id), 0, 0
     try:
         with path.open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
             lines = csv.reader(stream)

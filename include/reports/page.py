@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from include.autopsy.examination import STREAMS, read_log_tail, step_log_uri
 from include.lake.layout import SLUG, Lake
-from include.lake.objects import at
+from include.lake.objects import lake_path
 from include.reports.report import render_index
 from include.settings.deployment import SettingsError, read_airflow_settings
 
@@ -42,17 +42,17 @@ def _lake() -> tuple[Lake, str | None]:
 def list_reports() -> str:
     """Return a page with the newest runs that have a report."""
     lake, conn = _lake()
-    runs = at(f"{lake.root}/runs", conn)
+    runs = lake_path(f"{lake.root}/runs", conn)
     names = [item.name for item in runs.iterdir()] if runs.exists() else []
     slugs = sorted((name for name in names if re.match(SLUG, name)), reverse=True)[:MAX_RUNS]
-    return render_index([slug for slug in slugs if at(lake.run(slug).report_html, conn).exists()])
+    return render_index([slug for slug in slugs if lake_path(lake.run(slug).report_html, conn).exists()])
 
 
 @app.get("/{slug}", response_class=HTMLResponse)
 def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
     """Return a run's report."""
     lake, conn = _lake()
-    report = at(lake.run(slug).report_html, conn)
+    report = lake_path(lake.run(slug).report_html, conn)
     if not report.exists():
         raise HTTPException(
             status_code=404, detail=f"the run {slug} has no report: it did not publish, or is not known"

@@ -12,7 +12,7 @@ from typing import Any
 from include.aws.endpoints import check_clients, check_endpoint
 from include.aws.regions import bucket_name, bucket_objection, region_or_none
 from include.lake.layout import Lake
-from include.lake.objects import at
+from include.lake.objects import lake_path
 from include.residency.attestation import Attestation
 from include.residency.resource_regions import check_bucket, check_key, check_subnets, describe_subnets, refuse_redirect
 from include.settings.deployment import Settings
@@ -160,7 +160,7 @@ def _check_connection(attestation: Attestation, extra: dict[str, Any], resolved:
 
 def _file_clients(lake: Lake, aws_conn_id: str | None) -> list[Any]:
     """Return the clients that read and write the lake's files: without a connection, s3fs has two."""
-    path = at(lake.root, aws_conn_id)
+    path = lake_path(lake.root, aws_conn_id)
     filesystems = {id(fs): fs for fs in (path.fs, path.__wrapped__.fs)}
     clients = []
     for fs in filesystems.values():

@@ -42,7 +42,7 @@ class ImageFolder:
     def names(self) -> Iterator[str]:
         """Yield the names of all files that are there."""
         if self._data.exists():
-            for path in walk_files(self._data, ["*"]):
+            for path in walk_files(self._data, lambda _: True):
                 if path.suffix != ".loading":  # left by a load that was killed
                     yield path.relative_to(self._data).as_posix()
 

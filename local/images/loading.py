@@ -6,13 +6,14 @@ that were put into the lake in another way are never changed or deleted.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from spark_jobs.args import name_matcher
 
 LEDGER = ".loaded_images.json"
 
@@ -49,7 +50,7 @@ def find_images(folder: Path, pattern: str) -> dict[str, Path]:
         raise ImagesError(f"IMAGES={folder}: not a folder; expected a folder such as IMAGES/<label>/<name>.jpg")
     top = folder.resolve().name
     found: dict[str, Path] = {}
-    for path in walk_files(folder, [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]):
+    for path in walk_files(folder, name_matcher(pattern)):
         _check_name(path)
         relative = path.relative_to(folder)
         name = relative.as_posix() if len(relative.parts) > 1 else f"{top}/{relative.name}"
@@ -69,7 +70,7 @@ def _check_name(path: Path) -> None:
         raise ImagesError(f"the name of {shown} is not valid UTF-8; rename it") from None
 
 
-def walk_files(folder: Path, globs: list[str]) -> Iterator[Path]:
+def walk_files(folder: Path, matches: Callable[[str], bool]) -> Iterator[Path]:
     """Yield the files under a folder whose names match; links to folders are followed, save one that it is already in.
 
     Raises
@@ -85,7 +86,7 @@ def walk_files(folder: Path, globs: list[str]) -> Iterator[Path]:
         above = {Path(parent).resolve(), *Path(parent).resolve().parents}
         folders[:] = sorted(name for name in folders if Path(parent, name).resolve() not in above)
         for name in sorted(names):
-            if any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs):
+            if matches(name):
                 yield Path(parent) / name
 
 

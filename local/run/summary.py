@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from include.lake.layout import Lake
-from include.lake.objects import at, read_json
+from include.lake.objects import lake_path, read_json
 
 
 def success_text(lake: Lake) -> str:
@@ -17,8 +17,8 @@ def success_text(lake: Lake) -> str:
     FileNotFoundError
         When no run is published.
     """
-    run = lake.run(read_json(at(lake.current), "a run writes it when it publishes")["run"])
-    report = read_json(at(run.report_json), "a run writes it before it publishes")
+    run = lake.run(read_json(lake_path(lake.current), "a run writes it when it publishes")["run"])
+    report = read_json(lake_path(run.report_json), "a run writes it before it publishes")
     seconds = [
         f"  {job:<11}" + ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
         for job, stages in report["seconds"].items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from spark_jobs.args import name_matcher
 from spark_jobs.errors import JobError
 from spark_jobs.lake import schemas, storage
 
@@ -166,25 +166,12 @@ def walk_through(images: str, pattern: str) -> Walk:
     if filesystem.get_file_info(root).type != fs.FileType.Directory:
         raise JobError(f"the images' folder {images} does not exist: check --images")
     local = isinstance(filesystem, fs.LocalFileSystem)
-    return Walk(root, _read_local_folder if local else _remote_reader(filesystem), matcher(pattern))
+    return Walk(root, _read_local_folder if local else _remote_reader(filesystem), name_matcher(pattern))
 
 
 def _table(rows: list[Image], scheme: str) -> pa.Table:
     paths, labels, sizes, modified = zip(*rows, strict=True)
     return pa.table([[f"{scheme}://{path}" for path in paths], labels, sizes, modified], schema=schemas.LISTING)
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Return the test of a file name against glob patterns separated by commas, in any case.
-
-    Examples
-    --------
-    >>> matches = matcher("*.jpg, *.jpeg")
-    >>> matches("_x.JPG"), matches("x.jpg.txt")
-    (True, False)
-    """
-    globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
-    return lambda name: any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs)
 
 
 def _read_local_folder(folder: str) -> Iterator[Entry]:

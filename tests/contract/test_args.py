@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from include.settings.deployment import RunParams
 from include.settings.form import run_params
-from spark_jobs.args import FeaturizeArgs, JobArgs, PcaArgs
+from spark_jobs.args import FeaturizeArgs, JobArgs, PcaArgs, name_matcher
 
 FEATURIZE = ["--images=file:///i", "--run=file:///r", "--model=file:///m"]
 PCA = ["--run=file:///r"]
@@ -168,3 +168,10 @@ def test_door_needs_the_standard_library_only() -> None:
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()} - {"spark_jobs"}
     assert loaded <= sys.stdlib_module_names
+
+
+def test_name_matcher_takes_globs_separated_by_commas_in_any_case() -> None:
+    matches = name_matcher(" *.jpg,, *.JPEG,[ab]?")
+    assert all(matches(name) for name in ["x.jpg", "_x.JPG", ".jpg", "é.Jpeg", "B1"])
+    assert not any(matches(name) for name in ["x.jpg.txt", "jpg", "c1", "", "b12"])
+    assert name_matcher("*")("anything")

@@ -118,7 +118,7 @@ def test_what_may_be_outside_europe_stops_a_run_before_it_touches_the_lake(
 
     touched: list[str] = []
     monkeypatch.setattr(tasks, "check_residency", refuse)
-    for name in ("check_access", "abort_uploads", "find_model", "find_previous", "count_matches"):
+    for name in ("check_access", "abort_uploads", "find_model", "find_previous", "count_matching_files"):
         monkeypatch.setattr(tasks, name, lambda *_, name=name, **__: touched.append(name))
     with pytest.raises(AirflowFailException, match=r"ResidencyError: Data may not leave its regions: FRUITS_LAKE="):
         open_run()

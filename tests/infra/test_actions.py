@@ -17,7 +17,15 @@ from include.autopsy.examination import read_log_tail, step_log_uri
 from include.lake.access import check_access
 from include.lake.layout import Lake
 from include.lake.models import name_published_model
-from include.lake.objects import at, count_matches, data_files, put_bytes, put_json, read_json, total_bytes
+from include.lake.objects import (
+    count_matching_files,
+    folder_bytes,
+    lake_path,
+    parquet_files,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from include.lake.publication import find_previous, publish_run
 from include.lake.uploads import abort_uploads
 from include.settings.deployment import read_settings
@@ -191,20 +199,20 @@ def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple
     settings = read_settings({"FRUITS_LAKE": lake.root})
     requests.clear()  # what has made the lake
     check_access(lake, None)
-    images = at(lake.data("data"), None)
+    images = lake_path(lake.data("data"), None)
     assert images.exists()
-    assert count_matches(images, "*.jpg") == 1
-    assert total_bytes(at(lake.run(SLUG).root, None)) > 0
+    assert count_matching_files(images, "*.jpg") == 1
+    assert folder_bytes(lake_path(lake.run(SLUG).root, None)) > 0
     put_bundle(lake, build_bundle(), None)
     find_previous(lake, SLUG, "0" * 16, None)
-    put_json(at(lake.run(SLUG).manifest, None), {"run": SLUG})
-    put_bytes(at(lake.run(SLUG).report_html, None), b"x" * (6 * 1024 * 1024))  # in parts
-    put_bytes(at(lake.report(SLUG), None), b"{}")
+    write_json(lake_path(lake.run(SLUG).manifest, None), {"run": SLUG})
+    write_bytes(lake_path(lake.run(SLUG).report_html, None), b"x" * (6 * 1024 * 1024))  # in parts
+    write_bytes(lake_path(lake.report(SLUG), None), b"{}")
     publish_run(lake, SLUG, {}, None)
     publish_run(lake, SLUG, {}, None)  # replaces what is there
-    at(f"{lake.results}/old.parquet", None).exists()
-    assert data_files(at(lake.results, None))
-    read_json(at(lake.current, None), "")
+    lake_path(f"{lake.results}/old.parquet", None).exists()
+    assert parquet_files(lake_path(lake.results, None))
+    read_json(lake_path(lake.current, None), "")
     assert read_log_tail(step_log_uri(lake.logs, "j-1", "s-1", "stderr"), None) == "last words"
     abort_uploads(lake, f"{lake.root}/runs", settings)
     check_requests("airflow", requests, lake.root.removeprefix("s3://"))
@@ -226,9 +234,9 @@ def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[
     requests.clear()
     put_bundle(lake, build_bundle(), None)
     name_published_model(lake, "0" * 64, None)
-    target = at(f"{lake.model('0' * 16)}/model.tflite", None)
+    target = lake_path(f"{lake.model('0' * 16)}/model.tflite", None)
     assert not target.exists()
-    put_bytes(target, b"x" * (6 * 1024 * 1024))
+    write_bytes(target, b"x" * (6 * 1024 * 1024))
     check_requests("publisher", requests, lake.root.removeprefix("s3://"))
 
 
@@ -275,6 +283,6 @@ def test_nodes_may_do_what_jobs_do_on_s3(
 
 
 def _fail_half_way(uri: str) -> None:
-    with storage.writing(uri) as stream:
+    with storage.atomic_write(uri) as stream:
         stream.write(b"x" * (6 * 1024 * 1024))
         raise RuntimeError("half way")

@@ -71,7 +71,7 @@ def test_model_is_named_only_when_it_is_complete_and_a_repetition_heals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, puts_before_the_failure: int
 ) -> None:
     lake = Lake(f"file://{tmp_path / 'lake'}")
-    put, named = publishing.put_bytes, publishing.name_published_model
+    put, named = publishing.write_bytes, publishing.name_published_model
     left = [puts_before_the_failure]
 
     def fail_later(original: Any) -> Any:
@@ -84,7 +84,7 @@ def test_model_is_named_only_when_it_is_complete_and_a_repetition_heals(
         return call
 
     with monkeypatch.context() as patched:
-        patched.setattr(publishing, "put_bytes", fail_later(put))
+        patched.setattr(publishing, "write_bytes", fail_later(put))
         patched.setattr(publishing, "name_published_model", fail_later(named))
         with pytest.raises(OSError, match="network"):
             publishing.publish_model(lake, "w.h5", tmp_path / "cache", None)

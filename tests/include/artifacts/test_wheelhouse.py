@@ -130,7 +130,7 @@ def test_publishing_again_changes_nothing(
     publish_wheelhouse(lake, built, None)
     before = files(tmp_path / "lake")
     assert before == {f"wheels/{built.name}/{name}": data for name, data in files(built).items()}
-    monkeypatch.setattr(wheelhouse, "put_file", lambda *_: pytest.fail("a wheel was put there again"))
+    monkeypatch.setattr(wheelhouse, "write_file", lambda *_: pytest.fail("a wheel was put there again"))
     publish_wheelhouse(lake, built, None)
     assert files(tmp_path / "lake") == before
 
@@ -150,8 +150,8 @@ def test_upload_that_breaks_leaves_no_wheelhouse_and_goes_on_later(
         return call
 
     with monkeypatch.context() as patched:
-        patched.setattr(wheelhouse, "put_file", breaking(wheelhouse.put_file))
-        patched.setattr(wheelhouse, "put_json", breaking(wheelhouse.put_json))
+        patched.setattr(wheelhouse, "write_file", breaking(wheelhouse.write_file))
+        patched.setattr(wheelhouse, "write_json", breaking(wheelhouse.write_json))
         with pytest.raises(OSError, match="network"):
             publish_wheelhouse(lake, built, None)
     with pytest.raises(WheelhouseError, match="no wheelhouse at"):

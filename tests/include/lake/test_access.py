@@ -120,7 +120,7 @@ def test_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
 def test_another_run_that_starts_right_now_is_suspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from include.lake import access
 
-    monkeypatch.setattr(access, "put_bytes", lambda path, data: (tmp_path / PROBE).write_bytes(b"somebody else's"))
+    monkeypatch.setattr(access, "write_bytes", lambda path, data: (tmp_path / PROBE).write_bytes(b"somebody else's"))
     with pytest.raises(AccessError, match=r"does not hold what was just written.*another run") as it:
         check_access(Lake(f"file://{tmp_path}"), None)
     assert not isinstance(it.value, AccessRefusedError), "a retry helps"

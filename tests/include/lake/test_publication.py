@@ -112,7 +112,7 @@ def test_result_of_many_row_groups_is_copied_whole(root: Path, monkeypatch: pyte
 
 @contextmanager
 def crash_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Kill the process before its step of this number; the steps are: opening a file for writing, finishing it,
+    """Kill the process before its step of this number; the steps are: opening a file for atomic_write, finishing it,
     deleting a file. Yields the steps that were begun."""
     steps: list[str] = []
 
@@ -121,12 +121,12 @@ def crash_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
         if len(steps) > number:
             raise Crash(name)
 
-    writing = publication.writing
+    atomic_write = publication.atomic_write
 
     @contextmanager
     def counted_writing(path: Any) -> Iterator[Any]:
         step(f"open {path.name}")
-        with writing(path) as stream:
+        with atomic_write(path) as stream:
             yield stream
             step(f"finish {path.name}")
 
@@ -149,8 +149,8 @@ def crash_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
         unlink(path, missing_ok=missing_ok)
 
     with monkeypatch.context() as patched:
-        patched.setattr(publication, "writing", counted_writing)
-        patched.setattr(publication, "put_json", counted("put", objects.put_json))
+        patched.setattr(publication, "atomic_write", counted_writing)
+        patched.setattr(publication, "write_json", counted("put", objects.write_json))
         patched.setattr(ObjectStoragePath, "unlink", counted_unlink)
         yield steps
 

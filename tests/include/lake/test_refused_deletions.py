@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from include.lake.layout import Lake
-from include.lake.objects import at, delete
+from include.lake.objects import delete_file, lake_path
 from include.lake.publication import publish_run
 from tests.include.run_folders import write_run
 from tests.s3_store import Store
@@ -20,16 +20,16 @@ FIRST, SECOND = "20261121T120000Z-aaaaaaaa", "20261122T120000Z-bbbbbbbb"
 
 def test_file_is_deleted_or_its_absence_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    delete(at(f"file://{tmp_path}/file"))
+    delete_file(lake_path(f"file://{tmp_path}/file"))
     assert not (tmp_path / "file").exists()
     with pytest.raises(FileNotFoundError):
-        delete(at(f"file://{tmp_path}/file"))
+        delete_file(lake_path(f"file://{tmp_path}/file"))
 
 
 def test_object_is_deleted(store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("a é%20+#b", "b"):
         store.put(lake_bucket, key)
-    delete(at(f"s3://{lake_bucket}/a é%20+#b", store.connection(monkeypatch, "worker")))
+    delete_file(lake_path(f"s3://{lake_bucket}/a é%20+#b", store.connection(monkeypatch, "worker")))
     assert store.keys(lake_bucket) == {"b"}
 
 
@@ -39,7 +39,7 @@ def test_refusal_to_delete_an_object_is_an_error(
     store.put(lake_bucket, "object")
     store.deny_delete(lake_bucket)
     with pytest.raises(PermissionError, match="Access Denied"):
-        delete(at(f"s3://{lake_bucket}/object", store.connection(monkeypatch, "worker")))
+        delete_file(lake_path(f"s3://{lake_bucket}/object", store.connection(monkeypatch, "worker")))
     assert store.keys(lake_bucket) == {"object"}
 
 

@@ -338,7 +338,7 @@ def test_job_and_verification_agree_on_the_share_of_rejects(listed: int, rejects
     check = functools.partial(verification._rejects_problems, aws_conn_id=None)
     summary = featurize_summary(listed=listed, rejects=rejects)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(verification, "data_files", lambda _: [])
+        patched.setattr(verification, "parquet_files", lambda _: [])
         found = check(Lake("file:///nowhere").run(SLUG), summary, params)
     assert any(problem.startswith("rejects: ") for problem in found) == job_refuses(rejects, listed, ratio)
 
