@@ -39,7 +39,7 @@ def source_files() -> list[Path]:
     """Return the files of the production side: what is for this machine only is left out."""
     folders = ("include", "dags", "plugins", "scripts")
     return sorted(
-        path for folder in folders for path in (ROOT / folder).glob("*.py") if not path.name.startswith("capture_")
+        path for folder in folders for path in (ROOT / folder).rglob("*.py") if not path.name.startswith("capture_")
     )
 
 
