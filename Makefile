@@ -30,7 +30,7 @@ store: setup ## the local S3 store by itself, to read what `make run STORE=s3` h
 	@$(IN_VENV) -m local.s3
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']
-	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local

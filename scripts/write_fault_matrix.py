@@ -39,7 +39,7 @@ def read_cells(junit: Path) -> Iterator[tuple[tuple[str, str], str]]:
             continue
         bad = [kind for kind in ("failure", "error") if case.find(kind) is not None]
         result = f"**{bad[0]}**" if bad else "passed"
-        cells = [found["fault"], found["when"], found.get("ended", ""), found.get("told", "").lower(), result]
+        cells = [found["fault"], found["when"], found.get("ended", ""), found.get("diagnosis", "").lower(), result]
         line = " | ".join([*cells, f"{float(case.get('time', 0)):.0f}", day])
         yield (found["fault"], found["when"]), f"| {line} |"
 

@@ -46,6 +46,22 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
+LONGEST_FIRST = (
+    "tests/end_to_end/test_service.py",
+    "tests/end_to_end/test_dag_failures.py",
+    "tests/end_to_end/",
+    "tests/spark_jobs/",
+    "tests/local/",
+)
+"""Prefixes of test files that take minutes. Workers take files in this order, so that none works alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by ``LONGEST_FIRST``; within a prefix, they keep their random order (pytest-randomly)."""
+    ranks = [*LONGEST_FIRST, ""]
+    items.sort(key=lambda item: next(rank for rank, prefix in enumerate(ranks) if item.nodeid.startswith(prefix)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The shared photos and weights; a test that can do without them falls back on generated ones."""

@@ -1,7 +1,7 @@
-"""Airflow's command line, with every address that the process connects to or looks up written to a file.
+"""Airflow's command line. It writes every host that the process connects to or resolves to a file.
 
 Usage: audited_airflow.py AUDIT_FILE airflow-arguments…
-       audited_airflow.py AUDIT_FILE rerun DATE: runs the DAG under the run id of that date, each time the same
+       audited_airflow.py AUDIT_FILE rerun DATE CONF: runs the DAG with the run id of that date, the same each time
 """
 
 import json
@@ -18,7 +18,7 @@ def main() -> None:
         if event == "socket.connect" and arguments[0].family in (socket.AF_INET, socket.AF_INET6):
             note("connect", arguments[1][0])
         elif event == "socket.getaddrinfo":
-            note("look up", arguments[0])
+            note("resolve", arguments[0])
 
     def note(what, host):
         with Path(audit_file).open("a", encoding="utf-8") as stream:
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def rerun(date, conf):
-    """`airflow dags test DATE` gives each run an id of its own; here a run is repeated as itself."""
+    """Run the DAG with the run id of a date; `airflow dags test DATE` would create a new run id each time."""
     from datetime import datetime
 
     from airflow.dag_processing.dagbag import DagBag

@@ -1,10 +1,11 @@
-"""The DAG through Airflow against the local EMR endpoint: a lake, an Airflow, and what a run left behind."""
+"""Fixtures that run the DAG through Airflow against the local EMR endpoint."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -19,23 +20,30 @@ import psutil
 import pytest
 from PIL import Image
 
-from include.artifacts.publishing import publish_model
+from include.artifacts.publishing import export_model, publish_model
 from include.artifacts.weights import RANDOM, find_weights
 from include.lake.layout import Lake
+from local.airflow.home import migrate_database
 from local.emr.process import EndpointProcess
 from local.environment import local_environment
 from local.images.sample import draw_fruit
 from local.run.watch import RunState, known_runs, read_state
+from tests.once import build_once
 
 AUDITED_AIRFLOW = Path(__file__).with_name("audited_airflow.py")
 DAG_ID = "fruit_features"
 LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 RUN_SECONDS = 240
+RUN_DATE = "2026-11-01T00:00:00+00:00"
+"""Date of the run of :func:`published`, by which a test can run it again."""
+
+UNREACHABLE = "http://127.0.0.1:1"
+"""An address where nothing listens."""
 
 
 @dataclass
 class Outcome:
-    """What a run of the DAG left."""
+    """A run of the DAG: its states, its log, its clusters, and the hosts that it connected to or resolved."""
 
     state: RunState
     log: str
@@ -50,17 +58,16 @@ class Outcome:
 
 @dataclass
 class Bench:
-    """An Airflow with its database, and the model that its lakes get."""
+    """An Airflow with its database, and the models and weights for its lakes."""
 
     home: Path
     models: Path
     weights: str
 
-    def lake(self, folder: Path, *, images: bool = True) -> Path:
-        """Make a lake with a model and, unless told otherwise, some pictures."""
+    def lake(self, folder: Path) -> Path:
+        """Fill a lake with a model and some pictures."""
         publish_model(Lake(f"file://{folder}"), self.weights, self.models, None)
-        if images:
-            put_pictures(folder / "data")
+        put_pictures(folder / "data")
         return folder
 
     def run(
@@ -80,11 +87,11 @@ class Bench:
         rerun_of: str | None = None,
         settle_seconds: int = 60,
     ) -> Outcome:
-        """Run the DAG once; before the endpoint is stopped, its clusters get some time to end, and are listed.
+        """Run the DAG once, wait up to ``settle_seconds`` until its clusters have terminated, and list them.
 
-        A lake on S3 is given by its URI, with the store's address; ``keys`` and ``endpoint_keys`` replace
-        those of the environment.
-        ``meanwhile`` runs beside the run, with the endpoint's state folder.
+        A lake on S3 needs its URI and ``store_url``. ``keys`` and ``endpoint_keys`` replace the keys of the
+        environment. ``meanwhile`` is called in a thread during the run, with the endpoint's state folder.
+        ``rerun_of`` is a date: the run gets the run id of that date, so that it can be repeated as itself.
         """
         root = lake if isinstance(lake, str) else f"file://{lake}"
         state_dir = tmp_path / "emr"
@@ -92,42 +99,42 @@ class Bench:
         scenario = tmp_path / "faults.json"
         scenario.write_text(json.dumps(faults or {}), encoding="utf-8")
         audit, log = tmp_path / "audit.txt", tmp_path / "airflow.log"
-        nowhere = self.environment(root, store_url=store_url) | (endpoint_keys or keys or {})
+        endpoint_environment = self.environment(root, store_url=store_url) | (endpoint_keys or keys or {})
         options = ["--faults", str(scenario), *arguments]
-        with EndpointProcess(state_dir, options, environment=nowhere) as endpoint:
+        with EndpointProcess(state_dir, options, environment=endpoint_environment) as endpoint:
             known = known_runs(self.home / "airflow.db", DAG_ID) if rerun_of is None else frozenset()
             command = [sys.executable, str(AUDITED_AIRFLOW), str(audit)]
             settings = json.dumps(conf or {})
             command += ["rerun", rerun_of, settings] if rerun_of else ["dags", "test", DAG_ID, "--conf", settings]
             clean = self.environment(root, endpoint.url, store_url, environ) | (keys or {})
-            with log.open("wb") as stream, ThreadPoolExecutor(1) as beside:
-                events = beside.submit(meanwhile, state_dir) if meanwhile else None
+            with log.open("wb") as stream, ThreadPoolExecutor(1) as pool:
+                during = pool.submit(meanwhile, state_dir) if meanwhile else None
                 subprocess.run(
                     command, env=clean, cwd=self.home, stdout=stream, stderr=stream, timeout=run_seconds, check=False
                 )
-                if events:
-                    events.result()
+                if during:
+                    during.result()
             state = read_state(self.home / "airflow.db", DAG_ID, known)
             assert state is not None, log.read_text(encoding="utf-8")[-3000:]
             clusters = self.settled_clusters(endpoint.url, settle_seconds)
-        notes = [line.split("\t") for line in audit.read_text(encoding="utf-8").splitlines()]
-        hosts = {kind: {host for what, host in notes if what == kind} for kind in ("connect", "look up")}
-        return Outcome(state, log.read_text(encoding="utf-8"), clusters, hosts["connect"], hosts["look up"])
+        events = [line.split("\t") for line in audit.read_text(encoding="utf-8").splitlines()]
+        hosts = {kind: {host for event, host in events if event == kind} for kind in ("connect", "resolve")}
+        return Outcome(state, log.read_text(encoding="utf-8"), clusters, hosts["connect"], hosts["resolve"])
 
     def environment(
         self,
         root: str,
-        endpoint_url: str = "http://127.0.0.1:1",
+        endpoint_url: str = UNREACHABLE,
         store_url: str | None = None,
         environ: dict[str, str] | None = None,
     ) -> dict[str, str]:
-        """Return the environment of this Airflow for a lake; by default, nothing listens where EMR is."""
+        """Return the environment of this Airflow for a lake. By default, EMR is unreachable."""
         return local_environment(
             airflow_home=self.home, endpoint_url=endpoint_url, lake=root, store_url=store_url, environ=environ
         )
 
     def settled_clusters(self, url: str, seconds: int) -> list[dict]:
-        """Return the endpoint's clusters when none of them is live, or as they are after some seconds."""
+        """Return the endpoint's clusters as soon as all have terminated, at the latest after some seconds."""
         emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=url)
         for _ in range(2 * seconds + 1):
             clusters = emr.list_clusters()["Clusters"]
@@ -138,7 +145,7 @@ class Bench:
 
 
 def put_pictures(data: Path, per_label: int = 6) -> None:
-    """Draw some fruits, under labels that are hard for paths and globs."""
+    """Draw fruits under labels with characters that break naive path and glob handling."""
     for label, kind in {
         "Pomme d'été": "Apple Red",
         "Kiwi 100%": "Kiwi",
@@ -153,7 +160,7 @@ def put_pictures(data: Path, per_label: int = 6) -> None:
 
 
 def snapshot(lake: Path) -> dict[str, str]:
-    """Return what people read of a lake: the name of every published file and the digest of its bytes."""
+    """Return the published files of a lake by name, each with the digest of its bytes."""
     published = [
         *sorted((lake / "results").glob("**/*")),
         lake / "results_csv" / "pca_features.csv",
@@ -166,36 +173,57 @@ def snapshot(lake: Path) -> dict[str, str]:
     }
 
 
+def copy_database(database: Path, home: Path) -> Path:
+    """Give an Airflow home a copy of the migrated database, so that it need not migrate its own."""
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("airflow.db", "migrated"):
+        shutil.copyfile(database / name, home / name)
+    return home
+
+
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bench:
-    """An Airflow of its own, its database migrated once."""
-    home = tmp_path_factory.mktemp("airflow")
-    bench = Bench(home, tmp_path_factory.mktemp("models"), find_weights(shared=shared) or RANDOM)
-    environ = bench.environment("file:///nowhere")
-    subprocess.run(
-        [sys.executable, "-m", "airflow", "db", "migrate"], env=environ, cwd=home, check=True, capture_output=True
-    )
-    return bench
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of Airflow with a migrated database, which nobody uses but to copy it."""
+
+    def build(home: Path) -> None:
+        environ = local_environment(airflow_home=home, endpoint_url=UNREACHABLE, lake="file:///nowhere")
+        migrate_database(environ, home / "migrate.log", lambda line: None)
+
+    return build_once(tmp_path_factory, "airflow-database", build)
+
+
+@pytest.fixture(scope="session")
+def bench(database: Path, tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bench:
+    """An Airflow for one worker's runs of the DAG, and the models that all workers share."""
+    home = copy_database(database, tmp_path_factory.mktemp("airflow"))
+    weights = find_weights(shared=shared) or RANDOM
+    models = build_once(tmp_path_factory, "models", lambda folder: export_model(weights, folder))
+    return Bench(home, models, weights)
 
 
 @pytest.fixture(scope="session")
 def published(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """A lake, with spaces and accents in its name, that a successful run has published to."""
-    lake = bench.lake(tmp_path_factory.mktemp("lake") / "mon lac été")
-    outcome = bench.run(lake, tmp_path_factory.mktemp("published"), environ=hostile_environment(lake.parent))
-    return lake, outcome
+    """A lake, with spaces and accents in its name, to which a successful run has published. Tests only read it."""
+
+    def build(folder: Path) -> None:
+        lake = bench.lake(folder / "mon lac été")
+        outcome = bench.run(lake, folder / "run", environ=hostile_environment(folder), rerun_of=RUN_DATE)
+        (folder / "outcome.pickle").write_bytes(pickle.dumps(outcome))
+
+    folder = build_once(tmp_path_factory, "published", build)
+    return folder / "mon lac été", pickle.loads((folder / "outcome.pickle").read_bytes())
 
 
 @pytest.fixture
 def published_copy(published: tuple[Path, Outcome], tmp_path: Path) -> Path:
-    """A copy of that lake for a test to work on."""
+    """A copy of the published lake that a test may change."""
     lake = tmp_path / "mon lac été"
     shutil.copytree(published[0], lake)
     return lake
 
 
 def hostile_environment(folder: Path) -> dict[str, str]:
-    """This process's environment with all that leads to a real AWS account."""
+    """Return this process's environment with everything that could lead to a real AWS account."""
     (folder / "config").write_text(
         "[profile rich]\nregion = us-east-1\nendpoint_url = https://elasticmapreduce.us-east-1.amazonaws.com\n"
         f"credential_process = touch '{folder}/credentials_were_asked_for'\n",
@@ -226,7 +254,7 @@ def hostile_environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def stray_processes() -> Iterator[None]:
-    """Fail the test when it leaves a process of the endpoint, of Airflow or of Spark behind."""
+    """Fail a test that leaves a process of the endpoint, Airflow or Spark running."""
     before = {process.pid for process in psutil.process_iter()}
     yield
     left = [

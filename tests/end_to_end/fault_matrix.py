@@ -1,6 +1,7 @@
-"""The fault matrix: what goes wrong, when, and how a run has to end. Each cell is a test in ``test_fault_matrix.py``.
+"""The fault matrix: each fault, when it occurs, and the expected end of the run.
 
-``docs/fault-matrix.md`` is written from here and from the results of ``make soak``.
+``test_fault_matrix.py`` tests each cell.
+``make soak`` writes ``docs/fault-matrix.md`` from these cells and from its results.
 """
 
 from __future__ import annotations
@@ -12,39 +13,39 @@ API_CALLS = (
     *("RunJobFlow", "ListClusters", "DescribeCluster", "AddJobFlowSteps", "ListSteps", "DescribeStep"),
     *("TerminateJobFlows", "ListInstances", "ListInstanceFleets"),
 )
-"""What a run asks of EMR; CancelSteps is asked for only when a step runs at the end."""
+"""The EMR actions that a run calls. It calls CancelSteps only when a step still runs at the end."""
 
 THROTTLED = {"error": "ThrottlingException", "message": "Rate exceeded"}
 STEPS = ("featurize", "pca")
 MANY: dict[str, Any] = {"copies": 60, "conf": {"images_per_task": 50}}
 EXECUTORS = ("--master", "local-cluster[2,1,1024]")
-"""Executors in processes of their own, as on a cluster."""
+"""Separate executor processes, as on a cluster."""
 
 Phase = Literal["create", "featurize", "pca", "teardown"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing that goes wrong.
+    """One fault.
 
     Parameters
     ----------
     fault, when : str
-        For people: what goes wrong, and when.
+        The fault and when it occurs, as people read them.
     ends : str
-        How the run ends.
+        Expected state of the run.
     scenario : dict
         The endpoint's fault scenario.
     phase : str, optional
-        Set the scenario only when the run has come to this phase.
-    told : tuple of str
-        What the tasks' logs have to say.
+        The test sets the scenario when the run reaches this phase; by default, from the start.
+    logged : tuple of str
+        Texts that the tasks' logs must contain.
     arguments : tuple of str
         More arguments for the endpoint.
     copies : int
-        How often each picture is there: many make a step that lasts long enough to be hit in its middle.
+        Number of copies of each picture. Many copies make a step last long enough to be hit in its middle.
     subset : bool
-        Whether ``make test`` runs it, too.
+        Whether ``make test`` runs the cell, too.
     """
 
     fault: str
@@ -52,7 +53,7 @@ class Cell:
     ends: Literal["success", "failed"]
     scenario: dict[str, Any]
     phase: Phase | None = None
-    told: tuple[str, ...] = ()
+    logged: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     conf: dict[str, Any] = field(default_factory=dict)
     copies: int = 1
@@ -60,7 +61,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its name as a test."""
+        """The name of its test."""
         return f"{self.fault}, {self.when}"
 
 
@@ -112,7 +113,7 @@ def _clusters() -> list[Cell]:
             "at the start",
             "failed",
             cluster("bootstrap", stderr="ERROR: no matching distribution found for numpy"),
-            told=("Why it failed: BOOTSTRAP", "no matching distribution found for numpy"),
+            logged=("Why it failed: BOOTSTRAP", "no matching distribution found for numpy"),
             subset=True,
         ),
         Cell(
@@ -120,8 +121,7 @@ def _clusters() -> list[Cell]:
             "at the start",
             "failed",
             cluster("capacity"),
-            told=("Why it failed: LOST CAPACITY",),
-            subset=True,
+            logged=("Why it failed: LOST CAPACITY",),
         ),
         *(
             Cell(
@@ -129,7 +129,7 @@ def _clusters() -> list[Cell]:
                 f"in {step}",
                 "failed",
                 {"clusters": [{"fails": "terminated", "after_seconds": 1, "skip": skip}]},
-                told=("Why it failed: CANCELLED", "user"),
+                logged=("Why it failed: CANCELLED", "user"),
                 subset=step == "featurize",
             )
             for skip, step in enumerate(STEPS)
@@ -140,7 +140,7 @@ def _clusters() -> list[Cell]:
                 f"in {step}",
                 "failed",
                 {"clusters": [{"fails": "lost", "after_seconds": 1, "skip": skip}]},
-                told=("Why it failed: LOST CAPACITY",),
+                logged=("Why it failed: LOST CAPACITY",),
             )
             for skip, step in enumerate(STEPS)
         ),
@@ -166,7 +166,7 @@ def _steps() -> list[Cell]:
                 f"in {step}",
                 "failed",
                 {"steps": [{"name": f"{step}*", "hangs": True, "limit_seconds": 3}]},
-                told=("Why it failed: TIME LIMIT",),
+                logged=("Why it failed: TIME LIMIT",),
                 subset=step == "pca",
             )
             for step in STEPS
@@ -175,10 +175,10 @@ def _steps() -> list[Cell]:
             "step hangs past its limit and ignores SIGTERM",
             "in featurize",
             "failed",
-            # At its real speed: timeout(1) kills a minute after the limit, and 137 alone may be a lack of memory. The
-            # autopsy compares the step's time with the limit in its command.
+            # At real speed: timeout(1) kills a minute after the limit. Exit code 137 alone may mean a lack of memory,
+            # so the autopsy compares the duration of the step with the limit in its command.
             {"steps": [{"name": "featurize*", "hangs": True, "ignores_term": True}]},
-            told=("Why it failed: TIME LIMIT",),
+            logged=("Why it failed: TIME LIMIT",),
             conf={"step_time_limit_minutes": 1},
         ),
         *(
@@ -187,7 +187,7 @@ def _steps() -> list[Cell]:
                 f"in {step}",
                 "failed",
                 {"steps": [{"name": f"{step}*", "kills": "driver", "at_percent": percent, "progress": phase}]},
-                told=("Why it failed:",),
+                logged=("Why it failed:",),
                 **MANY,
             )
             for step, percent, phase in (
@@ -207,14 +207,14 @@ def _logs() -> list[Cell]:
             "and pca fails",
             "failed",
             failing | {"logs": [{"refused": True, "times": "forever"}]},
-            told=("no space left on device",),
+            logged=("no space left on device",),
         ),
         Cell(
             "logs 20 s late",
             "and pca fails",
             "failed",
             failing | {"logs": [{"delay_seconds": 20, "times": "forever"}]},
-            told=("no space left on device", "The end of"),
+            logged=("no space left on device", "The end of"),
         ),
     ]
 
@@ -228,10 +228,10 @@ TASKS = (
 TASK_KILLED, WORKER_KILLED, MARKED_FAILED = "task process killed", "worker killed with its task", "run marked failed"
 
 ACCIDENTS = {TASK_KILLED: TASKS, WORKER_KILLED: TASKS, MARKED_FAILED: TASKS[:-1]}
-"""What happens to a run's tasks under Airflow's scheduler: the cells of ``test_recovery.py``."""
+"""What happens to tasks of a run under Airflow's scheduler: the cells of ``test_recovery.py``."""
 
 
 def all_cells() -> set[tuple[str, str]]:
-    """Return what goes wrong, and when, in every cell."""
+    """Return fault and time of every cell."""
     accidents = {(fault, f"in {task}") for fault, tasks in ACCIDENTS.items() for task in tasks}
     return accidents | {(cell.fault, cell.when) for cell in CELLS}

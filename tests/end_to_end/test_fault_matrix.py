@@ -1,4 +1,4 @@
-"""Every cell of the fault matrix: the run ends as it has to, no cluster is left, nothing that was published is lost."""
+"""Every cell of the fault matrix: the run ends as expected, no cluster is live, and nothing published is lost."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.matrix, pytest.mark.timeout(900)]
 PICTURES = 25
 
 
-def after(cell: Cell) -> Callable[[Path], None] | None:
-    """Return what sets the cell's scenario when the run has come to its phase."""
+def set_in_phase(cell: Cell) -> Callable[[Path], None] | None:
+    """Return a function that sets the scenario of a cell when the run reaches its phase."""
     if cell.phase is None:
         return None
 
@@ -71,22 +71,22 @@ def test_fault(bench: Bench, published_copy: Path, tmp_path: Path, cell: Cell, r
         published_copy,
         tmp_path,
         faults={} if cell.phase else cell.scenario,
-        meanwhile=after(cell),
+        meanwhile=set_in_phase(cell),
         arguments=cell.arguments,
         conf=cell.conf,
         run_seconds=600,
     )
     kind = re.search(r"Why it failed: ([A-Z ]+)", outcome.log)
     record_property("ended", outcome.state.state)
-    record_property("told", kind.group(1).strip() if kind else "")
+    record_property("diagnosis", kind.group(1).strip() if kind else "")
     tail = outcome.log[-6000:]
     assert outcome.state.state == cell.ends, tail
     assert outcome.live_clusters == [], "a cluster leaked"
-    assert len(outcome.clusters) == 1, "never two"
-    missing = [text for text in cell.told if text not in outcome.log]
+    assert len(outcome.clusters) == 1, "the cluster was duplicated"
+    missing = [text for text in cell.logged if text not in outcome.log]
     assert not missing, (missing, tail)
     if cell.ends == "failed":
         assert snapshot(published_copy) == before
-        assert len(list(published_copy.glob("runs/*/manifest.json"))) == 1, "only that of the run before"
+        assert len(list(published_copy.glob("runs/*/manifest.json"))) == 1, "only the previous run has a manifest"
     images = PICTURES * (cell.copies if cell.ends == "success" else 1)
     assert len(pd.read_parquet(published_copy / "results")) == images
