@@ -1,50 +1,53 @@
 """
 ### Fruit photos to features and principal components
 
-Every day, the photos under the lake's `data/` become MobileNetV2 features (1280 numbers an image) and as many
-principal components as explain 80 % of their variance, on an EMR cluster that exists only while it works.
+Every day, this DAG computes MobileNetV2 features (1280 numbers per image) of the photos under the lake's `data/`, and
+as many principal components as explain 80 % of the variance. The work runs on an EMR cluster that exists only during
+the run.
 
 | task | what it does |
 | --- | --- |
-| `open_run` | names the run; checks settings, regions, access, images and model before all else |
-| `plan_cluster` | builds the requests of cluster and steps; forecasts the cost, and stops above `max_cost_eur` |
-| `publish_code` | puts the job package into the lake, by its digest |
-| `create_cluster` | makes the cluster, or attaches to the one of an earlier try |
-| `add_featurize`, `wait_featurize` | images → `runs/<slug>/features`, `rejects`; looks first where the cluster is |
+| `open_run` | names the run; checks settings, parameters, regions, access, images and model |
+| `plan_cluster` | builds the requests for cluster and steps; forecasts the cost, fails if above `max_cost_eur` |
+| `publish_code` | uploads the job package to the lake, under its digest |
+| `create_cluster` | creates the cluster, or attaches to the one that an earlier attempt created |
+| `add_featurize`, `wait_featurize` | check where the cluster is; images → `runs/<slug>/features`, `rejects` |
 | `add_pca`, `wait_pca` | features → `runs/<slug>/pca`: scores, model, CSV |
-| `terminate_cluster` | always ends the cluster, also after a failure |
-| `report_cost` | what the cluster has cost, from what EMR says ran: in its log and `runs/<slug>/cost.json` |
-| `verify_results` | rows, dimensions, NaN, k and variance against the job's own listing |
-| `publish_results` | brings `results/`, `results_csv/` and `current.json` up to date; writes report and manifest |
-| `close_run` | fails unless every other task has succeeded: the run is green only when its results are published |
+| `terminate_cluster` | always terminates the cluster, also after a failure |
+| `report_cost` | computes the cost from what EMR reports; writes it to its log and `runs/<slug>/cost.json` |
+| `verify_results` | checks rows, dimensions, NaN, k and variance against the job's own listing |
+| `publish_results` | updates `results/`, `results_csv/` and `current.json`; writes report and manifest |
+| `close_run` | fails unless all other tasks succeeded: a run is green only if its results are published |
 
-**Settings.** `FRUITS_LAKE` (or the Variable `fruits_lake`), the lake's root such as `s3://bucket`, is the only one
-without a default. All of them are listed in `docs/dags.md`; those of one run are in the trigger form.
+**Settings.** Only `FRUITS_LAKE` (or the Airflow Variable `fruits_lake`) has no default: the root of the lake, such as
+`s3://bucket`. `docs/dags.md` lists all settings; the trigger form shows the parameters of a run.
 
-**Before the first run**, `make publish ROOT=s3://bucket`: model, code, and the packages of the nodes. An account is
-made ready as `docs/runbook.md` says.
+**Before the first run**, `make publish ROOT=s3://bucket` uploads the model, the code and the nodes' packages.
+`docs/runbook.md` explains how to prepare an AWS account.
 
-**Idempotence.** A run writes under `runs/<slug>/` only, and replaces what its failed try has left there. What people
-read changes in `publish_results` alone, after verification: a failed run leaves it untouched. A task that is tried
-again attaches to the cluster and the step that its earlier try has made.
+**Idempotence.** A run writes only under `runs/<slug>/`, and replaces what a failed attempt left there. Only
+`publish_results` changes what readers see, after verification: a failed run changes nothing. A retried task attaches to
+the cluster and the step that its earlier attempt created.
 
-**Clearing.** To repeat a step that failed, clear its `add_` task with all that follows: that makes one new cluster, and
-keeps what completed steps have written. A `wait_` task cleared by itself runs nothing, and says so. Clearing
-`verify_results` or `publish_results` makes no cluster. To repeat everything, clear `open_run` with all that follows.
+**Clearing.** To repeat a failed step, clear its `add_` task with its downstream tasks: this creates one new cluster and
+keeps the output of completed steps. Clearing only a `wait_` task runs nothing; its log says so. Clearing
+`verify_results` or `publish_results` creates no cluster. To repeat everything, clear `open_run` with its downstream
+tasks.
 
-**Compared with the run before.** `open_run` notes the run that is published; the pca job tells how the features have
-changed since. Drift beyond `FRUITS_DRIFT_THRESHOLD` is a warning in the log of `publish_results` and in the report,
-never a failure; what it means is in `docs/quality.md`. `reports/` has the reports of all runs as one table.
+**Comparison with the previous run.** `open_run` records which run is published; the pca job measures how much the
+features have changed since. A drift above `FRUITS_DRIFT_THRESHOLD` is a warning in the log of `publish_results` and in
+the report, never a failure. `docs/quality.md` explains it. `reports/` contains the reports of all runs as one table.
 
-**When it fails.** The log of the task that failed says why; that of a `wait_` task has the class of the failure, what
-to do, the traceback and the ends of the logs. The cluster is gone by then. Correct the cause, then clear as above, or
-trigger a new run. When `terminate_cluster` itself fails, the cluster's idle time-out ends it, or else `fruit_reaper`.
+**When a run fails.** The log of the failed task gives the reason. The log of a `wait_` task contains the kind of
+failure, what to do, the traceback and the ends of the step's logs. The cluster has already been terminated. Fix the
+cause, then clear as above or trigger a new run. If `terminate_cluster` itself fails, the idle timeout or
+`fruit_reaper` terminates the cluster.
 
-**Marked failed by hand** (or marked success before it has published), a run ends red in `close_run`: what was running
-is failed, what was pending skipped, the running step cancelled, the cluster ended, nothing published. A cluster whose
-request was cut off is looked for during a minute.
+**When a person marks a run as failed** (or as successful before it has published), `close_run` fails. Running tasks
+fail and pending tasks are skipped. The running step is cancelled, the cluster is terminated, and nothing is published.
+If a request to create a cluster was interrupted, `terminate_cluster` searches for that cluster for one minute.
 
-**Other DAGs** follow the published results by scheduling on `Asset("fruit_features_results")`.
+**Other DAGs** can follow the published results by scheduling on `Asset("fruit_features_results")`.
 """
 
 from __future__ import annotations
@@ -56,17 +59,20 @@ from airflow.sdk import DAG, Asset, task
 from include import tasks
 from include.operators.emr import ATTESTATION, CLUSTER_ID, AddSteps, CreateCluster, StepSensor, TerminateCluster
 from include.operators.links import ReportLink
+from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import read_settings
-from include.settings.form import MAX_STEP_MINUTES, run_params
+from include.settings.form import run_params
 from include.settings.notifiers import failure_notifier
+from include.settings.parameters import MAX_STEP_MINUTES
 
 settings = read_settings()
 notifier = failure_notifier(settings)
 RESULTS = Asset("fruit_features_results")
 CLUSTER_START = timedelta(hours=1)
+"""Time that the sensors allow for the start of the cluster, in addition to the longest step."""
 
 with DAG(
-    dag_id="fruit_features",
+    dag_id=FEATURES_DAG,
     doc_md=__doc__,
     description="Fruit photos to MobileNetV2 features and principal components, on a transient EMR cluster",
     schedule=settings.schedule,
@@ -126,11 +132,11 @@ with DAG(
     close_run = task(tasks.close_run)()
 
     open_run >> plan_cluster >> publish_code >> create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
-    # The teardown's setup is open_run, not create_cluster: a create that fails after RunJobFlow has made a cluster.
+    # The setup of this teardown is open_run, not create_cluster: create_cluster may fail after EMR created the cluster.
     wait_pca >> terminate_cluster.as_teardown(setups=open_run, on_failure_fail_dagrun=True)
-    # Told before anything is published, so that the manifest has it; a teardown, so that a failed run tells it, too.
+    # Before publishing, so that the manifest contains the cost; a teardown, so that a failed run reports its cost too.
     terminate_cluster >> report_cost.as_teardown() >> publish_results
     wait_pca >> verify_results >> publish_results
-    # The only leaf, so that it alone says how the run ended. A teardown, since marking a run skips all but these;
-    # without setups, since clearing verify_results must not clear open_run.
+    # The only leaf, so that it alone decides the state of the run. A teardown, since marking a run skips all other
+    # tasks; without setups, since clearing verify_results must not clear open_run.
     [terminate_cluster, publish_results] >> close_run.as_teardown(on_failure_fail_dagrun=True)

@@ -1,20 +1,21 @@
 """
-### Ends clusters that nobody needs
+### Terminates orphaned clusters
 
-The last of four layers. A cluster is ended by its run's `terminate_cluster`; when that fails, by EMR after its idle
-time-out; a step that hangs, by its own time limit; and what all of these have missed, here, every quarter of an hour.
+The last of four layers. The run's `terminate_cluster` terminates its cluster; if that fails, EMR does so after the idle
+timeout; a time limit stops each step that hangs. This DAG runs every 15 minutes and terminates what the other layers
+missed.
 
-A cluster is ended when it is live, has the name and the tags of `fruit_features` **and of this lake**, is older than
-`FRUITS_REAPER_GRACE_MINUTES`, and its run is neither queued nor running; or when it is older than any run may be.
-Clusters of other projects, and of other deployments in the same account, are left alone.
+It terminates a live cluster if the cluster has the name and the tags of `fruit_features` **and of this lake**, is older
+than `FRUITS_REAPER_GRACE_MINUTES`, and its run is neither queued nor running; or if it is older than any run can be.
+It ignores clusters of other projects, and of other deployments in the same account.
 
 | task | what it does |
 | --- | --- |
-| `reap_clusters` | looks at all live clusters, ends those that nobody needs, and fails when there were any |
+| `reap_clusters` | checks all live clusters, terminates orphaned ones, and fails if there were any |
 
-**When it is red**, a cluster had leaked, and is ended by now: the message names it and its run. Find out in the log
-of that run's `terminate_cluster` why it was left. When it is red for another reason (no permission, EMR does not
-answer), a leaked cluster would live on until its idle time-out.
+**When it fails**, it usually has found and terminated an orphaned cluster: the message names the cluster and its run.
+The log of `terminate_cluster` of that run shows why the cluster was left. If it failed for another reason (no
+permission, EMR does not answer), an orphaned cluster stays until its idle timeout.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from datetime import timedelta
 from airflow.sdk import DAG, task
 
 from include import tasks
+from include.settings.dag_ids import REAPER_DAG
 from include.settings.deployment import read_settings
 from include.settings.notifiers import failure_notifier
 
 settings = read_settings()
 
 with DAG(
-    dag_id="fruit_reaper",
+    dag_id=REAPER_DAG,
     doc_md=__doc__,
-    description="Ends EMR clusters of fruit_features that no live run needs",
+    description="Terminates EMR clusters of fruit_features that no live run needs",
     schedule=settings.reaper_schedule,
     start_date=settings.schedule_start,
     catchup=False,

@@ -37,8 +37,9 @@ from include.lake.verification import VerificationError, verify_run
 from include.reports.report import build_report, render_report, report_line
 from include.residency.attestation import ResidencyError
 from include.residency.preflight import check_residency
-from include.settings.deployment import RunParams, Settings, SettingsError, read_airflow_settings
-from include.settings.form import DAG_ID
+from include.settings.dag_ids import FEATURES_DAG
+from include.settings.deployment import Settings, SettingsError, read_airflow_settings
+from include.settings.parameters import RunParams
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 
 P = ParamSpec("P")
@@ -148,7 +149,7 @@ def plan_cluster(run: dict[str, Any]) -> dict[str, Any]:
         is above the cap.
     """
     settings = read_airflow_settings()
-    params = RunParams.from_params(run["params"])
+    params = RunParams.from_record(run["params"])
     check_cluster(slug=run["slug"], settings=settings, params=params)
     lake = Lake(run["lake"])
     slug, digest = run["slug"], build_bundle().digest
@@ -235,7 +236,7 @@ def verify_results(run: dict[str, Any]) -> dict[str, Any]:
     lake = Lake(run["lake"])
     locations = lake.run(run["slug"])
     abort_uploads(lake, locations.root, settings)  # nothing of the run writes any more
-    checked = verify_run(locations, RunParams.from_params(run["params"]), settings.aws_conn_id)
+    checked = verify_run(locations, RunParams.from_record(run["params"]), settings.aws_conn_id)
     log.info("Verified %s: %s", locations.root, checked)
     return checked
 
@@ -344,7 +345,9 @@ def reap_clusters() -> None:
         lake=settings.lake_root,
         now=datetime.now(UTC),
         grace=timedelta(minutes=settings.reaper_grace_minutes),
-        is_live_run=lambda run_id: bool(ti.get_dr_count(dag_id=DAG_ID, run_ids=[run_id], states=["queued", "running"])),
+        is_live_run=lambda run_id: bool(
+            ti.get_dr_count(dag_id=FEATURES_DAG, run_ids=[run_id], states=["queued", "running"])
+        ),
     )
     ended = reap(open_emr(make_hook(settings), settings), reaper)
     if ended:

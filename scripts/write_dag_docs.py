@@ -1,4 +1,4 @@
-"""Write docs/dags.md from the DAGs themselves; with --check, say whether it is up to date."""
+"""Write docs/dags.md from the DAGs and the settings; with --check, report whether it is up to date."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ TARGET = ROOT / "docs" / "dags.md"
 
 
 def load_dags() -> list[Any]:
-    """Parse the DAG files with default settings and an Airflow of their own."""
+    """Parse the DAG files with default settings and a temporary Airflow home."""
     for name in [name for name in os.environ if name.startswith(("FRUITS_", "AIRFLOW", "AWS_"))]:
         del os.environ[name]
     home = tempfile.mkdtemp(prefix="dag-docs-")
@@ -32,7 +32,7 @@ def load_dags() -> list[Any]:
     bag = DagBag(str(ROOT / "dags"))
     if bag.import_errors:
         raise SystemExit(f"DAG files do not parse: {bag.import_errors}")
-    return [bag.dags[name] for name in sorted(bag.dags)]
+    return [bag.dags[dag_id] for dag_id in sorted(bag.dags)]
 
 
 def describe_dag(dag: Any) -> str:
@@ -59,14 +59,15 @@ def describe_dag(dag: Any) -> str:
         lines.append(
             f"| `{task.task_id}` {kind} | `{task.task_type}` | {task.retries} | {following} |".replace("  ", " ")
         )
-    lines += [
-        "",
-        "### Parameters of a run",
-        "",
-        "| parameter | default | bounds | what it is |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [_describe_param(name, dag.params.get_param(name)) for name in dag.params]
+    if dag.params:
+        lines += [
+            "",
+            "### Parameters of a run",
+            "",
+            "| parameter | default | limits | what it is |",
+            "| --- | --- | --- | --- |",
+            *(_describe_param(name, dag.params.get_param(name)) for name in dag.params),
+        ]
     return "\n".join(lines)
 
 
@@ -75,14 +76,14 @@ def _on(value: bool) -> str:
 
 
 def _describe_param(name: str, param: Any) -> str:
-    bounds = {
+    limits = {
         key: param.schema[key]
         for key in ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems")
         if key in param.schema
     }
-    kind = bounds.pop("type")
+    kind = limits.pop("type")
     text = ", ".join(
-        [kind if isinstance(kind, str) else " or ".join(kind), *(f"{key} {value}" for key, value in bounds.items())]
+        [kind if isinstance(kind, str) else " or ".join(kind), *(f"{key} {value}" for key, value in limits.items())]
     )
     if "enum" in param.schema:
         text = " or ".join(f"`{choice}`" for choice in param.schema["enum"])
@@ -98,8 +99,8 @@ def describe_settings() -> str:
     lines = [
         "## Deployment settings",
         "",
-        "The environment variable wins over the Airflow Variable, which wins over the default. Settings without a",
-        "Variable shape the DAG itself, and are read where the DAG file is parsed.",
+        "The environment variable overrides the Airflow Variable, which overrides the default. Settings without a",
+        "Variable shape the DAG itself: they are read when the DAG file is parsed.",
         "",
         "| environment variable | Airflow Variable | default | what it is |",
         "| --- | --- | --- | --- |",
@@ -108,21 +109,21 @@ def describe_settings() -> str:
         variable = "—" if item.metadata["shapes_dag"] else f"`{variable_name(item.name)}`"
         default = item.default
         text = ",".join(default) if isinstance(default, tuple) else default
-        shown = "—" if default is MISSING or text in (None, "") else f"`{text}`"
+        shown = "—" if text in (None, "") else f"`{text}`"
         lines.append(f"| `{environment_name(item.name)}` | {variable} | {shown} | {item.metadata['help']} |")
     return "\n".join(lines)
 
 
 def render() -> str:
     """Return the whole document."""
-    head = "# DAGs\n\nGenerated from the DAGs by `make docs`; do not edit. CI fails on a difference."
+    head = "# DAGs\n\nGenerated from the DAGs by `make docs`; do not edit. CI fails if it is not up to date."
     return "\n\n".join([head, *(describe_dag(dag) for dag in load_dags()), describe_settings()]) + "\n"
 
 
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the document is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the document is not up to date")
     options = parser.parse_args()
     text = render()
     if not options.check:

@@ -1,7 +1,7 @@
-"""The jobs' arguments, and the few constants that the jobs share with the DAG. Standard library only.
+"""The jobs' arguments, and the constants that the jobs share with the DAG. Standard library only.
 
-This module is the only door between the Airflow side and the jobs: the DAG builds an object and calls ``to_argv()``,
-the job calls ``from_argv()``, so that the flags that one writes and the other reads cannot drift apart.
+The Airflow side builds an object and calls ``to_argv()``; the job calls ``from_argv()``. Both use the same class,
+so the flags that one writes are always those that the other reads. Defaults, ranges and choices are defined here only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FEATURE_DIMENSIONS = 1280
 """Length of a feature vector: the channels of MobileNetV2 1.0's last layer (Sandler et al. 2018, table 2)."""
 
 DEFAULT_PATTERN = "*.jpg,*.jpeg"
-"""File names taken by default, in any case: a superset of the notebook's ``*.jpg``."""
+"""Default file name patterns, case-insensitive: a superset of the notebook's ``*.jpg``."""
 
 IGNORE_ORIENTATION = "ignore"
 APPLY_ORIENTATION = "apply"
@@ -29,15 +29,15 @@ CENTRED_SCORES = "centred"
 WHITENED_SCORES = "whitened"
 
 MAX_SAMPLE_IMAGES = 5_000
-"""Largest sample for the certificate of quality: its matrix of distances is 200 MB."""
+"""Maximum sample size of the quality certificate: its distance matrix takes 200 MB."""
 
 NONE = "none"
-"""What stands for None on a command line."""
+"""None on a command line."""
 
 MODEL_FILE = "model.tflite"
 MODEL_RECORD_FILE = "model.json"
 MODEL_FOLDER_DIGITS = 16
-"""Hexadecimal digits of the flatbuffer's SHA-256 that name the model's folder."""
+"""Length of the model folder's name: the first hexadecimal digits of the flatbuffer's SHA-256."""
 
 LISTING_FILE = "listing.parquet"
 FEATURES_FOLDER = "features"
@@ -69,57 +69,84 @@ def name_matcher(pattern: str) -> Callable[[str], bool]:
     return lambda name: any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs)
 
 
-def _argument(help_text: str, *, default: Any = MISSING, check: Callable[[Any], str | None] | None = None) -> Any:
-    """Declare a job argument: its help text, its default, and a check that returns what is wrong, or None."""
-    metadata = {"help": help_text, "check": check}
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+Check = Callable[[Any], str | None]
+"""Returns what is wrong with a value, or None."""
 
 
-def _at_least(minimum: int) -> Callable[[int], str | None]:
-    return lambda value: None if value >= minimum else f"must be {minimum} or more"
+@dataclass(frozen=True)
+class Range:
+    """A check that a number is finite and lies within limits.
+
+    Parameters
+    ----------
+    minimum, maximum : float
+        The limits.
+    exclusive : bool
+        Whether the limits themselves are refused.
+    """
+
+    minimum: float
+    maximum: float = math.inf
+    exclusive: bool = False
+
+    def __call__(self, value: float) -> str | None:
+        """Return what is wrong with a number, or None."""
+        inside = self.minimum < value < self.maximum if self.exclusive else self.minimum <= value <= self.maximum
+        return None if inside and value < math.inf else f"must be {self}"
+
+    def __str__(self) -> str:
+        low, high, bounded = self.minimum, self.maximum, self.maximum < math.inf
+        if self.exclusive:
+            return f"greater than {low}" + (f" and less than {high}" if bounded else "")
+        return f"between {low} and {high}" if bounded else f"{low} or more"
 
 
-def _between(minimum: int, maximum: int) -> Callable[[int], str | None]:
-    return lambda value: None if minimum <= value <= maximum else f"must be between {minimum} and {maximum}"
+@dataclass(frozen=True)
+class OneOf:
+    """A check that a text is one of several choices."""
+
+    choices: tuple[str, ...]
+
+    def __call__(self, value: str) -> str | None:
+        """Return what is wrong with a text, or None."""
+        return None if value in self.choices else f"must be one of {', '.join(self.choices)}"
+
+
+POSITIVE = Range(0, exclusive=True)
 
 
 def _not_empty(value: str) -> str | None:
     return None if value.strip() else "must not be empty"
 
 
-def _ratio(value: float) -> str | None:
-    return None if math.isfinite(value) and 0 <= value <= 1 else "must be between 0 and 1"
+def is_component_count_open(variance_target: float | None, n_components: int | None) -> bool:
+    """Whether nothing determines how many components to keep: at least one of the two must be given."""
+    return variance_target is None and n_components is None
 
 
-def _positive(value: float) -> str | None:
-    return None if math.isfinite(value) and value > 0 else "must be greater than 0"
-
-
-def _one_of(*choices: str) -> Callable[[str], str | None]:
-    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
-
-
-def _fraction(value: float) -> str | None:
-    return None if 0 < value < 1 else "must be greater than 0 and less than 1"
+def _argument(help_text: str, *, check: Check, default: Any = MISSING) -> Any:
+    """Declare a job argument: its help text, its check and its default."""
+    metadata = {"help": help_text, "check": check}
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 class JobArgs:
     """Conversion between a frozen dataclass and a command line.
 
-    Every field is a flag of the same name, with dashes for underscores. Types are those of the annotations (str, int or
-    float, or one of these or None, which is ``none`` on the command line); ranges are checked by :meth:`from_argv`,
+    Every field is a flag of the same name, with dashes for underscores. Its type is the field's annotation: str, int or
+    float, each optionally with None, which is ``none`` on the command line. Only :meth:`from_argv` checks the values,
     since on the Airflow side a value may still be a template.
     """
 
     program: ClassVar[str]
 
     def to_argv(self) -> list[str]:
-        """Return the command line of these arguments, every flag spelled out, in the order of the fields.
+        """Return the command line of these arguments, with every flag, in the order of the fields.
 
         Returns
         -------
         list of str
-            ``["--flag=value", …]``: one element an argument, so that a value may begin with a dash.
+            ``["--flag=value", …]``: one element per argument, so that a value may begin with a dash.
         """
         values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
         return [f"{_flag(name)}={NONE if value is None else value}" for name, value in values.items()]
@@ -153,7 +180,7 @@ class JobArgs:
         return args
 
     def problem(self) -> str | None:
-        """Return what is wrong with arguments that are each valid, or None."""
+        """Return what is wrong with the combination of valid arguments, or None."""
         return None
 
 
@@ -178,9 +205,7 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     )
 
 
-def _checked(
-    convert: Callable[[str], T], check: Callable[[Any], str | None] | None, *, optional: bool
-) -> Callable[[str], T | None]:
+def _checked(convert: Callable[[str], T], check: Check, *, optional: bool) -> Callable[[str], T | None]:
     def parse(text: str) -> T | None:
         if optional and text == NONE:
             return None
@@ -189,8 +214,7 @@ def _checked(
         except ValueError:
             expected = f"{convert.__name__}, nor {NONE!r}" if optional else convert.__name__
             raise argparse.ArgumentTypeError(f"{text!r} is not of type {expected}") from None
-        problem = check(value) if check else None
-        if problem:
+        if problem := check(value):
             raise argparse.ArgumentTypeError(f"{text!r} {problem}")
         return value
 
@@ -204,60 +228,60 @@ class FeaturizeArgs(JobArgs):
     program: ClassVar[str] = "featurize"
 
     images: str = _argument("URI of the folder to list recursively (s3://… or file:///…)", check=_not_empty)
-    run: str = _argument("URI of the run's folder, runs/<slug>: everything is written under it", check=_not_empty)
+    run: str = _argument("URI of the run's folder, runs/<slug>; all output is written there", check=_not_empty)
     model: str = _argument("URI of the model's folder, models/<digest>", check=_not_empty)
     pattern: str = _argument(
-        "glob patterns of file names, separated by commas, matched in any case",
+        "glob patterns of file names, separated by commas, case-insensitive",
         default=DEFAULT_PATTERN,
         check=_not_empty,
     )
     max_reject_ratio: float = _argument(
-        "fail when more than this share of the listed files are rejects", default=0.05, check=_ratio
+        "fail if more than this share of the listed files are rejects", default=0.05, check=Range(0, 1)
     )
     images_per_task: int = _argument(
-        "images that make a full Spark task, of some two minutes", default=12_000, check=_at_least(1)
+        "images per full Spark task, about two minutes of work", default=12_000, check=Range(1)
     )
     bytes_per_task: int = _argument(
-        "bytes of images that make a full Spark task; a task takes a share of each",
+        "bytes of images per full Spark task; a task is full when its shares of images and bytes add up to one",
         default=4 * 2**30,
-        check=_at_least(1),
+        check=Range(1),
     )
     reads_in_flight: int = _argument(
-        "most files that one worker reads at a time, ahead of the model", default=32, check=_at_least(1)
+        "maximum number of files that one worker reads ahead of the model", default=32, check=Range(1)
     )
     read_bytes_in_flight: int = _argument(
-        "most bytes that one worker holds of these files; --max-file-bytes or more",
+        "maximum bytes of these files that one worker holds in memory; at least --max-file-bytes",
         default=64 * 2**20,
-        check=_at_least(1),
+        check=Range(1),
     )
     exif_orientation: str = _argument(
-        f"{IGNORE_ORIENTATION} takes the pixels as they are stored, {APPLY_ORIENTATION} turns them as EXIF says",
+        f"{IGNORE_ORIENTATION}: use the pixels as stored; {APPLY_ORIENTATION}: rotate them as the EXIF tag says",
         default=IGNORE_ORIENTATION,
-        check=_one_of(IGNORE_ORIENTATION, APPLY_ORIENTATION),
+        check=OneOf((IGNORE_ORIENTATION, APPLY_ORIENTATION)),
     )
     max_pixels: int = _argument(
-        "an image with more pixels (width x height) is a reject, never decoded",
+        "an image with more pixels (width x height) is rejected without being decoded",
         default=64_000_000,
-        check=_at_least(1),
+        check=Range(1),
     )
     max_file_bytes: int = _argument(
-        "a file with more bytes is a reject, never read", default=64 * 2**20, check=_at_least(1)
+        "a file with more bytes is rejected without being read", default=64 * 2**20, check=Range(1)
     )
     decode_memory_mb: int = _argument(
-        "MiB of address space that decoding one image may take, beyond which the file is a reject",
+        "limit of the address space for decoding one image, in MiB; above it the file is rejected",
         default=1024,
-        check=_at_least(256),
+        check=Range(256),
     )
     decode_seconds: float = _argument(
-        "seconds that decoding one image may take, beyond which the file is a reject", default=60.0, check=_positive
+        "time limit for decoding one image, in seconds; above it the file is rejected", default=60.0, check=POSITIVE
     )
 
     def problem(self) -> str | None:
-        """Return what is wrong with arguments that are each valid, or None."""
+        """Return what is wrong with the combination of valid arguments, or None."""
         if self.read_bytes_in_flight < self.max_file_bytes:
             return (
                 f"argument --read-bytes-in-flight: {self.read_bytes_in_flight} is less than --max-file-bytes "
-                f"({self.max_file_bytes}): a file is read whole, so expected as much or more"
+                f"({self.max_file_bytes}); expected at least that, since a file is read whole"
             )
         return None
 
@@ -268,38 +292,40 @@ class PcaArgs(JobArgs):
 
     program: ClassVar[str] = "pca"
 
-    run: str = _argument("URI of the run's folder, runs/<slug>, where featurize has written", check=_not_empty)
+    run: str = _argument(
+        "URI of the run's folder, runs/<slug>, which contains the output of featurize", check=_not_empty
+    )
     variance_target: float | None = _argument(
-        "keep the fewest components whose cumulative explained variance reaches this; none for a fixed number",
+        "keep the fewest components whose cumulative explained variance reaches this; none to keep a fixed number",
         default=0.80,
-        check=_fraction,
+        check=Range(0, 1, exclusive=True),
     )
     n_components: int | None = _argument(
-        "keep so many components; with a variance target, at most so many", default=None, check=_at_least(1)
+        "number of components to keep; an upper limit if a variance target is also set", default=None, check=Range(1)
     )
     scores: str = _argument(
-        f"what a score is: {PROJECTED_SCORES} (not centred, as Spark ML), {CENTRED_SCORES} (the mean taken off, as "
-        f"scikit-learn) or {WHITENED_SCORES} (centred, and of variance 1)",
+        f"kind of scores: {PROJECTED_SCORES} (not centred, as in Spark ML), {CENTRED_SCORES} (mean subtracted, as in "
+        f"scikit-learn) or {WHITENED_SCORES} (centred, with unit variance)",
         default=PROJECTED_SCORES,
-        check=_one_of(PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES),
+        check=OneOf((PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES)),
     )
     previous_model: str | None = _argument(
-        "URI of an earlier run's pca/model.npz, to tell how the features have changed since; none for no comparison",
+        "URI of an earlier run's pca/model.npz, to measure the drift of the features since; none for no comparison",
         default=None,
         check=_not_empty,
     )
     drift_threshold: float = _argument(
-        "warn when a measure of the change since the previous model is more than this", default=0.1, check=_positive
+        "warn if a measure of the drift since the previous model exceeds this", default=0.1, check=POSITIVE
     )
     sample_images: int = _argument(
-        "images of the sample on which the quality of the components is measured; 0 for no certificate",
+        "number of images in the sample for the quality certificate of the components; 0 for no certificate",
         default=2000,
-        check=_between(0, MAX_SAMPLE_IMAGES),
+        check=Range(0, MAX_SAMPLE_IMAGES),
     )
-    seed: int = _argument("seed of that sample", default=0, check=_at_least(0))
+    seed: int = _argument("random seed of that sample", default=0, check=Range(0))
 
     def problem(self) -> str | None:
-        """Return what is wrong with arguments that are each valid, or None."""
-        if self.variance_target is None and self.n_components is None:
-            return "arguments --variance-target and --n-components: both are none, expected one of them or both"
+        """Return what is wrong with the combination of valid arguments, or None."""
+        if is_component_count_open(self.variance_target, self.n_components):
+            return "arguments --variance-target and --n-components: both are none; expected one of them or both"
         return None

@@ -25,7 +25,8 @@ from include.artifacts.wheels import WheelhouseError
 from include.lake.layout import Lake
 from include.lake.models import name_published_model
 from include.lake.objects import lake_path, write_bytes
-from include.settings.deployment import SettingsError, read_location
+from include.settings.deployment import SettingsError
+from include.settings.readers import read_location
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,8 @@ from include.artifacts.wheels import (
 )
 from include.lake.layout import Lake
 from include.lake.objects import lake_path, read_json, write_file, write_json
-from include.settings.deployment import DEFAULT_INSTANCE_TYPES, Settings
+from include.settings.deployment import Settings
+from include.settings.parameters import DEFAULT_INSTANCE_TYPES
 
 log = logging.getLogger(__name__)
 

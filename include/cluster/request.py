@@ -12,7 +12,8 @@ from include.artifacts.bundle import BOOTSTRAP_FILE, REQUIREMENTS_FILE
 from include.cluster.instance_types import InstanceType, instance_types
 from include.cluster.sizing import AM_HEAP_MIB, AM_OVERHEAD_MIB, size_executor, unit_vcpus, weight
 from include.cluster.tags import PROJECT, run_tags
-from include.settings.deployment import RunParams, Settings
+from include.settings.deployment import Settings
+from include.settings.parameters import RunParams
 
 PYTHON = "/opt/fruit-features/bin/python"
 """The nodes' Python: an environment that the bootstrap action makes."""

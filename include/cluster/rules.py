@@ -21,7 +21,8 @@ from include.cluster.tags import (
     OUR_TAGS,
     RESERVED_PREFIX,
 )
-from include.settings.deployment import RunParams, Settings, SettingsError
+from include.settings.deployment import Architecture, Settings, SettingsError
+from include.settings.parameters import RunParams
 
 MOST_TYPES = 30
 """Types of a fleet with an allocation strategy (EMR API Reference, InstanceTypeConfig)."""
@@ -138,7 +139,7 @@ def _unfit(name: str, settings: Settings) -> str | None:
     return None
 
 
-def _examples(architecture: str) -> tuple[str, ...]:
+def _examples(architecture: Architecture) -> tuple[str, ...]:
     return RunParams.for_architecture(architecture).core_instance_types
 
 

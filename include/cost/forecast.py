@@ -12,7 +12,7 @@ from include.cluster.sizing import unit_vcpus, weight
 from include.cost.account import MONTH_SECONDS, SECONDS_PER_HOUR, SPOT_NOTE, node_amount
 from include.cost.money import Amount, describe_amount, total
 from include.cost.prices import Prices
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 
 STEPS = 2
 

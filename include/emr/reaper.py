@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from include.cluster.request import cluster_name
 from include.cluster.tags import LAKE_TAG, PROJECT, PROJECT_TAG, RUN_ID_TAG, RUN_TAG, decode_run_id, encode_tag
 from include.emr.client import LIVE_CLUSTER_STATES, Emr, is_live, tags_of
-from include.settings.form import MAX_STEP_MINUTES
+from include.settings.parameters import MAX_STEP_MINUTES
 
 log = logging.getLogger(__name__)
 

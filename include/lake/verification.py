@@ -17,7 +17,7 @@ from airflow.sdk import ObjectStoragePath
 
 from include.lake.layout import RunLocations
 from include.lake.objects import lake_path, parquet_files, read_json
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from spark_jobs.args import FEATURE_DIMENSIONS
 
 _NOT_FINITE = frozenset({"", "nan", "inf", "-inf"})

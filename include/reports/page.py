@@ -14,6 +14,7 @@ from include.autopsy.examination import STREAMS, read_log_tail, step_log_uri
 from include.lake.layout import SLUG, Lake
 from include.lake.objects import lake_path
 from include.reports.report import render_index
+from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import SettingsError, read_airflow_settings
 
 MAX_RUNS = 200
@@ -24,7 +25,7 @@ LOG_LINES = 5_000
 app = FastAPI(
     title="Fruit reports",
     dependencies=[
-        Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN, param_dag_id="fruit_features"))
+        Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN, param_dag_id=FEATURES_DAG))
     ],
 )
 

@@ -11,12 +11,6 @@ from pathlib import Path
 
 from local.processes.children import running
 
-DAG_ID = "fruit_features"
-"""The DAG that local runs run."""
-
-DAG_IDS = (DAG_ID, "fruit_reaper")
-"""The DAGs that the local service schedules."""
-
 
 class RunError(RuntimeError):
     """The run cannot start; the message says what to do."""

@@ -24,9 +24,9 @@ from typing import Self
 
 import psutil
 
+from include.settings.dag_ids import FEATURES_DAG, REAPER_DAG
 from local.airflow.api import AirflowApi
 from local.airflow.components import USER, component_commands, component_environment, read_password
-from local.airflow.home import DAG_IDS
 from local.emr.process import EndpointProcess
 from local.processes import guard
 from local.s3.process import free_ports
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 MARK = "LOCAL_SERVICE_STATE"
 """Environment variable that Airflow's components and their tasks carry: the state folder of the service they are of."""
+
+DAGS = (FEATURES_DAG, REAPER_DAG)
+"""The DAGs that the local service waits for and unpauses."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 300.0
@@ -163,8 +166,8 @@ class Service:
         by_name["api-server"].start()
         self._wait("the API server answers", lambda: api.health().get("api-server") == "healthy")
         # The scheduler makes a run that is due at once, so the DAG has to be read again before it starts.
-        self._wait("the DAGs are read", lambda: all(self._read_again(api, dag_id, begun) for dag_id in DAG_IDS))
-        for dag_id in DAG_IDS:
+        self._wait("the DAGs are read", lambda: all(self._read_again(api, dag_id, begun) for dag_id in DAGS))
+        for dag_id in DAGS:
             api.unpause(dag_id)
         self.say("the DAGs are there and not paused; starting the scheduler")
         by_name["scheduler"].start()

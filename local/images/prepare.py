@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.artifacts.weights import WeightsError
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from local.environment import LOCAL, PROJECT
 from local.images.bucket import ImageBucket
 from local.images.folder import ImageFolder

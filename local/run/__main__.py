@@ -16,8 +16,9 @@ from typing import Any
 
 from rich.console import Console
 
-from include.settings.deployment import RunParams
-from local.airflow.home import DAG_ID, RunError, alone, migrate_database
+from include.settings.dag_ids import FEATURES_DAG
+from include.settings.parameters import RunParams
+from local.airflow.home import RunError, alone, migrate_database
 from local.emr.process import EndpointProcess
 from local.environment import LOCAL, local_environment
 from local.processes.children import running
@@ -94,13 +95,13 @@ def run_dag(
     environ: dict[str, str], conf: dict[str, Any], database: Path, state_dir: Path, log: Path, display: Display
 ) -> watch.RunState | None:
     """Run the DAG once through Airflow, and show what it does; return the state it ended in."""
-    known = watch.known_runs(database, DAG_ID)
-    command = [sys.executable, "-m", "airflow", "dags", "test", DAG_ID, "--conf", json.dumps(conf)]
+    known = watch.known_runs(database, FEATURES_DAG)
+    command = [sys.executable, "-m", "airflow", "dags", "test", FEATURES_DAG, "--conf", json.dumps(conf)]
     with running(command, environ=environ, log=log, cwd=Path(environ["AIRFLOW_HOME"])) as process:
         while process.poll() is None:
-            display.show(watch.read_state(database, DAG_ID, known), watch.read_progress(state_dir))
+            display.show(watch.read_state(database, FEATURES_DAG, known), watch.read_progress(state_dir))
             time.sleep(LOOK_SECONDS)
-    state = watch.read_state(database, DAG_ID, known)
+    state = watch.read_state(database, FEATURES_DAG, known)
     display.show(state, None)
     return state
 

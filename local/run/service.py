@@ -18,10 +18,11 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from include.settings.deployment import RunParams
+from include.settings.dag_ids import FEATURES_DAG
+from include.settings.parameters import RunParams
 from local.airflow.api import AirflowApi
 from local.airflow.components import USER, read_password
-from local.airflow.home import DAG_ID, RunError, alone, migrate_database
+from local.airflow.home import RunError, alone, migrate_database
 from local.airflow.supervisor import MARK, Service, ServiceError, check_port, family, fresh_log
 from local.environment import LOCAL, PROJECT, local_environment
 from local.run.display import Display
@@ -173,7 +174,7 @@ def welcome(state: Path, port: int) -> str:
     return "\n".join(
         [
             "",
-            f"Airflow     http://127.0.0.1:{port}/dags/{DAG_ID}",
+            f"Airflow     http://127.0.0.1:{port}/dags/{FEATURES_DAG}",
             f"user        {USER}",
             f"password    {read_password(passwords)}  (kept in {passwords})",
             "a run       Trigger (top right), change what you like in the form, Trigger",
@@ -252,7 +253,7 @@ def tell_active_runs(record: Record, state: Path, console: Console) -> None:
     """Say which runs are cut short: their clusters end with the endpoint."""
     api = AirflowApi(record.url, USER, read_password(state / "airflow" / "passwords.json"))
     try:
-        active = api.active_runs(DAG_ID)
+        active = api.active_runs(FEATURES_DAG)
     except OSError as error:  # it may still be starting, or hang: it is ended all the same
         console.print(f"(Airflow does not answer: {error})", markup=False, highlight=False)
         return

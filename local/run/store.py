@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from include.settings.deployment import read_location
+from include.settings.readers import read_location
 from local.airflow.home import RunError
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.environment import LOCAL

@@ -16,7 +16,8 @@ import pytest
 from airflow.sdk import DAG
 
 from include.operators.emr import AddSteps, CreateCluster
-from include.settings.deployment import RunParams, SettingsError
+from include.settings.deployment import SettingsError
+from include.settings.parameters import RunParams
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "dags" / "fruit_features.py"

@@ -23,6 +23,7 @@ from PIL import Image
 from include.artifacts.publishing import export_model, publish_model
 from include.artifacts.weights import RANDOM, find_weights
 from include.lake.layout import Lake
+from include.settings.dag_ids import FEATURES_DAG as DAG_ID
 from local.airflow.home import migrate_database
 from local.emr.process import EndpointProcess
 from local.environment import local_environment
@@ -31,7 +32,6 @@ from local.run.watch import RunState, known_runs, read_state
 from tests.once import build_once
 
 AUDITED_AIRFLOW = Path(__file__).with_name("audited_airflow.py")
-DAG_ID = "fruit_features"
 LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 RUN_SECONDS = 240
 RUN_DATE = "2026-11-01T00:00:00+00:00"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.images.bucket import ImageBucket
 from local.images.loading import load_images

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from sklearn.decomposition import PCA
 
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.s3.process import free_ports
 from tests.end_to_end.airflow_service import (

@@ -13,7 +13,8 @@ from include.cost.forecast import forecast_cost
 from include.lake.manifest import build_manifest
 from include.residency.attestation import Attestation
 from include.residency.cluster import attest_cluster
-from include.settings.deployment import RunParams, Settings
+from include.settings.deployment import Settings
+from include.settings.parameters import RunParams
 from spark_jobs.numerics import decomposition, moments
 from spark_jobs.quality import certificate, drift
 from tests.include.cluster_answers import CLUSTER, FLEETS, INSTANCES, NOW

@@ -21,7 +21,7 @@ from include.artifacts.bundle import build_bundle
 from include.lake.layout import Lake
 from include.lake.models import name_published_model
 from include.residency.attestation import ResidencyError
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from spark_jobs.args import (
     FEATURIZE_SUMMARY_FILE,
     MODEL_FILE,

@@ -172,7 +172,7 @@ def test_bucket_refuses_whatever_an_identity_may_do(
 
 
 def test_bucket_keeps_old_versions_and_no_forgotten_upload(template: dict[str, Any]) -> None:
-    from include.settings.form import MAX_STEP_MINUTES
+    from include.settings.parameters import MAX_STEP_MINUTES
 
     bucket = template["Resources"]["Bucket"]
     rules = {rule["Id"]: rule for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from include.deployment.mwaa import AIRFLOW_VERSION
-from include.settings.deployment import RunParams, Settings, environment_name
+from include.settings.deployment import Settings, environment_name
+from include.settings.parameters import RunParams
 from tests.infra.policies import ROOT, load_template
 
 DOCUMENTS = [ROOT / "docs" / "runbook.md", ROOT / "infra" / "README.md"]

@@ -10,7 +10,7 @@ import pytest
 from moto.utilities.utils import load_resource
 
 from include.cluster.instance_types import CAPTURED_REGION, RELEASES, instance_types
-from include.settings.deployment import DEFAULT_INSTANCE_TYPES, RunParams
+from include.settings.parameters import DEFAULT_INSTANCE_TYPES, RunParams
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,7 +10,8 @@ import pytest
 
 from include.cluster.request import cluster_name, run_job_flow_request
 from include.cluster.rules import check_cluster
-from include.settings.deployment import RunParams, Settings
+from include.settings.deployment import Settings
+from include.settings.parameters import RunParams
 from local.emr.clusters.validation import check_run_job_flow
 from tests.include.golden.regenerate import (
     CODE,

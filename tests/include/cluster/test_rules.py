@@ -9,7 +9,8 @@ import pytest
 
 from include.cluster.instance_types import instance_types
 from include.cluster.rules import check_cluster
-from include.settings.deployment import RunParams, Settings, SettingsError, read_settings
+from include.settings.deployment import Settings, SettingsError, read_settings
+from include.settings.parameters import RunParams
 from tests.include.golden.regenerate import SECURED, SLUG
 
 KEY = "arn:aws:kms:{}:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"

@@ -16,8 +16,9 @@ from include.cost.forecast import (
     forecast_cost,
     measured_rates,
 )
-from include.settings.deployment import RunParams, SettingsError, read_settings
+from include.settings.deployment import SettingsError, read_settings
 from include.settings.form import run_params
+from include.settings.parameters import RunParams
 from tests.include.price_tables import instances_without, prices
 from tests.include.run_records import featurize_summary, manifest, pca_summary, run_record
 

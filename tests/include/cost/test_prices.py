@@ -13,7 +13,8 @@ from botocore.stub import ANY, Stubber
 from include.cluster.instance_types import instance_types
 from include.cost import price_list
 from include.cost.prices import TABLE, PriceTableError, load_prices, read_table
-from include.settings.deployment import RunParams, Settings
+from include.settings.deployment import Settings
+from include.settings.parameters import RunParams
 from tests.include.price_tables import DATED, prices, table
 
 LOCAL = Settings(profile="local", aws_conn_id=None)

@@ -14,7 +14,7 @@ from include.cluster.tags import LAKE_TAG, PROJECT_TAG, RUN_ID_TAG, run_tags
 from include.emr.client import LIVE_CLUSTER_STATES, Emr
 from include.emr.reaper import LONGEST_RUN, Reaper, reap
 from include.settings.deployment import Settings
-from include.settings.form import MAX_STEP_MINUTES
+from include.settings.parameters import MAX_STEP_MINUTES
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SLUG = "20261122T000000Z-0123abcd"

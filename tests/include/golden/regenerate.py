@@ -14,7 +14,8 @@ from typing import Any
 
 from include.cluster.request import run_job_flow_request
 from include.cluster.steps import spark_step
-from include.settings.deployment import RunParams, Settings
+from include.settings.deployment import Settings
+from include.settings.parameters import RunParams
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 
 FOLDER = Path(__file__).resolve().parent

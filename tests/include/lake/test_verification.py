@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from include.lake.layout import Lake
 from include.lake.verification import VerificationError, verify_run
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from spark_jobs import args
 from spark_jobs.errors import JobError
 from spark_jobs.featurize.completeness import check_reject_ratio

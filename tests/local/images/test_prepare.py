@@ -13,7 +13,7 @@ from airflow.sdk.io import store as airflow_store
 
 from include.artifacts import publishing
 from include.artifacts.weights import WeightsError
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from local.images import model, prepare
 from local.images.prepare import main
 from local.run.lake import LakeError, fill_lake

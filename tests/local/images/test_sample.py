@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from include.settings.deployment import RunParams
+from include.settings.parameters import RunParams
 from local.images import sample
 from local.images.folder import ImageFolder
 from local.images.loading import load_images

@@ -15,8 +15,8 @@ import pytest
 
 from include.lake.layout import Lake
 from include.reports.report import build_report
-from include.settings.deployment import RunParams
 from include.settings.form import run_params
+from include.settings.parameters import RunParams
 from local.airflow.home import RunError, alone
 from local.processes.children import running
 from local.run import __main__ as command
