@@ -19,7 +19,7 @@ from include.aws.endpoints import EndpointRefusedError
 from include.cluster.tags import LAKE_TAG, ROUND_TAG, RUN_TAG
 from include.emr import client as emr_module
 from include.emr.client import ATTACHABLE_STEP_STATES, LIVE_CLUSTER_STATES, LIVE_STEP_STATES
-from include.operators import emr
+from include.operators import emr as operators_module
 from include.operators.emr import (
     CLUSTER_ID,
     SENDING,
@@ -61,7 +61,7 @@ def context() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def local_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(profile="local", aws_conn_id=None, api_patience_seconds=0.001)
-    monkeypatch.setattr(emr, "read_airflow_settings", lambda: settings)
+    monkeypatch.setattr(operators_module, "read_airflow_settings", lambda: settings)
 
 
 @pytest.fixture
@@ -501,7 +501,7 @@ def test_what_earlier_tasks_tell_may_be_templates() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were slept; time passes in no other way."""
     slept: list[float] = []
-    for module in (emr, emr_module):
+    for module in (operators_module, emr_module):
         monkeypatch.setattr(module.time, "sleep", slept.append)
         monkeypatch.setattr(module.time, "monotonic", lambda: sum(slept))
     return slept
@@ -518,17 +518,17 @@ def test_cluster_of_a_request_that_was_cut_off_is_waited_for(
     tell(emr, cluster(), listing=LIVE)
     end(emr)
     operator.execute(context)
-    assert clock == [emr.LATE_CLUSTER_LOOK_SECONDS] * 3
+    assert clock == [operators_module.LATE_CLUSTER_LOOK_SECONDS] * 3
 
 
 def test_cluster_that_never_comes_is_given_up(script: Any, context: dict[str, Any], clock: list[float]) -> None:
     context["ti"].xcom[SENDING] = True
     operator = terminate()
     emr = script(operator)
-    for _ in range(1 + int(emr.LATE_CLUSTER_SECONDS / emr.LATE_CLUSTER_LOOK_SECONDS)):
+    for _ in range(1 + int(operators_module.LATE_CLUSTER_SECONDS / operators_module.LATE_CLUSTER_LOOK_SECONDS)):
         emr.add_response("list_clusters", clusters(), LIVE)
     operator.execute(context)
-    assert sum(clock) == emr.LATE_CLUSTER_SECONDS
+    assert sum(clock) == operators_module.LATE_CLUSTER_SECONDS
 
 
 @pytest.mark.parametrize("sending", [None, False])
