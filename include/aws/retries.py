@@ -1,7 +1,9 @@
-"""Patience with an API: what may be sent again, after which pause, and for how long.
+"""Retries of AWS requests: which errors are transient, how long to pause, and when to give up.
 
-botocore repeats requests by itself, also those that make something and have no idempotency token, and knows nothing of
-what came of them. Here each request is sent once, and its caller says what may be repeated.
+botocore retries requests itself, including requests that create something and have no idempotency token; it cannot find
+out whether the failed attempt had an effect. Therefore clients send each request once, and the caller decides what to
+retry. Not built on tenacity: between an error and the pause, callers must check what the failed request has done
+(:meth:`include.emr.client.Emr.join`), and the timeout counts from the first failure.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-THROTTLING = frozenset(
+THROTTLING_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
@@ -38,68 +40,68 @@ THROTTLING = frozenset(
         "TransactionInProgressException",
     }
 )
-"""Error codes that mean «later»: those of botocore's own retry handler (``botocore.retries.standard``)."""
+"""Error codes of throttling, as in botocore's own retry handler (``botocore.retries.standard``)."""
 
 SINGLE_ATTEMPT = {"retries": {"total_max_attempts": 1}}
-"""Configuration of a botocore client that sends each request once."""
+"""Configuration of a botocore client that does not retry."""
 
 
-def is_turned_away(error: Exception) -> bool:
-    """Whether a request was not taken for now: it was throttled, or did not get through. It has had no effect."""
+def is_unprocessed(error: Exception) -> bool:
+    """Whether the service certainly did not process a request: it was throttled, or the connection failed."""
     if isinstance(error, ClientError):
-        return error.response.get("Error", {}).get("Code") in THROTTLING or _status(error) == 429
+        return error.response.get("Error", {}).get("Code") in THROTTLING_CODES or _status(error) == 429
     return isinstance(error, NotConnectedError)
 
 
-def is_unanswered(error: Exception) -> bool:
-    """Whether nobody knows what came of a request: there was no answer, or the service failed within."""
+def is_outcome_unknown(error: Exception) -> bool:
+    """Whether a request may have had an effect: there was no response, or an internal error of the service."""
     if isinstance(error, ClientError):
-        return _status(error) >= 500 and not is_turned_away(error)
-    return isinstance(error, HTTPClientError) and not is_turned_away(error)
+        return _status(error) >= 500 and not is_unprocessed(error)
+    return isinstance(error, HTTPClientError) and not is_unprocessed(error)
 
 
 def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether a request that changes nothing, or that may be done twice, is worth sending again."""
-    return is_turned_away(error) or is_unanswered(error)
+def is_transient(error: Exception) -> bool:
+    """Whether a retry may succeed. Only idempotent requests may be retried without checking their effect first."""
+    return is_unprocessed(error) or is_outcome_unknown(error)
 
 
-def sit_out(error: Exception, pauses: Iterator[float]) -> bool:
-    """Pause before a request is sent again; whether it is to be: the error passes, and patience has not ended."""
-    pause = next(pauses, None) if is_passing(error) else None
+def pause_before_retry(error: Exception, pauses: Iterator[float]) -> bool:
+    """Pause if the error is transient and the retry timeout has not passed; return whether to retry."""
+    pause = next(pauses, None) if is_transient(error) else None
     if pause is None:
         return False
-    log.warning("%s; once more in %.1f s", error, pause)
+    log.warning("%s; retrying in %.1f s", error, pause)
     time.sleep(pause)
     return True
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to go on, and how long to pause in between.
+class RetryPolicy:
+    """How long to retry, with exponential backoff.
 
     Parameters
     ----------
-    seconds : float
-        After so long, the last error counts.
+    timeout_seconds : float
+        Time from the first failure after which the last error is raised.
     longest_pause_seconds : float
-        Pauses double up to this. Each is drawn between half of itself and the whole, so that tasks that were
-        throttled together do not come back together.
+        Pauses double from 1 s up to this. Each is drawn between half of its length and the full length, so that tasks
+        that were throttled together do not retry together.
     """
 
-    seconds: float
+    timeout_seconds: float
     longest_pause_seconds: float = 20.0
 
-    def repeat(self, call: Callable[[], T]) -> T:
-        """Call until it succeeds, fails for another reason, or patience has ended.
+    def call(self, request: Callable[[], T]) -> T:
+        """Send an idempotent request until it succeeds, fails for good, or the timeout has passed.
 
         Parameters
         ----------
-        call : callable
-            The request, sent once.
+        request : callable
+            Sends the request once.
 
         Raises
         ------
@@ -109,15 +111,15 @@ class Patience:
         pauses = self.pauses()
         while True:
             try:
-                return call()
+                return request()
             except (ClientError, HTTPClientError, NotConnectedError) as error:
-                if not sit_out(error, pauses):
+                if not pause_before_retry(error, pauses):
                     raise
 
     def pauses(self) -> Iterator[float]:
-        """Yield pauses in seconds until patience ends; the clock starts with the first."""
-        deadline, pause = time.monotonic() + self.seconds, 1.0
+        """Yield the pauses in seconds until the timeout has passed; the clock starts with the first pause."""
+        deadline, pause = time.monotonic() + self.timeout_seconds, 1.0
         while (left := deadline - time.monotonic()) > 0:
-            wanted = min(pause, self.longest_pause_seconds)
-            yield min(left, wanted * random.uniform(0.5, 1.0))
+            longest = min(pause, self.longest_pause_seconds)
+            yield min(left, longest * random.uniform(0.5, 1.0))
             pause *= 2

@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from include.autopsy.examination import describe_cluster
 from include.aws.endpoints import check_endpoint
-from include.aws.retries import SINGLE_ATTEMPT, Patience, is_unanswered, sit_out
+from include.aws.retries import SINGLE_ATTEMPT, RetryPolicy, is_outcome_unknown, pause_before_retry
 from include.cluster.request import cluster_name
 from include.cluster.tags import LAKE_TAG, ROUND_TAG, RUN_TAG, encode_tag
 from include.settings.deployment import Settings
@@ -122,27 +122,27 @@ def open_emr(hook: EmrHook, settings: Settings) -> Emr:
         When the client would call an address that the profile does not allow.
     """
     check_endpoint("emr", str(hook.conn.meta.endpoint_url), settings)
-    return Emr(hook.conn, Patience(settings.api_patience_seconds, settings.retry_delay_seconds))
+    return Emr(hook.conn, RetryPolicy(settings.api_patience_seconds, settings.retry_delay_seconds))
 
 
 @dataclass(frozen=True)
 class Emr:
-    """EMR, asked with patience.
+    """EMR's API, with retries.
 
     Parameters
     ----------
     client : botocore client
         One that sends each request once.
-    patience : Patience
-        For how long to go on while EMR throttles or fails.
+    retry_policy : RetryPolicy
+        How long to retry while EMR throttles or fails.
     """
 
     client: Any
-    patience: Patience
+    retry_policy: RetryPolicy
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
         """Make a request that may be repeated: one that only asks, or that may be done twice."""
-        answer: dict[str, Any] = self.patience.repeat(lambda: getattr(self.client, operation)(**request))
+        answer: dict[str, Any] = self.retry_policy.call(lambda: getattr(self.client, operation)(**request))
         return answer
 
     def all(self, operation: str, key: str, **request: Any) -> list[dict[str, Any]]:
@@ -186,26 +186,26 @@ class Emr:
         ClusterEndedError
             When the cluster of this round has ended.
         botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError
-            When EMR refuses, or patience has ended.
+            If EMR refuses the request, or the retry timeout has passed.
         """
         found = self._find(identity)
         if found is not None:
             log.info("Attaching to the cluster of this run: %s", describe_cluster(found))
             return found
-        pauses = self.patience.pauses()
+        pauses = self.retry_policy.pauses()
         while True:
             sending(True)
             try:
                 cluster_id = self.client.run_job_flow(**identity.sign(request))["JobFlowId"]
             except (ClientError, BotoCoreError) as error:
-                unanswered = is_unanswered(error)
-                found = self._appears(lambda: self._find(identity)) if unanswered else None
+                unknown = is_outcome_unknown(error)
+                found = self._appears(lambda: self._find(identity)) if unknown else None
                 if found is not None:
                     sending(False)
                     log.warning("RunJobFlow failed (%s), yet it has made %s", error, found["Id"])
                     return found
-                if not sit_out(error, pauses):
-                    sending(unanswered)
+                if not pause_before_retry(error, pauses):
+                    sending(unknown)
                     raise
             else:
                 sending(False)
@@ -239,9 +239,9 @@ class Emr:
         ClusterEndedError
             When the cluster has ended.
         botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError
-            When EMR refuses, or patience has ended.
+            If EMR refuses the request, or the retry timeout has passed.
         """
-        pauses = self.patience.pauses()
+        pauses = self.retry_policy.pauses()
         while True:
             known = self.steps(cluster_id, ATTACHABLE_STEP_STATES)
             missing = [step for step in steps if step["Name"] not in known]
@@ -252,9 +252,9 @@ class Emr:
             try:
                 added = self.client.add_job_flow_steps(JobFlowId=cluster_id, Steps=missing)["StepIds"]
             except (ClientError, BotoCoreError) as error:
-                if is_unanswered(error) and self._await_steps(cluster_id, {step["Name"] for step in missing}):
+                if is_outcome_unknown(error) and self._await_steps(cluster_id, {step["Name"] for step in missing}):
                     continue
-                if not sit_out(error, pauses):
+                if not pause_before_retry(error, pauses):
                     cluster = self.describe(cluster_id)
                     if not is_live(cluster):
                         raise ClusterEndedError(cluster) from error

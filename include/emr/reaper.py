@@ -82,7 +82,7 @@ def reap(emr: Emr, reaper: Reaper) -> dict[str, str]:
     Raises
     ------
     botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError
-        When EMR refuses, or patience has ended.
+        If EMR refuses the request, or the retry timeout has passed.
     """
     listed = emr.all("list_clusters", "Clusters", ClusterStates=list(LIVE_CLUSTER_STATES))
     ids = [cluster["Id"] for cluster in listed if cluster["Name"].startswith(cluster_name(""))]

@@ -27,7 +27,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.autopsy import examination
-from include.aws.retries import SINGLE_ATTEMPT, is_passing
+from include.aws.retries import SINGLE_ATTEMPT, is_transient
 from include.cluster.tags import ROUND_TAG
 from include.emr.client import ClusterEndedError, Emr, Identity, is_live, open_emr, tags_of
 from include.operators.links import StepLogsLink
@@ -244,7 +244,7 @@ class StepSensor(EmrStepSensor):
         except AirflowException as error:
             raise AirflowFailException(self._explain()) from error
         except (BotoCoreError, ClientError) as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
             self.log.warning("EMR cannot be asked now, the next look is in %g s: %s", self.poke_interval, error)
             return False

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from include.aws.regions import arn_region, bucket_of_arn, location_region, region_or_none, zone_region
-from include.aws.retries import is_passing
+from include.aws.retries import is_transient
 from include.residency.attestation import Attestation, ResidencyUnansweredError
 
 REDIRECTS = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"})
@@ -63,11 +63,11 @@ def _ask(call: Callable[[], Any]) -> _Answer:
     except RedirectedError as redirect:
         return _Answer(error=str(redirect), code="Redirected", elsewhere=redirect.region)
     except ClientError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise ResidencyUnansweredError(f"{error}: nothing starts before it is known where data would go") from error
         return _Answer(error=str(error), code=error.response.get("Error", {}).get("Code"))
     except Exception as error:  # whatever a parser makes of garbage
-        if is_passing(error):
+        if is_transient(error):
             raise ResidencyUnansweredError(f"{error}: nothing starts before it is known where data would go") from error
         return _Answer(error=f"{type(error).__name__}: {error}")
 

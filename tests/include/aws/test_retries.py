@@ -1,4 +1,4 @@
-"""What is sent again, after which pauses, and when that ends."""
+"""Which errors are retried, after which pauses, and for how long."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from botocore.exceptions import (
 from botocore.retries.standard import ThrottledRetryableChecker
 
 from include.aws import retries
-from include.aws.retries import THROTTLING, Patience, is_passing, is_turned_away, is_unanswered
+from include.aws.retries import THROTTLING_CODES, RetryPolicy, is_outcome_unknown, is_transient, is_unprocessed
 
 
 def error(code: str, status: int) -> ClientError:
     return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "RunJobFlow")
 
 
-TURNED_AWAY = [
+UNPROCESSED = [
     error("ThrottlingException", 400),
     error("SlowDown", 503),
     error("TooManyRequests", 429),
     EndpointConnectionError(endpoint_url="https://emr"),
     ConnectTimeoutError(endpoint_url="https://emr"),
 ]
-UNANSWERED = [
+UNKNOWN = [
     error("InternalServerError", 500),
     error("ServiceUnavailable", 503),
     ReadTimeoutError(endpoint_url="https://emr"),
@@ -39,20 +39,20 @@ UNANSWERED = [
 FINAL = [error("ValidationException", 400), error("AccessDeniedException", 403), NoCredentialsError(), ValueError()]
 
 
-def test_throttling_is_what_botocore_itself_takes_for_it() -> None:
-    assert set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES) == THROTTLING
+def test_throttling_codes_are_those_of_botocore() -> None:
+    assert set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES) == THROTTLING_CODES
 
 
-@pytest.mark.parametrize("caught", TURNED_AWAY + UNANSWERED + FINAL, ids=repr)
-def test_each_error_is_of_one_kind(caught: Exception) -> None:
-    assert is_turned_away(caught) is (caught in TURNED_AWAY)
-    assert is_unanswered(caught) is (caught in UNANSWERED)
-    assert is_passing(caught) is (caught not in FINAL)
+def test_each_error_is_of_one_kind() -> None:
+    for caught in UNPROCESSED + UNKNOWN + FINAL:
+        assert is_unprocessed(caught) is (caught in UNPROCESSED), caught
+        assert is_outcome_unknown(caught) is (caught in UNKNOWN), caught
+        assert is_transient(caught) is (caught not in FINAL), caught
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were slept; time passes in no other way."""
+    """The pauses in seconds; time passes only while sleeping."""
     slept: list[float] = []
     monkeypatch.setattr(retries.time, "sleep", slept.append)
     monkeypatch.setattr(retries.time, "monotonic", lambda: sum(slept))
@@ -70,30 +70,31 @@ def failing(times: int, caught: Exception) -> Any:
     return call
 
 
-@pytest.mark.parametrize("caught", TURNED_AWAY + UNANSWERED, ids=repr)
-def test_a_passing_error_is_sat_out(clock: list[float], caught: Exception) -> None:
-    assert Patience(300).repeat(failing(4, caught)) == "done"
-    assert len(clock) == 4
+def test_transient_errors_are_retried(clock: list[float]) -> None:
+    for caught in UNPROCESSED + UNKNOWN:
+        clock.clear()
+        assert RetryPolicy(300).call(failing(4, caught)) == "done"
+        assert len(clock) == 4
 
 
-@pytest.mark.parametrize("caught", FINAL, ids=repr)
-def test_a_final_error_is_raised_at_once(clock: list[float], caught: Exception) -> None:
-    with pytest.raises(type(caught)):
-        Patience(300).repeat(failing(1, caught))
+def test_other_errors_are_raised_at_once(clock: list[float]) -> None:
+    for caught in FINAL:
+        with pytest.raises(type(caught)):
+            RetryPolicy(300).call(failing(1, caught))
     assert clock == []
 
 
-def test_patience_ends(clock: list[float]) -> None:
+def test_retries_stop_at_the_timeout(clock: list[float]) -> None:
     with pytest.raises(ClientError):
-        Patience(60).repeat(failing(1000, TURNED_AWAY[0]))
+        RetryPolicy(60).call(failing(1000, UNPROCESSED[0]))
     assert sum(clock) == pytest.approx(60)
 
 
-def test_pauses_double_within_their_bounds(clock: list[float]) -> None:
-    Patience(1000, longest_pause_seconds=20).repeat(failing(8, TURNED_AWAY[0]))
+def test_pauses_double_up_to_the_longest(clock: list[float]) -> None:
+    RetryPolicy(1000, longest_pause_seconds=20).call(failing(8, UNPROCESSED[0]))
     for pause, longest in zip(clock, [1, 2, 4, 8, 16, 20, 20, 20], strict=True):
         assert longest / 2 <= pause <= longest
 
 
-def test_tasks_that_were_throttled_together_come_back_apart() -> None:
-    assert len({next(Patience(60).pauses()) for _ in range(20)}) > 15
+def test_tasks_that_were_throttled_together_retry_at_different_times() -> None:
+    assert len({next(RetryPolicy(60).pauses()) for _ in range(20)}) > 15

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from include.aws.retries import Patience
+from include.aws.retries import RetryPolicy
 from include.cluster.tags import run_tags
 from include.emr import client as emr_module
 from include.emr.client import ClusterEndedError, Emr, Identity, is_live
@@ -46,7 +46,7 @@ class Account:
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = self.connect()
-        self.emr = Emr(self.connect(read_timeout=1, retries={"total_max_attempts": 1}), Patience(20, 0.2))
+        self.emr = Emr(self.connect(read_timeout=1, retries={"total_max_attempts": 1}), RetryPolicy(20, 0.2))
         self.sent: list[bool] = []
 
     def connect(self, **options: Any) -> Any:
@@ -145,10 +145,10 @@ def test_a_second_try_attaches_and_makes_none(
     assert account.sent == [], "nothing was sent"
 
 
-def test_while_emr_is_down_for_longer_than_patience_nothing_is_made_and_the_error_is_told(
+def test_while_emr_is_down_for_longer_than_the_retry_timeout_nothing_is_made_and_the_error_is_told(
     account: Account, identity: Identity
 ) -> None:
-    account.emr = Emr(account.emr.client, Patience(1, 0.2))
+    account.emr = Emr(account.emr.client, RetryPolicy(1, 0.2))
     account.fail(api=[{"action": "ListClusters", "times": "forever", **BROKEN}])
     with pytest.raises(ClientError, match="InternalServerError"):
         account.join(identity)
@@ -160,7 +160,7 @@ def test_while_emr_is_down_for_longer_than_patience_nothing_is_made_and_the_erro
 @pytest.mark.parametrize(("when", "made"), [("before", 0), ("after", 1)])
 def test_what_nobody_knows_is_told_to_the_teardown(account: Account, identity: Identity, when: str, made: int) -> None:
     """RunJobFlow fails, and so does every look at what came of it."""
-    account.emr = Emr(account.emr.client, Patience(1, 0.2))
+    account.emr = Emr(account.emr.client, RetryPolicy(1, 0.2))
     pages = len(list(account.client.get_paginator("list_clusters").paginate()))
     account.fail(
         api=[

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from include.aws.retries import Patience
+from include.aws.retries import RetryPolicy
 from include.cluster.request import cluster_name
 from include.cluster.tags import LAKE_TAG, PROJECT_TAG, RUN_ID_TAG, run_tags
 from include.emr.client import LIVE_CLUSTER_STATES, Emr
@@ -104,7 +104,7 @@ class Clusters:
 
 def test_only_the_leaked_ones_among_many_are_ended() -> None:
     emr = Clusters(cluster(), cluster(lake="s3://another"), cluster(age_minutes=1), cluster(name="x"), cluster())
-    assert set(reap(Emr(emr, Patience(1)), reaper())) == {"j-0", "j-4"}
+    assert set(reap(Emr(emr, RetryPolicy(1)), reaper())) == {"j-0", "j-4"}
     assert emr.ended == ["j-0", "j-4"]
 
 
@@ -112,4 +112,4 @@ def test_cluster_that_may_not_be_looked_at_does_not_protect_the_others() -> None
     """The policy in ``infra`` allows clusters with our tag only, and others may choose a name like ours."""
     emr = Clusters(cluster(), cluster())
     emr.forbidden = {"j-0"}
-    assert set(reap(Emr(emr, Patience(1)), reaper())) == {"j-1"}
+    assert set(reap(Emr(emr, RetryPolicy(1)), reaper())) == {"j-1"}

@@ -563,7 +563,7 @@ def test_cluster_is_waited_for_when_the_answer_was_lost(
     unanswered = create()
     emr = script(unanswered)
     emr.add_response("list_clusters", clusters(), SINCE)
-    for _ in range(2):  # patience has one pause
+    for _ in range(2):  # the retry policy has one pause
         emr.add_client_error("list_clusters", "InternalServerError", http_status_code=500)
     monkeypatch.setattr(unanswered.hook.conn, "run_job_flow", lose)
     with pytest.raises(ClientError, match="InternalServerError"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from include.aws.retries import Patience
+from include.aws.retries import RetryPolicy
 from include.emr.client import ClusterEndedError, Emr
 from include.residency import inspection
 from include.residency.attestation import ResidencyError
@@ -53,7 +53,7 @@ UNKNOWN = {"Ec2InstanceAttributes": {}}
 
 def inspect(emr: Starting) -> dict[str, Any]:
     settings = replace(SETTINGS, poke_interval_seconds=60.0)
-    return inspect_cluster(Emr(emr, Patience(1)), emr.describe_cluster("")["Cluster"], REQUEST, settings)
+    return inspect_cluster(Emr(emr, RetryPolicy(1)), emr.describe_cluster("")["Cluster"], REQUEST, settings)
 
 
 def test_cluster_as_asked_for_is_attested_and_lives_on(clock: list[float]) -> None:
