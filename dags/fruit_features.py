@@ -57,8 +57,12 @@ from datetime import timedelta
 from airflow.sdk import DAG, Asset, task
 
 from include import tasks
-from include.operators.emr import ATTESTATION, CLUSTER_ID, AddSteps, CreateCluster, StepSensor, TerminateCluster
+from include.operators.add_steps import AddSteps
+from include.operators.create_cluster import CreateCluster
 from include.operators.links import ReportLink
+from include.operators.shared import ATTESTATION, CLUSTER_ID
+from include.operators.step_sensor import StepSensor
+from include.operators.terminate_cluster import TerminateCluster
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import read_settings
 from include.settings.form import run_params
@@ -115,7 +119,7 @@ with DAG(
     terminate_cluster = TerminateCluster(
         task_id="terminate_cluster",
         run=open_run,
-        makers=("create_cluster", "add_featurize", "add_pca"),
+        creators=("create_cluster", "add_featurize", "add_pca"),
         **aws,
     )
     report_cost = task(tasks.report_cost)(open_run)

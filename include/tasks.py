@@ -24,7 +24,8 @@ from include.cluster.steps import spark_step
 from include.cost.account import account_cost, describe_cost
 from include.cost.forecast import CostCapError, check_cap, describe_forecast, forecast_cost, measured_rates
 from include.cost.prices import PriceTableError, load_prices
-from include.emr.client import Identity, make_hook, open_emr
+from include.emr.client import create_hook, open_emr
+from include.emr.identity import RunIdentity
 from include.emr.reaper import Reaper, reap
 from include.lake.access import AccessRefusedError, check_access
 from include.lake.layout import Lake, run_slug
@@ -34,6 +35,7 @@ from include.lake.objects import count_matching_files, folder_bytes, lake_path, 
 from include.lake.publication import find_previous, publish_run
 from include.lake.uploads import STALE, abort_uploads
 from include.lake.verification import VerificationError, verify_run
+from include.records import Run
 from include.reports.report import build_report, render_report, report_line
 from include.residency.attestation import ResidencyError
 from include.residency.preflight import check_residency
@@ -241,7 +243,7 @@ def verify_results(run: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def report_cost(run: dict[str, Any] | None) -> dict[str, Any] | None:
+def report_cost(run: Run | None) -> dict[str, Any] | None:
     """Tell what the run's clusters have cost, also when it has failed; keep it in the run's folder.
 
     Returns
@@ -261,19 +263,19 @@ def report_cost(run: dict[str, Any] | None) -> dict[str, Any] | None:
     return cost
 
 
-def _account(run: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _account(run: Run, settings: Settings) -> dict[str, Any]:
     conn, locations = settings.aws_conn_id, Lake(run["lake"]).run(run["slug"])
-    emr = open_emr(make_hook(settings), settings)
-    clusters = emr.clusters(Identity.of(run), live=False)
+    emr = open_emr(create_hook(settings), settings)
+    clusters = emr.clusters(RunIdentity.from_run(run), live=False)
     summary = lake_path(locations.featurize_summary, conn)
     cost = account_cost(
         load_prices(settings),
         clusters[0] if clusters else {},
-        [item for found in clusters for item in emr.all("list_instances", "Instances", ClusterId=found["Id"])],
+        [item for found in clusters for item in emr.list_all("list_instances", "Instances", ClusterId=found["Id"])],
         [
             item
             for found in clusters
-            for item in emr.all("list_instance_fleets", "InstanceFleets", ClusterId=found["Id"])
+            for item in emr.list_all("list_instance_fleets", "InstanceFleets", ClusterId=found["Id"])
         ],
         folder_bytes(lake_path(locations.root, conn)) if lake_path(locations.root, conn).exists() else 0,
         int(read_json(summary, "featurize writes it")["features"]) if summary.exists() else 0,
@@ -333,12 +335,12 @@ def publish_results(
 
 
 def reap_clusters() -> None:
-    """End the clusters of this lake that no live run needs.
+    """Terminate the orphaned clusters of this lake.
 
     Raises
     ------
     AirflowFailException
-        When there were any: they have been ended, and why nothing else has ended them is to be found out.
+        If there were any: they are terminated by then, but an earlier layer should have done it.
     """
     settings, ti = read_airflow_settings(), get_current_context()["ti"]
     reaper = Reaper(
@@ -349,12 +351,12 @@ def reap_clusters() -> None:
             ti.get_dr_count(dag_id=FEATURES_DAG, run_ids=[run_id], states=["queued", "running"])
         ),
     )
-    ended = reap(open_emr(make_hook(settings), settings), reaper)
+    ended = reap(open_emr(create_hook(settings), settings), reaper)
     if ended:
         listed = "; ".join(f"{cluster_id}: {reason}" for cluster_id, reason in ended.items())
         raise AirflowFailException(
-            f"{len(ended)} clusters were live that nobody needed, and have been ended. {listed}. Look in the logs of "
-            "their runs why terminate_cluster has not done so, and what they have cost"
+            f"{len(ended)} orphaned clusters were terminated. {listed}. Find out in the logs of their runs why "
+            "terminate_cluster did not do it, and what they have cost"
         )
 
 

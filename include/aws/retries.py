@@ -3,7 +3,7 @@
 botocore retries requests itself, including requests that create something and have no idempotency token; it cannot find
 out whether the failed attempt had an effect. Therefore clients send each request once, and the caller decides what to
 retry. Not built on tenacity: between an error and the pause, callers must check what the failed request has done
-(:meth:`include.emr.client.Emr.join`), and the timeout counts from the first failure.
+(:meth:`include.emr.client.Emr.find_or_create_cluster`), and the timeout counts from the first failure.
 """
 
 from __future__ import annotations

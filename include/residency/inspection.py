@@ -6,7 +6,8 @@ import logging
 import time
 from typing import Any
 
-from include.emr.client import ClusterEndedError, Emr, is_live
+from include.emr.client import ClusterEndedError, Emr
+from include.emr.identity import is_live
 from include.residency.attestation import ResidencyError
 from include.residency.cluster import NotKnownYetError, attest_cluster, subnet_of
 from include.residency.resource_regions import describe_subnets

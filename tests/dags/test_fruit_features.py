@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from include.operators.emr import AddSteps, CreateCluster
+from include.operators.add_steps import AddSteps
+from include.operators.create_cluster import CreateCluster
 from include.settings.deployment import SettingsError
 from include.settings.parameters import RunParams
 
@@ -111,9 +112,9 @@ def test_a_run_tells_what_it_has_cost_also_when_it_has_failed(dag: DAG) -> None:
 
 
 def test_a_cluster_may_be_made_by_no_task_that_its_teardown_does_not_know(dag: DAG) -> None:
-    makers = {task.task_id for task in dag.tasks if isinstance(task, (CreateCluster, AddSteps))}
+    creators = {task.task_id for task in dag.tasks if isinstance(task, (CreateCluster, AddSteps))}
     teardown: Any = dag.get_task("terminate_cluster")
-    assert set(teardown.makers) == makers
+    assert set(teardown.creators) == creators
 
 
 def test_clearing_the_verification_clears_nothing_before_it(dag: DAG) -> None:

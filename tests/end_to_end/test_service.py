@@ -240,7 +240,7 @@ def test_a_run_that_is_marked_failed_is_red(service: Service, cut_mid_step: Cut,
         assert states["terminate_cluster"] == "success"
         assert states["close_run"] == "failed"
         assert f"failed: {task}; not run: add_" in service.log(cut.run_id, "close_run")
-    assert "was cut off: looking for fruit-features" in service.log(cut_in_create.run_id, "terminate_cluster")
+    assert "a cluster named fruit-features" in service.log(cut_in_create.run_id, "terminate_cluster")
     assert "Cancelled s-" in service.log(cut_mid_step.run_id, "terminate_cluster")
 
 

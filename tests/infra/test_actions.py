@@ -39,7 +39,6 @@ from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_template
 ACTIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "infra" / "actions.yaml").read_text())
 
 NOT_REQUESTS = {
-    "sign": "include.emr.client.Identity.sign adds tags to a request; nothing is asked of KMS",
     "get_session": "AwsBaseHook.get_session makes a session of boto3; nothing is asked of EMR",
 }
 """Methods of ours or of hooks that have the name of a request."""

@@ -1,4 +1,4 @@
-"""A run's clusters and steps on the local EMR endpoint, with everything that EMR may answer: never two, never none."""
+"""A run's clusters and steps on the local EMR endpoint: exactly one of each, whatever EMR answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from include.aws.retries import RetryPolicy
 from include.cluster.tags import run_tags
 from include.emr import client as emr_module
-from include.emr.client import ClusterEndedError, Emr, Identity, is_live
+from include.emr.client import ClusterEndedError, Emr
+from include.emr.identity import RunIdentity, is_live
 from include.settings.deployment import Settings
 from local.emr.process import EndpointProcess
 
@@ -35,19 +36,19 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emr_module, "APPEARANCE_SECONDS", 4.0)
-    monkeypatch.setattr(emr_module, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(emr_module, "POLL_SECONDS", 0.2)
 
 
 class Account:
-    """EMR as the product and as an onlooker sees it, with faults."""
+    """EMR as the product sees it (``emr``) and as an observer sees it (``client``), with faults."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = self.connect()
         self.emr = Emr(self.connect(read_timeout=1, retries={"total_max_attempts": 1}), RetryPolicy(20, 0.2))
-        self.sent: list[bool] = []
+        self.pending: list[bool] = []
 
     def connect(self, **options: Any) -> Any:
         return boto3.client(
@@ -62,13 +63,13 @@ class Account:
     def fail(self, **scenario: Any) -> None:
         httpx.put(f"{self.url}/local-emr/faults", json=scenario, trust_env=False).raise_for_status()
 
-    def join(self, identity: Identity, lake: str = LAKE) -> dict[str, Any]:
-        return self.emr.join(identity, request(identity, lake), self.sent.append)
+    def find_or_create(self, identity: RunIdentity, lake: str = LAKE) -> dict[str, Any]:
+        return self.emr.find_or_create_cluster(identity, request(identity, lake), self.pending.append)
 
-    def clusters(self, name: str) -> list[str]:
+    def cluster_ids(self, name: str) -> list[str]:
         return [cluster["Id"] for cluster in self.client.list_clusters()["Clusters"] if cluster["Name"] == name]
 
-    def end(self, cluster_id: str) -> None:
+    def terminate(self, cluster_id: str) -> None:
         self.client.terminate_job_flows(JobFlowIds=[cluster_id])
         self.client.get_waiter("cluster_terminated").wait(ClusterId=cluster_id, WaiterConfig={"Delay": 1})
 
@@ -81,13 +82,13 @@ def account(url: str) -> Iterator[Account]:
 
 
 @pytest.fixture
-def identity(request: pytest.FixtureRequest) -> Identity:
-    """A run that no other test has."""
+def identity(request: pytest.FixtureRequest) -> RunIdentity:
+    """A run that no other test uses."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)
-    return Identity(slug, LAKE, datetime.now(UTC), "round1")
+    return RunIdentity(slug, LAKE, datetime.now(UTC), "round1")
 
 
-def request(identity: Identity, lake: str = LAKE) -> dict[str, Any]:
+def request(identity: RunIdentity, lake: str = LAKE) -> dict[str, Any]:
     tags = run_tags(slug=identity.slug, run_id="manual__1", lake=lake, settings=Settings())
     return {
         "Name": identity.name,
@@ -109,10 +110,10 @@ def step(name: str, *argv: str) -> dict[str, Any]:
 
 FAULTS = {
     "throttled": [{"action": "RunJobFlow", "times": 3, **THROTTLED}],
-    "failed within, before": [{"action": "RunJobFlow", **BROKEN}],
-    "failed within, after": [{"action": "RunJobFlow", "when": "after", **BROKEN}],
+    "server error, not created": [{"action": "RunJobFlow", **BROKEN}],
+    "server error, created": [{"action": "RunJobFlow", "when": "after", **BROKEN}],
     "answered too late": [{"action": "RunJobFlow", "when": "after", "delay_seconds": 2}],
-    "looking fails, too": [
+    "server error, created, and listing fails": [
         {"action": "RunJobFlow", "when": "after", **BROKEN},
         {"action": "ListClusters", "times": 3, **THROTTLED},
         {"action": "DescribeCluster", "times": 2, **BROKEN},
@@ -121,45 +122,47 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("rules", FAULTS.values(), ids=FAULTS)
-def test_one_cluster_is_made_whatever_becomes_of_the_answer(
-    account: Account, identity: Identity, rules: list[dict[str, Any]]
+def test_one_cluster_is_created_whatever_emr_answers(
+    account: Account, identity: RunIdentity, rules: list[dict[str, Any]]
 ) -> None:
     account.fail(api=rules)
-    cluster = account.join(identity)
+    cluster = account.find_or_create(identity)
     account.fail()
-    time.sleep(1.5)  # a request that was answered late has come through by now
-    assert account.clusters(identity.name) == [cluster["Id"]]
+    time.sleep(1.5)  # a request whose answer was late has taken effect by now
+    assert account.cluster_ids(identity.name) == [cluster["Id"]]
     assert is_live(cluster)
-    assert account.sent[0] is True
-    assert account.sent[-1] is False, "it is known what came of it"
+    assert account.pending[0] is True
+    assert account.pending[-1] is False, "the outcome is known"
 
 
 @pytest.mark.parametrize("rules", FAULTS.values(), ids=FAULTS)
-def test_a_second_try_attaches_and_makes_none(
-    account: Account, identity: Identity, rules: list[dict[str, Any]]
+def test_a_second_attempt_attaches_to_the_cluster(
+    account: Account, identity: RunIdentity, rules: list[dict[str, Any]]
 ) -> None:
-    first = account.join(identity)
-    account.sent.clear()
+    first = account.find_or_create(identity)
+    account.pending.clear()
     account.fail(api=rules)
-    assert account.join(identity)["Id"] == first["Id"]
-    assert account.sent == [], "nothing was sent"
+    assert account.find_or_create(identity)["Id"] == first["Id"]
+    assert account.pending == [], "nothing was sent"
 
 
-def test_while_emr_is_down_for_longer_than_the_retry_timeout_nothing_is_made_and_the_error_is_told(
-    account: Account, identity: Identity
+def test_no_cluster_is_created_when_emr_is_down_for_longer_than_the_retry_timeout(
+    account: Account, identity: RunIdentity
 ) -> None:
     account.emr = Emr(account.emr.client, RetryPolicy(1, 0.2))
     account.fail(api=[{"action": "ListClusters", "times": "forever", **BROKEN}])
     with pytest.raises(ClientError, match="InternalServerError"):
-        account.join(identity)
-    assert account.sent == []
+        account.find_or_create(identity)
+    assert account.pending == []
     account.fail()
-    assert account.clusters(identity.name) == []
+    assert account.cluster_ids(identity.name) == []
 
 
-@pytest.mark.parametrize(("when", "made"), [("before", 0), ("after", 1)])
-def test_what_nobody_knows_is_told_to_the_teardown(account: Account, identity: Identity, when: str, made: int) -> None:
-    """RunJobFlow fails, and so does every look at what came of it."""
+@pytest.mark.parametrize(("when", "created"), [("before", 0), ("after", 1)])
+def test_an_unknown_outcome_is_reported_to_the_teardown(
+    account: Account, identity: RunIdentity, when: str, created: int
+) -> None:
+    """RunJobFlow fails, and so does every search for its cluster."""
     account.emr = Emr(account.emr.client, RetryPolicy(1, 0.2))
     pages = len(list(account.client.get_paginator("list_clusters").paginate()))
     account.fail(
@@ -169,87 +172,89 @@ def test_what_nobody_knows_is_told_to_the_teardown(account: Account, identity: I
         ]
     )
     with pytest.raises((ClientError, BotoCoreError)):
-        account.join(identity)
-    assert account.sent[-1] is True
+        account.find_or_create(identity)
+    assert account.pending[-1] is True
     account.fail()
-    assert len(account.clusters(identity.name)) == made
+    assert len(account.cluster_ids(identity.name)) == created
 
 
-def test_what_emr_refuses_is_not_repeated(account: Account, identity: Identity) -> None:
+def test_a_rejected_request_is_not_repeated(account: Account, identity: RunIdentity) -> None:
     wrong = request(identity) | {"ReleaseLabel": "emr-0.0.0"}
     with pytest.raises(ClientError, match="release label is invalid"):
-        account.emr.join(identity, wrong, account.sent.append)
-    assert account.sent == [True, False], "answered: no cluster can come of it"
+        account.emr.find_or_create_cluster(identity, wrong, account.pending.append)
+    assert account.pending == [True, False], "rejected: there is no cluster"
 
 
-def test_the_same_run_of_another_deployment_has_a_cluster_of_its_own(account: Account, identity: Identity) -> None:
-    theirs = account.join(Identity(identity.slug, "s3://other", identity.run_after, "round1"), lake="s3://other")
-    ours = account.join(identity)
+def test_the_same_run_of_another_deployment_has_another_cluster(account: Account, identity: RunIdentity) -> None:
+    theirs = account.find_or_create(
+        RunIdentity(identity.slug, "s3://other", identity.run_after, "round1"), lake="s3://other"
+    )
+    ours = account.find_or_create(identity)
     assert ours["Id"] != theirs["Id"]
     assert [cluster["Id"] for cluster in account.emr.clusters(identity, live=True)] == [ours["Id"]]
 
 
-def test_a_cluster_of_this_round_that_has_ended_is_not_replaced(account: Account, identity: Identity) -> None:
-    cluster = account.join(identity)
-    account.end(cluster["Id"])
+def test_a_terminated_cluster_of_this_round_is_not_replaced(account: Account, identity: RunIdentity) -> None:
+    cluster = account.find_or_create(identity)
+    account.terminate(cluster["Id"])
     with pytest.raises(ClusterEndedError, match=f"{cluster['Id']} is TERMINATED"):
-        account.join(identity)
-    assert account.clusters(identity.name) == [cluster["Id"]]
+        account.find_or_create(identity)
+    assert account.cluster_ids(identity.name) == [cluster["Id"]]
 
 
-def test_in_the_next_round_there_is_one_new_cluster(account: Account, identity: Identity) -> None:
-    first = account.join(identity)
-    account.end(first["Id"])
-    again = Identity(identity.slug, LAKE, identity.run_after, "round2")
-    second = account.join(again)
-    assert account.join(again)["Id"] == second["Id"]
-    assert account.clusters(identity.name) == [second["Id"], first["Id"]]
+def test_the_next_round_creates_one_new_cluster(account: Account, identity: RunIdentity) -> None:
+    first = account.find_or_create(identity)
+    account.terminate(first["Id"])
+    again = RunIdentity(identity.slug, LAKE, identity.run_after, "round2")
+    second = account.find_or_create(again)
+    assert account.find_or_create(again)["Id"] == second["Id"]
+    assert account.cluster_ids(identity.name) == [second["Id"], first["Id"]]
 
 
-def test_a_live_cluster_of_an_earlier_round_is_used(account: Account, identity: Identity) -> None:
-    first = account.join(identity)
-    assert account.join(Identity(identity.slug, LAKE, identity.run_after, "round2"))["Id"] == first["Id"]
+def test_a_live_cluster_of_an_earlier_round_is_reused(account: Account, identity: RunIdentity) -> None:
+    first = account.find_or_create(identity)
+    assert account.find_or_create(RunIdentity(identity.slug, LAKE, identity.run_after, "round2"))["Id"] == first["Id"]
 
 
 ADD_FAULTS = {name: [rule | {"action": "AddJobFlowSteps"} for rule in rules[:1]] for name, rules in FAULTS.items()}
 
 
 @pytest.mark.parametrize("rules", ADD_FAULTS.values(), ids=ADD_FAULTS)
-def test_each_step_is_added_once_whatever_becomes_of_the_answer(
-    account: Account, identity: Identity, rules: list[dict[str, Any]]
+def test_each_step_is_added_once_whatever_emr_answers(
+    account: Account, identity: RunIdentity, rules: list[dict[str, Any]]
 ) -> None:
-    cluster_id = account.join(identity)["Id"]
+    cluster_id = account.find_or_create(identity)["Id"]
     steps = [step("a"), step("b")]
     account.fail(api=rules)
-    added = account.emr.join_steps(cluster_id, steps)
+    added = account.emr.find_or_add_steps(cluster_id, steps)
     account.fail()
     time.sleep(1.5)
     listed = account.client.list_steps(ClusterId=cluster_id)["Steps"]
     assert {step["Name"]: step["Id"] for step in listed} == dict(zip(["a", "b"], added, strict=True))
     assert len(listed) == 2
-    assert account.emr.join_steps(cluster_id, steps) == added
+    assert account.emr.find_or_add_steps(cluster_id, steps) == added
 
 
-def test_a_failed_step_is_added_again(account: Account, identity: Identity) -> None:
-    cluster_id = account.join(identity)["Id"]
-    first = account.emr.join_steps(cluster_id, [step("a", "false")])
+def test_a_failed_step_is_added_again(account: Account, identity: RunIdentity) -> None:
+    cluster_id = account.find_or_create(identity)["Id"]
+    first = account.emr.find_or_add_steps(cluster_id, [step("a", "false")])
     deadline = time.monotonic() + 60
     while account.client.describe_step(ClusterId=cluster_id, StepId=first[0])["Step"]["Status"]["State"] != "FAILED":
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert account.emr.join_steps(cluster_id, [step("a")]) != first
+    assert account.emr.find_or_add_steps(cluster_id, [step("a")]) != first
 
 
-def test_no_step_is_added_to_a_cluster_that_has_ended(account: Account, identity: Identity) -> None:
-    cluster_id = account.join(identity)["Id"]
-    account.end(cluster_id)
+def test_no_step_is_added_to_a_terminated_cluster(account: Account, identity: RunIdentity) -> None:
+    cluster_id = account.find_or_create(identity)["Id"]
+    account.terminate(cluster_id)
     with pytest.raises(ClusterEndedError, match="TERMINATED"):
-        account.emr.join_steps(cluster_id, [step("a")])
+        account.emr.find_or_add_steps(cluster_id, [step("a")])
 
 
-def test_running_and_waiting_steps_are_cancelled(account: Account, identity: Identity) -> None:
-    cluster_id = account.join(identity)["Id"]
-    added = account.emr.join_steps(cluster_id, [step("a", "sleep", "600"), step("b")])
+def test_running_and_pending_steps_are_cancelled(account: Account, identity: RunIdentity) -> None:
+    cluster_id = account.find_or_create(identity)["Id"]
+    added = account.emr.find_or_add_steps(cluster_id, [step("a", "sleep", "600"), step("b")])
     assert sorted(account.emr.cancel_steps(cluster_id)) == sorted(added)
     deadline = time.monotonic() + 60
     while account.emr.steps(cluster_id, ("PENDING", "RUNNING", "CANCEL_PENDING")):
@@ -260,8 +265,8 @@ def test_running_and_waiting_steps_are_cancelled(account: Account, identity: Ide
     assert account.emr.cancel_steps(cluster_id) == []
 
 
-def test_clusters_are_found_on_every_page(account: Account, identity: Identity) -> None:
-    cluster = account.join(identity)
-    for _ in range(51):  # a page has 50
+def test_clusters_are_found_on_every_page(account: Account, identity: RunIdentity) -> None:
+    cluster = account.find_or_create(identity)
+    for _ in range(51):  # a page holds 50
         account.client.run_job_flow(**request(identity) | {"Name": "another", "Tags": []})
-    assert [found["Id"] for found in account.emr.clusters(identity, live=True)] == [cluster["Id"]]
+    assert [live["Id"] for live in account.emr.clusters(identity, live=True)] == [cluster["Id"]]

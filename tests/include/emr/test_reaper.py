@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 from include.aws.retries import RetryPolicy
 from include.cluster.request import cluster_name
 from include.cluster.tags import LAKE_TAG, PROJECT_TAG, RUN_ID_TAG, run_tags
-from include.emr.client import LIVE_CLUSTER_STATES, Emr
+from include.emr.client import Emr
+from include.emr.identity import LIVE_CLUSTER_STATES
 from include.emr.reaper import LONGEST_RUN, Reaper, reap
 from include.settings.deployment import Settings
 from include.settings.parameters import MAX_STEP_MINUTES
@@ -42,18 +43,18 @@ def reaper(*live_runs: str) -> Reaper:
 
 @pytest.mark.parametrize("state", LIVE_CLUSTER_STATES)
 def test_cluster_whose_run_is_over_is_ended(state: str) -> None:
-    assert RUN_ID in str(reaper().judge(cluster(state=state)))
+    assert RUN_ID in str(reaper().reason_to_terminate(cluster(state=state)))
 
 
 def test_cluster_whose_run_is_live_stays() -> None:
-    assert reaper(RUN_ID).judge(cluster()) is None
+    assert reaper(RUN_ID).reason_to_terminate(cluster()) is None
 
 
 def test_cluster_that_is_older_than_any_run_may_be_is_ended_though_its_run_is_live() -> None:
     assert timedelta(minutes=2 * MAX_STEP_MINUTES) < LONGEST_RUN
     minutes = LONGEST_RUN.total_seconds() / 60
-    assert reaper(RUN_ID).judge(cluster(age_minutes=minutes - 1)) is None
-    assert "old" in str(reaper(RUN_ID).judge(cluster(age_minutes=minutes + 1)))
+    assert reaper(RUN_ID).reason_to_terminate(cluster(age_minutes=minutes - 1)) is None
+    assert "old" in str(reaper(RUN_ID).reason_to_terminate(cluster(age_minutes=minutes + 1)))
 
 
 @pytest.mark.parametrize(
@@ -71,13 +72,16 @@ def test_cluster_that_is_older_than_any_run_may_be_is_ended_though_its_run_is_li
     ids=["young", "another lake", "no lake", "another project", "no project", "another name", "ending", "ended"],
 )
 def test_what_is_not_certainly_ours_and_unneeded_is_left_alone(spared: Any) -> None:
-    assert reaper().judge(spared) is None
+    assert reaper().reason_to_terminate(spared) is None
 
 
 @pytest.mark.parametrize("run_id", [None, "=sha256:00", "=zz"])
 def test_cluster_that_does_not_tell_its_run_lives_until_no_run_can_need_it(run_id: str | None) -> None:
-    assert reaper().judge(cluster(run_id=run_id)) is None
-    assert reaper().judge(cluster(age_minutes=LONGEST_RUN.total_seconds() / 60 + 1, run_id=run_id)) is not None
+    assert reaper().reason_to_terminate(cluster(run_id=run_id)) is None
+    assert (
+        reaper().reason_to_terminate(cluster(age_minutes=LONGEST_RUN.total_seconds() / 60 + 1, run_id=run_id))
+        is not None
+    )
 
 
 class Clusters:

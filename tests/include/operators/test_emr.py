@@ -18,16 +18,14 @@ from botocore.stub import ANY, Stubber
 from include.aws.endpoints import EndpointRefusedError
 from include.cluster.tags import LAKE_TAG, ROUND_TAG, RUN_TAG
 from include.emr import client as emr_module
-from include.emr.client import ATTACHABLE_STEP_STATES, LIVE_CLUSTER_STATES, LIVE_STEP_STATES
-from include.operators import emr as operators_module
-from include.operators.emr import (
-    CLUSTER_ID,
-    SENDING,
-    AddSteps,
-    CreateCluster,
-    StepSensor,
-    TerminateCluster,
-)
+from include.emr.client import LIVE_STEP_STATES, REUSABLE_STEP_STATES
+from include.emr.identity import LIVE_CLUSTER_STATES
+from include.operators import add_steps, create_cluster, shared, step_sensor, terminate_cluster
+from include.operators.add_steps import AddSteps
+from include.operators.create_cluster import CreateCluster
+from include.operators.shared import CLUSTER_ID, SENDING
+from include.operators.step_sensor import StepSensor
+from include.operators.terminate_cluster import TerminateCluster
 from include.settings.deployment import Settings
 
 SLUG = "20261122T120000Z-0123abcd"
@@ -61,7 +59,8 @@ def context() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def local_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(profile="local", aws_conn_id=None, api_patience_seconds=0.001)
-    monkeypatch.setattr(operators_module, "read_airflow_settings", lambda: settings)
+    for module in (add_steps, create_cluster, shared, step_sensor, terminate_cluster):
+        monkeypatch.setattr(module, "read_airflow_settings", lambda: settings)
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def sensor() -> StepSensor:
 
 
 def terminate(job_flow_id: str = "") -> TerminateCluster:
-    made = TerminateCluster(task_id="terminate", run=RUN, makers=("create", "add"), **AWS)
+    made = TerminateCluster(task_id="terminate", run=RUN, creators=("create", "add"), **AWS)
     made.job_flow_id = job_flow_id
     return made
 
@@ -209,7 +208,7 @@ def test_killed_create_ends_its_cluster(script: Any, context: dict[str, Any]) ->
     operator.on_kill()
 
 
-STEPS = {"ClusterId": "j-1", "StepStates": list(ATTACHABLE_STEP_STATES)}
+STEPS = {"ClusterId": "j-1", "StepStates": list(REUSABLE_STEP_STATES)}
 
 
 def start_adding(emr: Stubber) -> None:
@@ -289,7 +288,7 @@ def test_cluster_that_was_lost_on_the_way_is_not_replaced_in_silence(script: Any
 
 def test_failed_and_cancelled_steps_are_added_again() -> None:
     known = botocore.session.get_session().get_service_model("emr").shape_for("StepState").enum
-    assert set(known) - set(ATTACHABLE_STEP_STATES) == {"FAILED", "CANCELLED", "INTERRUPTED", "CANCEL_PENDING"}
+    assert set(known) - set(REUSABLE_STEP_STATES) == {"FAILED", "CANCELLED", "INTERRUPTED", "CANCEL_PENDING"}
 
 
 @pytest.mark.parametrize(("state", "done"), [("PENDING", False), ("RUNNING", False), ("COMPLETED", True)])
@@ -386,7 +385,7 @@ def test_sensor_that_was_cleared_by_itself_says_what_to_clear_instead(script: An
     for _ in range(2):
         emr.add_response("describe_step", step("FAILED"), {"ClusterId": "j-1", "StepId": "s-1"})
         emr.add_response("describe_cluster", cluster(state="TERMINATED", made_in="round1"), ANY_CLUSTER)
-    with pytest.raises(AirflowFailException, match=r"cleared by itself.*clear add_featurize with all that follows"):
+    with pytest.raises(AirflowFailException, match=r"cleared by itself.*clear add_featurize with all downstream tasks"):
         operator.poke(context)
 
 
@@ -476,7 +475,7 @@ def test_cluster_that_lives_on_fails_the_task(script: Any, context: dict[str, An
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     tell(emr, cluster(), listing=LIVE)
-    with pytest.raises(AirflowException, match=r"j-1 .* still live after TerminateJobFlows; look whether termination"):
+    with pytest.raises(AirflowException, match=r"j-1 .* still live after TerminateJobFlows; check whether termination"):
         operator.execute(context)
 
 
@@ -501,7 +500,7 @@ def test_what_earlier_tasks_tell_may_be_templates() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were slept; time passes in no other way."""
     slept: list[float] = []
-    for module in (operators_module, emr_module):
+    for module in (terminate_cluster, emr_module):
         monkeypatch.setattr(module.time, "sleep", slept.append)
         monkeypatch.setattr(module.time, "monotonic", lambda: sum(slept))
     return slept
@@ -518,17 +517,17 @@ def test_cluster_of_a_request_that_was_cut_off_is_waited_for(
     tell(emr, cluster(), listing=LIVE)
     end(emr)
     operator.execute(context)
-    assert clock == [operators_module.LATE_CLUSTER_LOOK_SECONDS] * 3
+    assert clock == [terminate_cluster.POLL_SECONDS] * 3
 
 
 def test_cluster_that_never_comes_is_given_up(script: Any, context: dict[str, Any], clock: list[float]) -> None:
     context["ti"].xcom[SENDING] = True
     operator = terminate()
     emr = script(operator)
-    for _ in range(1 + int(operators_module.LATE_CLUSTER_SECONDS / operators_module.LATE_CLUSTER_LOOK_SECONDS)):
+    for _ in range(1 + int(terminate_cluster.LATE_CLUSTER_SECONDS / terminate_cluster.POLL_SECONDS)):
         emr.add_response("list_clusters", clusters(), LIVE)
     operator.execute(context)
-    assert sum(clock) == operators_module.LATE_CLUSTER_SECONDS
+    assert sum(clock) == terminate_cluster.LATE_CLUSTER_SECONDS
 
 
 @pytest.mark.parametrize("sending", [None, False])

@@ -1,0 +1,86 @@
+"""The operator that adds steps to the run's cluster."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import ClientError
+
+from include.autopsy.examination import describe_cluster
+from include.aws.retries import SINGLE_ATTEMPT
+from include.emr.client import Emr, open_emr
+from include.emr.identity import Cluster, is_live
+from include.operators.shared import (
+    ATTESTATION,
+    CLUSTER_ID,
+    explaining_ended_cluster,
+    find_or_create_cluster,
+    persist_links,
+)
+from include.records import ClusterRequest, StepRequest
+from include.residency.attestation import ResidencyError
+from include.residency.inspection import inspect_cluster
+from include.settings.deployment import read_airflow_settings
+
+
+class AddSteps(EmrAddStepsOperator):
+    """Add the steps to the run's cluster, or attach to those with the same names that an earlier attempt added.
+
+    If the cluster has ended since, because this task or one upstream was cleared after the run, one new cluster
+    replaces it.
+
+    Parameters
+    ----------
+    run : Run
+        The run, as ``open_run`` returned it.
+    job_flow_overrides : dict
+        The arguments of RunJobFlow.
+    job_flow_id : str
+        Id of the cluster that ``create_cluster`` returned.
+    """
+
+    template_fields = (*EmrAddStepsOperator.template_fields, "run", "job_flow_overrides")
+
+    def __init__(self, *, run: Any, job_flow_overrides: Any, **kwargs: Any) -> None:
+        super().__init__(botocore_config=SINGLE_ATTEMPT, **kwargs)
+        self.run = run
+        self.job_flow_overrides = job_flow_overrides
+
+    def execute(self, context: Context) -> list[str]:
+        """Return the steps' ids, in the order of ``steps``; push their cluster's id as XCom ``job_flow_id``.
+
+        Raises
+        ------
+        EndpointRefusedError
+            If the client resolves to an address that the profile does not allow.
+        AirflowFailException
+            If the cluster of this round has ended; the message says why. If the cluster is outside the allowed regions
+            or differs from the request; it is being terminated.
+        """
+        settings = read_airflow_settings()
+        emr = open_emr(self.hook, settings)
+        with explaining_ended_cluster(self):
+            cluster = self._live_cluster(emr, context)
+            cluster_id = str(cluster["Id"])
+            context["ti"].xcom_push(key=CLUSTER_ID, value=cluster_id)
+            persist_links(self, context, cluster_id)
+            try:
+                attestation = inspect_cluster(emr, cluster, cast("ClusterRequest", self.job_flow_overrides), settings)
+            except ResidencyError as error:
+                raise AirflowFailException(str(error)) from error
+            context["ti"].xcom_push(key=ATTESTATION, value=attestation)
+            return emr.find_or_add_steps(cluster_id, cast("list[StepRequest]", self.steps))
+
+    def _live_cluster(self, emr: Emr, context: Context) -> Cluster:
+        try:
+            cluster = emr.describe(str(self.job_flow_id))
+        except ClientError as error:  # EMR keeps terminated clusters for two months
+            self.log.warning("The cluster %s cannot be described: %s", self.job_flow_id, error)
+        else:
+            if is_live(cluster):
+                return cluster
+            self.log.info("The previous cluster cannot be reused: %s", describe_cluster(cluster))
+        return find_or_create_cluster(emr, self.run, self.job_flow_overrides, context)

@@ -1,0 +1,77 @@
+"""What the EMR operators share: XCom keys, console links, and the run's cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from airflow.providers.amazon.aws.exceptions import S3HookUriParseFailure
+from airflow.providers.amazon.aws.links.emr import EmrClusterLink, EmrLogsLink, get_log_uri
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include.autopsy.examination import brief, examine_cluster, render
+from include.emr.client import ClusterEndedError, Emr
+from include.emr.identity import Cluster, RunIdentity
+from include.records import ClusterRequest, Run
+from include.settings.deployment import read_airflow_settings
+
+SENDING = "sending"
+"""XCom key: true while it is unknown whether a RunJobFlow created a cluster."""
+
+CLUSTER_ID = "job_flow_id"
+"""XCom key of the tasks that create or find a cluster: its id."""
+
+ATTESTATION = "attestation"
+"""XCom key of the tasks that add steps: the checks of the cluster that EMR created."""
+
+CLEAR_ADVICE = "with all downstream tasks: this creates one new cluster, and keeps the output of completed steps"
+
+
+def persist_links(operator: Any, context: Context, cluster_id: str) -> None:
+    """Store the links to the cluster and to its logs; a link that is not available is skipped."""
+    common = {
+        "context": context,
+        "operator": operator,
+        "region_name": operator.hook.conn_region_name,
+        "aws_partition": operator.hook.conn_partition,
+        "job_flow_id": cluster_id,
+    }
+    EmrClusterLink.persist(**common)
+    try:
+        log_uri = get_log_uri(emr_client=operator.hook.conn, job_flow_id=cluster_id)
+    except (BotoCoreError, ClientError, S3HookUriParseFailure, LookupError, ValueError) as error:
+        operator.log.debug("No link to the logs: %s", error)
+    else:
+        EmrLogsLink.persist(**common, log_uri=log_uri)
+
+
+@contextmanager
+def explaining_ended_cluster(operator: Any) -> Iterator[None]:
+    """Fail a task without retries if the cluster of this round has ended, and report why.
+
+    Raises
+    ------
+    AirflowFailException
+        With the cause, and what to do.
+    """
+    try:
+        yield
+    except ClusterEndedError as error:
+        autopsy = examine_cluster(error.cluster, operator.aws_conn_id, read_airflow_settings().log_wait_seconds)
+        operator.log.error("%s", render(autopsy))
+        raise AirflowFailException(
+            f"the cluster has ended. {brief(autopsy)}. Correct the cause, then clear the first task that failed, "
+            f"{CLEAR_ADVICE}"
+        ) from error
+
+
+def find_or_create_cluster(emr: Emr, run: Run, request: Any, context: Context) -> Cluster:
+    """Return the run's cluster; create it if this round has none."""
+
+    def report_pending(pending: bool) -> None:
+        context["ti"].xcom_push(key=SENDING, value=pending)
+
+    return emr.find_or_create_cluster(RunIdentity.from_run(run), cast("ClusterRequest", request), report_pending)

@@ -1,0 +1,116 @@
+"""The operator that terminates the run's clusters."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.emr import EmrTerminateJobFlowOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import BotoCoreError, ClientError
+
+from include.aws.retries import SINGLE_ATTEMPT
+from include.emr.client import Emr, open_emr
+from include.emr.identity import RunIdentity
+from include.operators.shared import CLUSTER_ID, SENDING, persist_links
+from include.settings.deployment import read_airflow_settings
+
+LATE_CLUSTER_SECONDS = 60.0
+"""How long to wait for the cluster of an interrupted RunJobFlow: a worker needs up to ten seconds to stop a task that
+was marked failed, and botocore itself would wait sixty seconds for the answer."""
+
+POLL_SECONDS = 3.0
+
+
+class TerminateCluster(EmrTerminateJobFlowOperator):
+    """Cancel the steps of every live cluster of the run, then terminate the clusters.
+
+    Clusters are found by name and confirmed by tags, because a create task that failed after RunJobFlow has returned no
+    id. Their ids are used if EMR does not answer ListClusters. The provider's operator describes the cluster first, and
+    terminates nothing if that fails.
+
+    If a task was interrupted while it sent RunJobFlow (its run was marked failed, or its worker was lost), a cluster
+    may still appear after this task has started; this task then waits for it.
+
+    Parameters
+    ----------
+    run : Run
+        The run, as ``open_run`` returned it.
+    creators : tuple of str
+        Ids of the tasks that may create a cluster.
+    """
+
+    template_fields = (*EmrTerminateJobFlowOperator.template_fields, "run")
+
+    def __init__(self, *, run: Any, creators: tuple[str, ...], **kwargs: Any) -> None:
+        ids = " ".join(f"{{{{ ti.xcom_pull('{creator}', key='{CLUSTER_ID}') or '' }}}}" for creator in creators)
+        super().__init__(job_flow_id=ids, botocore_config=SINGLE_ATTEMPT, **kwargs)
+        self.run = run
+        self.creators = creators
+
+    def execute(self, context: Context) -> None:
+        """Terminate the run's clusters, and check that none is left.
+
+        Raises
+        ------
+        EndpointRefusedError
+            If the client resolves to an address that the profile does not allow.
+        AirflowException
+            If a cluster is still live afterwards.
+        """
+        emr, identity = open_emr(self.hook, read_airflow_settings()), RunIdentity.from_run(self.run)
+        live = self._live_clusters(emr, identity)
+        if not live and self._is_cluster_pending(context):
+            live = self._wait_for_cluster(emr, identity)
+        if not live:
+            self.log.info("No live cluster named %s: nothing to terminate", identity.name)
+            return
+        self.log.info("Terminating %s (%s)", ", ".join(live), identity.name)
+        for cluster_id in live:
+            self._cancel_steps(emr, cluster_id)
+        emr.terminate(live)
+        persist_links(self, context, live[0])
+        left = [cluster["Id"] for cluster in emr.clusters(identity, live=True)]
+        if left:
+            raise AirflowException(
+                f"{', '.join(left)} ({identity.name}) still live after TerminateJobFlows; "
+                "check whether termination protection is on"
+            )
+
+    def _live_clusters(self, emr: Emr, identity: RunIdentity) -> list[str]:
+        try:
+            return [cluster["Id"] for cluster in emr.clusters(identity, live=True)]
+        except (BotoCoreError, ClientError) as error:
+            known = sorted(set(self.job_flow_id.split()))
+            if not known:
+                raise
+            self.log.warning("The clusters cannot be listed (%s); terminating %s by id", error, ", ".join(known))
+            return known
+
+    def _cancel_steps(self, emr: Emr, cluster_id: str) -> None:
+        """Cancel the steps, so that they stop writing while the cluster terminates, which takes minutes."""
+        try:
+            cancelled = emr.cancel_steps(cluster_id)
+        except (BotoCoreError, ClientError) as error:
+            self.log.warning("The steps of %s cannot be cancelled; they stop with the cluster: %s", cluster_id, error)
+            return
+        if cancelled:
+            self.log.info("Cancelled %s", ", ".join(cancelled))
+
+    def _is_cluster_pending(self, context: Context) -> bool:
+        ti = context["ti"]
+        return any(ti.xcom_pull(task_ids=creator, key=SENDING) for creator in self.creators)
+
+    def _wait_for_cluster(self, emr: Emr, identity: RunIdentity) -> list[str]:
+        self.log.info(
+            "A RunJobFlow request was interrupted: waiting up to %g s for a cluster named %s",
+            LATE_CLUSTER_SECONDS,
+            identity.name,
+        )
+        deadline = time.monotonic() + LATE_CLUSTER_SECONDS
+        live: list[str] = []
+        while not live and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            live = self._live_clusters(emr, identity)
+        return live
