@@ -18,7 +18,7 @@ ClusterRequest = dict[str, Any]
 """The arguments of EMR's RunJobFlow."""
 
 Params = dict[str, Any]
-"""A run's parameters by name, as JSON: the fields of :class:`include.settings.deployment.RunParams`."""
+"""A run's parameters by name, as JSON: the fields of :class:`include.settings.parameters.RunParams`."""
 
 
 FeaturizeSummary = JsonObject

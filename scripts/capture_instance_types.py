@@ -1,9 +1,9 @@
-"""Write include/cluster/instance_types.tsv: what EC2 and EMR said of the instance types that a cluster may be made of.
+"""Write include/cluster/instance_types.tsv: the instance types that a cluster may have, as EC2 and EMR describe them.
 
     python scripts/capture_instance_types.py [--check]
 
-The answers are moto's captures of DescribeInstanceTypes, DescribeInstanceTypeOfferings and
-ListSupportedInstanceTypes: production code needs neither moto nor an account to know them.
+The source is moto's captures of DescribeInstanceTypes, DescribeInstanceTypeOfferings and ListSupportedInstanceTypes, so
+production code needs neither moto nor an AWS account.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ TARGET = Path(__file__).resolve().parent.parent / "include" / "cluster" / "insta
 REGION = "eu-west-3"
 RELEASE = "emr-spark-8.1.0"
 FAMILIES = re.compile(r"[cmr][5-9][a-z]*(-flex)?\.[0-9]*xlarge")
-"""General purpose, compute and memory optimized, from the generation on that came with Nitro. A node of the others
-(storage, accelerated) costs more for what the jobs do not use."""
+"""General purpose, compute optimized and memory optimized types, from the first generation with Nitro. Other families
+(storage optimized, accelerated) cost more for hardware that the jobs do not use."""
 
 
 def table() -> str:
-    """Return the file's text: one line a type, sorted by name."""
+    """Return the file's text: one line per type, sorted by name."""
     types = load_resource("ec2/resources/instance_types.json")
     offerings = load_resource(f"ec2/resources/instance_type_offerings/availability-zone/{REGION}.json")
     supported = set(load_resource(f"emr/resources/instance-types-{RELEASE}.json"))
@@ -49,13 +49,12 @@ def table() -> str:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Write include/cluster/instance_types.tsv from moto's captures.")
-    parser.add_argument("--check", action="store_true", help="only tell whether the file is as it would be written")
-    if parser.parse_args().check:
-        if TARGET.read_text(encoding="utf-8") == table():
-            return 0
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not up to date")
+    if not parser.parse_args().check:
+        TARGET.write_text(table(), encoding="utf-8")
+    elif TARGET.read_text(encoding="utf-8") != table():
         sys.stderr.write(f"{TARGET} differs from moto's captures: run scripts/capture_instance_types.py\n")
         return 1
-    TARGET.write_text(table(), encoding="utf-8")
     return 0
 
 

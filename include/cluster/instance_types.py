@@ -1,4 +1,4 @@
-"""The EC2 instance types that a cluster may be made of, as they were captured; no account is asked."""
+"""The EC2 instance types and EMR releases that a cluster may have, captured in a table: no AWS request is needed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TABLE = Path(__file__).with_suffix(".tsv")
-"""Written by ``scripts/capture_instance_types.py``, which says from what."""
+"""Written by ``scripts/capture_instance_types.py``, which documents the sources."""
 
 CAPTURED_REGION = "eu-west-3"
-"""The region whose offer of types and releases was captured."""
+"""The region whose instance types and releases were captured."""
 
 RELEASES = (
     *("emr-spark-8.1.0", "emr-spark-8.0.0", "emr-7.14.0", "emr-7.13.0", "emr-7.12.0", "emr-7.11.0", "emr-7.10.0"),
 )
-"""Release labels offered in that region, from the first whose ``s3://`` is S3A (EMR Release Guide, "EMRFS to S3A
-filesystem migration": 7.10.0); they have Python 3.11 (the same, "Application versions", and the release notes of
-emr-spark-8.0.0). All of them support every type of the table."""
+"""Release labels that are available in that region, starting with the first one that uses S3A for ``s3://`` (7.10.0:
+EMR Release Guide, "EMRFS to S3A filesystem migration"). They have Python 3.11 (EMR Release Guide, "Application
+versions"; release notes of emr-spark-8.0.0) and support every type of the table."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class InstanceType:
     name : str
         Such as ``c7g.2xlarge``.
     vcpus : int
-        What EC2 counts as vCPUs: cores on Graviton, hardware threads on x86-64.
+        vCPUs as EC2 counts them: cores on Graviton, hardware threads on x86-64.
     memory_mib : int
-        Its memory, in MiB.
+        Memory in MiB.
     architecture : str
-        ``arm64`` or ``x86_64``, as EC2 calls them.
+        ``arm64`` or ``x86_64``.
     zones : str
-        Letters of the availability zones of :data:`CAPTURED_REGION` that offer it.
+        Letters of the availability zones of :data:`CAPTURED_REGION` that offer the type.
     """
 
     name: str
@@ -47,7 +47,7 @@ class InstanceType:
 
 @functools.cache
 def instance_types() -> dict[str, InstanceType]:
-    """Return all types of the table by their name."""
+    """Return all types of the table by name."""
     lines = TABLE.read_text(encoding="utf-8").splitlines()
     rows = (line.split("\t") for line in lines[2:])
     return {

@@ -1,33 +1,33 @@
-"""The whole RunJobFlow request, from settings and parameters. Pure.
+"""The RunJobFlow request, built from settings and parameters. Pure.
 
-What is in it and why: docs/cluster.md. :mod:`include.cluster.rules` tells what EMR would reject.
+docs/cluster.md explains its content. :mod:`include.cluster.rules` reports what EMR would reject.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from include.artifacts.bundle import BOOTSTRAP_FILE, REQUIREMENTS_FILE
 from include.cluster.instance_types import InstanceType, instance_types
 from include.cluster.sizing import AM_HEAP_MIB, AM_OVERHEAD_MIB, size_executor, unit_vcpus, weight
 from include.cluster.tags import PROJECT, run_tags
+from include.records import ClusterRequest, JsonObject
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
 
 PYTHON = "/opt/fruit-features/bin/python"
-"""The nodes' Python: an environment that the bootstrap action makes."""
+"""Python of the nodes, in the virtual environment that the bootstrap action creates."""
 
 SPOT_TIMEOUT_MINUTES = 10
-"""How long the first provisioning looks for spot nodes before it takes on-demand ones; EMR takes 5 to 1440."""
+"""How long EMR waits for spot capacity at the first provisioning before it uses on-demand nodes (5 to 1440)."""
 
 ROOT_VOLUME_GIB = 30
-"""EMR's own default is 15 (EMR Management Guide, "Customizing the Amazon EBS root device volume"); the packages of the
-jobs take 0.5 GB of it."""
+"""EMR's default is 15 (EMR Management Guide, "Customizing the Amazon EBS root device volume"). The jobs' packages need
+0.5 GB."""
 
 
 def cluster_name(slug: str) -> str:
-    """Return the cluster's name; it carries the run's slug since ListClusters returns no tags."""
+    """Return the cluster's name. It contains the run's slug, since ListClusters does not return tags."""
     return f"{PROJECT} {slug}"
 
 
@@ -41,13 +41,13 @@ def run_job_flow_request(
     code: str,
     wheels: str,
     log_uri: str,
-) -> dict[str, Any]:
+) -> ClusterRequest:
     """Return the arguments of EMR's RunJobFlow.
 
     Parameters
     ----------
     slug : str
-        The run's slug: in the cluster's name and in a tag.
+        The run's slug, for the name and a tag.
     run_id : str
         Airflow's run id, for a tag.
     lake : str
@@ -55,22 +55,22 @@ def run_job_flow_request(
     settings : Settings
         Region, roles, network, encryption and tags.
     params : RunParams
-        Release, instance types and counts, disks, idle time-out.
+        Release, instance types and counts, disks, idle timeout.
     code : str
-        URI of the code bundle's folder, where the bootstrap action is.
+        URI of the code bundle's folder, which contains the bootstrap action.
     wheels : str
-        URI of the wheelhouse, from which nodes install the jobs' packages.
+        URI of the wheelhouse, from which the nodes install the jobs' packages.
     log_uri : str
         URI of the folder for the cluster's logs.
 
     Raises
     ------
     KeyError
-        When an instance type is none that is known.
+        If an instance type is unknown.
     SizingError
-        When a type is too small for an executor. :func:`include.cluster.rules.check_cluster` says both better.
+        If a type is too small for an executor. :func:`include.cluster.rules.check_cluster` reports both in detail.
     """
-    request: dict[str, Any] = {
+    request: ClusterRequest = {
         "Name": cluster_name(slug),
         "ReleaseLabel": params.release_label,
         "Applications": [{"Name": "Spark"}],
@@ -91,7 +91,7 @@ def run_job_flow_request(
             }
         ],
         "Configurations": _configurations(settings, params),
-        # The backstop when neither the teardown nor a person ends the cluster.
+        # The fallback if neither the teardown nor a person terminates the cluster.
         "AutoTerminationPolicy": {"IdleTimeout": params.idle_timeout_minutes * 60},
         "StepConcurrencyLevel": 1,
         "Tags": [
@@ -108,13 +108,13 @@ def run_job_flow_request(
     return request
 
 
-def _instances(settings: Settings, params: RunParams) -> dict[str, Any]:
+def _instances(settings: Settings, params: RunParams) -> JsonObject:
     workers = [instance_types()[name] for name in params.core_instance_types]
     master = [instance_types()[params.master_instance_type]]
     on_demand = {"OnDemandSpecification": {"AllocationStrategy": "lowest-price"}}
     fleets = [
         _fleet("MASTER", master, params, {"TargetOnDemandCapacity": 1, "LaunchSpecifications": on_demand}),
-        # What must not be lost is on the core nodes: HDFS, and with it YARN's staging of the code.
+        # On demand, since core nodes hold what must not be lost: HDFS, with the code that YARN distributes.
         _fleet(
             "CORE",
             workers,
@@ -124,8 +124,8 @@ def _instances(settings: Settings, params: RunParams) -> dict[str, Any]:
     ]
     if params.task_instance_count:
         fleets.append(_fleet("TASK", workers, params, _spot(params.task_instance_count)))
-    instances: dict[str, Any] = {
-        "KeepJobFlowAliveWhenNoSteps": True,  # the cluster is made without steps
+    instances: JsonObject = {
+        "KeepJobFlowAliveWhenNoSteps": True,  # the cluster is created without steps
         "TerminationProtected": False,
         "InstanceFleets": fleets,
     }
@@ -139,7 +139,7 @@ def _instances(settings: Settings, params: RunParams) -> dict[str, Any]:
     return instances | {name: group for name, group in groups.items() if group}
 
 
-def _spot(count: int) -> dict[str, Any]:
+def _spot(count: int) -> JsonObject:
     return {
         "TargetSpotCapacity": count,
         "LaunchSpecifications": {
@@ -148,13 +148,13 @@ def _spot(count: int) -> dict[str, Any]:
                 "TimeoutDurationMinutes": SPOT_TIMEOUT_MINUTES,
                 "TimeoutAction": "SWITCH_TO_ON_DEMAND",
             },
-            # How the fall-back chooses.
+            # Applies when EMR switches to on-demand nodes.
             "OnDemandSpecification": {"AllocationStrategy": "lowest-price"},
         },
     }
 
 
-def _fleet(kind: str, nodes: Sequence[InstanceType], params: RunParams, capacity: dict[str, Any]) -> dict[str, Any]:
+def _fleet(kind: str, nodes: Sequence[InstanceType], params: RunParams, capacity: JsonObject) -> JsonObject:
     unit = unit_vcpus(nodes)
     volume = {"VolumeSpecification": {"VolumeType": "gp3", "SizeInGB": params.ebs_gib}, "VolumesPerInstance": 1}
     return {
@@ -172,25 +172,25 @@ def _fleet(kind: str, nodes: Sequence[InstanceType], params: RunParams, capacity
     }
 
 
-def _managed_scaling(params: RunParams) -> dict[str, Any]:
-    """Return limits within which EMR adds and removes task nodes; the core nodes stay as they are."""
+def _managed_scaling(params: RunParams) -> JsonObject:
+    """Return the limits within which EMR adds and removes task nodes; the number of core nodes is constant."""
     return {
         "ComputeLimits": {
             "UnitType": "InstanceFleetUnits",
             "MinimumCapacityUnits": params.core_instance_count,
             "MaximumCapacityUnits": params.core_instance_count + params.task_instance_count,
-            # What comes above the core nodes is spot, and made of task nodes.
+            # All capacity above the core nodes is spot, in task nodes.
             "MaximumOnDemandCapacityUnits": params.core_instance_count,
             "MaximumCoreCapacityUnits": params.core_instance_count,
         }
     }
 
 
-def _configurations(settings: Settings, params: RunParams) -> list[dict[str, Any]]:
+def _configurations(settings: Settings, params: RunParams) -> list[JsonObject]:
     environment = {
-        "LC_ALL": "C.UTF-8",  # names of files and labels hold accents
+        "LC_ALL": "C.UTF-8",  # file names and labels contain accents
         "PYTHONUTF8": "1",
-        # Clients of S3 that are not told the region ask one that a node without internet may not reach.
+        # Without a region, S3 clients call endpoints that a node without internet cannot reach.
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
     }
@@ -208,7 +208,7 @@ def _configurations(settings: Settings, params: RunParams) -> list[dict[str, Any
             },
         },
         {
-            # Only the code is fetched through Hadoop; what others write with Spark is never renamed.
+            # Our jobs only fetch their code through Hadoop. The committer matters for other steps: it renames no files.
             "Classification": "core-site",
             "Properties": {
                 "fs.s3a.endpoint.region": settings.region,
@@ -229,15 +229,15 @@ def _executors(params: RunParams) -> dict[str, str]:
         "spark.executor.memoryOverhead": f"{executor.overhead_mib}m",
         "spark.yarn.am.memory": f"{AM_HEAP_MIB}m",
         "spark.yarn.am.memoryOverhead": f"{AM_OVERHEAD_MIB}m",
-        # EMR's own default is to give executors more cores and memory where a node has some left, but no more overhead
-        # to the Python processes (EMR Best Practices Guides, Spark: "spark.yarn.heterogeneousExecutors.enabled").
+        # By default, EMR gives executors the spare cores and memory of a node, but no more overhead for the Python
+        # processes (EMR Best Practices Guides, Spark: "spark.yarn.heterogeneousExecutors.enabled").
         "spark.yarn.heterogeneousExecutors.enabled": "false",
-        # Executors come and go with the task nodes.
+        # The number of executors follows the number of task nodes.
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.minExecutors": "1",
         "spark.dynamicAllocation.initialExecutors": str(slots // executor.cores),
-        # YARN counts memory only: types with more memory a core would get more tasks than cores.
+        # YARN only counts memory: types with more memory per core would get more tasks than cores.
         "spark.dynamicAllocation.maxExecutors": str(slots // executor.cores),
-        # The job cuts its tasks for so many at a time; counted while executors still start, it would be too few.
+        # The job plans its tasks for this many slots; it would count too few while executors are still starting.
         "spark.default.parallelism": str(slots),
     }

@@ -1,7 +1,7 @@
-"""Spark's cores and memory, from the instance types of the cluster. Pure.
+"""Spark's cores and memory, computed from the instance types of the cluster. Pure.
 
-The model and the decoder run in Python, beside the JVM: what matters is not the executor's heap but its overhead, in
-which the Python processes live. docs/cluster.md has the table, docs/decisions/0017-memory-and-wheels.md the reasons.
+The model and the decoder run in Python processes outside the JVM, whose memory is the executor's overhead, not its
+heap. docs/cluster.md has a table of the results, docs/decisions/0017-memory-and-wheels.md the reasons.
 """
 
 from __future__ import annotations
@@ -11,61 +11,61 @@ from dataclasses import dataclass
 
 from include.cluster.instance_types import InstanceType
 
-MOST_EXECUTOR_CORES = 4
-"""Tasks at a time in one executor: what is lost with it when YARN kills it, or a spot node goes."""
+MAX_EXECUTOR_CORES = 4
+"""Concurrent tasks of one executor. They are lost together if YARN kills it or its spot node goes."""
 
 EXECUTOR_HEAP_MIB = 1024
-"""Rows pass by the JVM; it holds the broadcast model (9 MB) and what tasks return."""
+"""The JVM processes no rows; it holds the broadcast model (9 MB) and the results of tasks."""
 
 JVM_OVERHEAD_MIB = 384
-"""What a JVM takes beside its heap (threads, code, buffers): Spark's own least overhead."""
+"""Memory of a JVM outside its heap (threads, code, buffers): Spark's minimum overhead."""
 
 WORKER_MIB = 256
-"""A Python worker with the model: 125 MiB measured, and up to 64 MiB of files in flight (--read-bytes-in-flight), the
-rows that it hands on, and PySpark."""
+"""A Python worker with the model: 125 MiB measured, plus up to 64 MiB of files (--read-bytes-in-flight), output rows
+and PySpark."""
 
 DECODE_CHILD_MIB = 320
-"""A worker's decode child with the largest JPEG that is decoded, 64 million pixels: 305 MiB measured; 19 MiB with small
-photos."""
+"""The decoding child process of a worker: 305 MiB measured with the largest accepted JPEG (64 million pixels), 19 MiB
+with small photos."""
 
 SLOT_MIB = WORKER_MIB + DECODE_CHILD_MIB
-"""The least that one task's two Python processes get."""
+"""Minimum memory of a task's two Python processes."""
 
 YARN_RESERVED_MIB = 8192
 YARN_RESERVED_SHARE = 4
-"""EMR gives YARN a node's memory but a quarter of it, and but 8 GiB of large ones (EMR Release Guide, "Task
+"""EMR gives YARN the memory of a node minus one quarter, or minus 8 GiB if that is less (EMR Release Guide, "Task
 configuration": yarn.nodemanager.resource.memory-mb is 12288 of m4.xlarge's 16 GiB, 57344 of m4.4xlarge's 64 GiB)."""
 
 YARN_STEP_MIB = 32
-"""EMR's yarn.scheduler.minimum-allocation-mb: containers are multiples of it (the same source)."""
+"""EMR's yarn.scheduler.minimum-allocation-mb: container sizes are multiples of it (same source)."""
 
 AM_HEAP_MIB = 512
 AM_OVERHEAD_MIB = 384
 AM_MIB = AM_HEAP_MIB + AM_OVERHEAD_MIB
-"""The application master, with the driver outside of it (deploy mode client): Spark's defaults, set here so that the
-executors leave room for it on the node where it runs."""
+"""The application master without the driver (deploy mode client): Spark's defaults. Set explicitly, since executors
+must leave room for it on its node."""
 
 DRIVER_HEAP_MIB = 4096
-"""The driver holds the listing's row groups, one 1280 x 1280 covariance and its eigenvectors: well under 1 GB."""
+"""The driver holds the listing's row groups, a 1280 x 1280 covariance matrix and its eigenvectors: less than 1 GB."""
 
 DRIVER_PYTHON_MIB = 1024
-"""The driver's Python: 673 to 1,112 MiB with its JVM, at a million files (README, "How fast")."""
+"""The driver's Python: 673 to 1,112 MiB measured with its JVM, at one million files (docs/performance.md)."""
 
 
 class SizingError(ValueError):
-    """A node is too small for what has to run on it."""
+    """An instance type has too little memory for its processes."""
 
 
 @dataclass(frozen=True)
 class Executor:
-    """What one executor asks of YARN.
+    """The resources that one executor requests from YARN.
 
     Attributes
     ----------
     cores : int
-        Tasks that it runs at a time.
+        Number of concurrent tasks.
     heap_mib, overhead_mib : int
-        Memory of the JVM's heap, and of all else in the container, Python first of all.
+        Memory of the JVM's heap, and of everything else in the container, mainly Python.
     """
 
     cores: int
@@ -74,37 +74,37 @@ class Executor:
 
     @property
     def slot_mib(self) -> int:
-        """What each task's Python processes have, in MiB."""
+        """Memory of each task's Python processes, in MiB."""
         return (self.overhead_mib - JVM_OVERHEAD_MIB) // self.cores
 
 
 def yarn_mib(node: InstanceType) -> int:
-    """Return the memory that YARN has on a node, in MiB, as EMR sets it."""
+    """Return the memory in MiB that EMR gives YARN on a node."""
     return node.memory_mib - min(node.memory_mib // YARN_RESERVED_SHARE, YARN_RESERVED_MIB)
 
 
 def size_executor(nodes: Sequence[InstanceType]) -> Executor:
-    """Return the executor of which every node holds as many as it has cores for, and the application master beside.
+    """Return an executor of such a size that executors use all cores of every node, next to the application master.
 
-    All executors of an application are alike, so that the node with the least memory a core decides.
+    All executors of an application have the same size, so the type with the least memory per core determines it.
 
     Parameters
     ----------
     nodes : sequence of InstanceType
-        The types that core and task nodes may have; one at least.
+        The types of core and task nodes; at least one.
 
     Raises
     ------
     SizingError
-        When the Python processes of an executor's tasks do not fit into one of the types; the message names it.
+        If one of the types has too little memory for the Python processes; the message names it.
     """
-    cores = min(MOST_EXECUTOR_CORES, *(node.vcpus for node in nodes))
+    cores = min(MAX_EXECUTOR_CORES, *(node.vcpus for node in nodes))
     container, smallest = min(((_container_mib(node, cores), node) for node in nodes), key=lambda pair: pair[0])
     needed = EXECUTOR_HEAP_MIB + JVM_OVERHEAD_MIB + cores * SLOT_MIB
     if container < needed:
         raise SizingError(
             f"{smallest.name!r} has {smallest.vcpus} vCPUs and {smallest.memory_mib} MiB, of which an executor of "
-            f"{cores} cores gets {max(container, 0)} MiB; it needs {needed}. Expected a type with more memory a vCPU"
+            f"{cores} cores gets {max(container, 0)} MiB; it needs {needed}. Expected a type with more memory per vCPU"
         )
     return Executor(cores, EXECUTOR_HEAP_MIB, container - EXECUTOR_HEAP_MIB)
 
@@ -115,26 +115,26 @@ def _container_mib(node: InstanceType, cores: int) -> int:
 
 
 def check_driver(node: InstanceType) -> None:
-    """Check that the primary node holds the driver beside EMR's own daemons, which get the other half of it.
+    """Check that the driver fits into half of the primary node's memory; EMR's daemons need the other half.
 
     Raises
     ------
     SizingError
-        When it does not.
+        If it does not fit.
     """
     needed = DRIVER_HEAP_MIB + DRIVER_PYTHON_MIB
     if node.memory_mib // 2 < needed:
         raise SizingError(
-            f"{node.name!r} has {node.memory_mib} MiB; expected {2 * needed} or more: Spark's driver takes {needed} of "
-            "it (--driver-memory and Python), the daemons of EMR the other half"
+            f"{node.name!r} has {node.memory_mib} MiB; expected {2 * needed} or more: Spark's driver needs {needed} "
+            "(--driver-memory and Python), EMR's daemons need the other half"
         )
 
 
 def unit_vcpus(nodes: Sequence[InstanceType]) -> int:
-    """Return the vCPUs of one unit of a fleet's capacity: those of its smallest type."""
+    """Return the vCPUs of one capacity unit of a fleet: those of its smallest type."""
     return min(node.vcpus for node in nodes)
 
 
 def weight(node: InstanceType, unit: int) -> int:
-    """Return how many units of a fleet's capacity a node is worth, one at least."""
+    """Return how many capacity units of a fleet a node provides; at least 1."""
     return max(1, node.vcpus // unit)

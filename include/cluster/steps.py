@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from include.artifacts.bundle import JOBS_ZIP
 from include.cluster.sizing import DRIVER_HEAP_MIB
+from include.records import StepRequest
 from spark_jobs.args import JobArgs
 
 
 def step_name(job: str, slug: str) -> str:
-    """Return the step's name; the run's slug in it lets a retried task find the step that it has already added."""
+    """Return the step's name. It contains the run's slug, so a retried task finds the step that it already added."""
     return f"{job} {slug}"
 
 
-def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: int) -> dict[str, Any]:
-    """Return one entry of AddJobFlowSteps' ``Steps``.
+def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: int) -> StepRequest:
+    """Return one item of ``Steps`` of AddJobFlowSteps.
 
-    ``timeout`` is a hard limit that needs neither Airflow nor EMR. The deploy mode is client, so that ending
-    ``spark-submit`` ends the application, and the driver's log is the step's log.
+    ``timeout`` enforces the time limit even if Airflow and EMR do not. The deploy mode is client: stopping
+    ``spark-submit`` stops the application, and the driver's log is the step's log.
 
     Parameters
     ----------
@@ -29,7 +28,7 @@ def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: 
     code : str
         URI of the code bundle's folder.
     time_limit_minutes : int
-        After this the step is ended, and fails.
+        The step is stopped and fails after this time.
     """
     command = [
         *("timeout", "--signal=TERM", "--kill-after=60s", f"{time_limit_minutes}m"),
@@ -40,6 +39,6 @@ def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: 
     ]
     return {
         "Name": step_name(arguments.program, slug),
-        "ActionOnFailure": "CONTINUE",  # the DAG ends the cluster; a failed step must leave it readable until then
+        "ActionOnFailure": "CONTINUE",  # the DAG terminates the cluster, after it has read the logs of a failed step
         "HadoopJarStep": {"Jar": "command-runner.jar", "Args": command},
     }

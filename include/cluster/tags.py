@@ -1,8 +1,8 @@
-"""The tags of a cluster: whose it is, and of which run. Pure.
+"""The tags of a cluster: its project, its run and its lake. Pure.
 
-EMR passes a cluster's tags on to its instances, and takes what EC2 takes: keys and values of letters, digits, spaces
-and ``_ . : / = + - @``, at most 128 and 256 characters, none of which begins with ``aws:`` (EMR Management Guide,
-"Restrictions that apply to tagging resources"; EC2 User Guide, "Tag restrictions": at most 50 a resource).
+EMR copies a cluster's tags to its instances, so EC2's rules apply: at most 50 tags per resource; keys of at most 128
+and values of at most 256 characters; letters, digits, spaces and ``_ . : / = + - @`` only; no prefix ``aws:`` (EMR
+Management Guide, "Restrictions that apply to tagging resources"; EC2 User Guide, "Tag restrictions").
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ RUN_TAG = f"{PROJECT}:run"
 RUN_ID_TAG = f"{PROJECT}:run-id"
 LAKE_TAG = f"{PROJECT}:lake"
 ROUND_TAG = f"{PROJECT}:round"
-"""Set when the request is sent (:mod:`include.emr.client`): which of a run's rounds the cluster was made in."""
+"""The round of the run in which the cluster was created; :mod:`include.emr.client` sets it with the request."""
 
 MANAGED_POLICIES_TAG = "for-use-with-amazon-emr-managed-policies"
-"""The policy of EMR_DefaultRole_V2 allows clusters with this tag, set to ``true``, only."""
+"""The policy of EMR_DefaultRole_V2 only allows clusters that have this tag with the value ``true``."""
 
-MOST_TAGS = 50
-MOST_KEY_CHARACTERS = 128
-MOST_VALUE_CHARACTERS = 256
+MAX_TAGS = 50
+MAX_KEY_CHARACTERS = 128
+MAX_VALUE_CHARACTERS = 256
 RESERVED_PREFIX = "aws:"
 ALLOWED = re.compile(r"[\w\s.:/=+\-@]*")
 
 _PLAIN = frozenset(f"{string.ascii_letters}{string.digits}+-._:/@".encode())
 _ESCAPED = re.compile(r"(?:[A-Za-z0-9+\-._:/@]|=[0-9A-F]{2})*")
 _DIGEST = "=sha256:"
-"""How the value of a text begins that does not fit: no escape, so that nothing else is encoded like it."""
+"""Prefix of the value of a text that is too long. It is not a valid escape, so no other text has such a value."""
 
 
 def encode_tag(text: str) -> str:
-    """Return a text as a tag's value, in 256 characters of those that tags may have.
+    """Encode a text as the value of a tag: at most 256 of the characters that tags may have.
 
-    ASCII letters, digits and ``+ - . _ : / @`` stand for themselves, which is all that Airflow's own run ids and the
-    roots of lakes are made of; every other byte of the UTF-8 is ``=`` and two hexadecimal digits. A text that becomes
-    too long is represented by its digest: it can be compared with (encode the other, too), but not read back.
+    ASCII letters, digits and ``+ - . _ : / @`` are kept; Airflow's run ids and the roots of lakes usually have no
+    others. Every other byte of the UTF-8 text becomes ``=`` and two hexadecimal digits. If the result is too long, the
+    value is the text's SHA-256 digest, which can be compared but not decoded.
     """
     data = text.encode("utf-8", "surrogatepass")
     escaped = "".join(chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in data)
     if escaped.lower().startswith(RESERVED_PREFIX):
         escaped = f"={data[0]:02X}{escaped[1:]}"
-    if len(escaped) > MOST_VALUE_CHARACTERS:
+    if len(escaped) > MAX_VALUE_CHARACTERS:
         return _DIGEST + hashlib.sha256(data).hexdigest()
     return escaped
 
 
 def decode_tag(value: str) -> str | None:
-    """Return the text that :func:`encode_tag` made a value of; None when that cannot be told from the value."""
+    """Return the text that :func:`encode_tag` encoded, or None if the value cannot be decoded."""
     if not _ESCAPED.fullmatch(value):
         return None
     data = re.sub(rb"=([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), value.encode())
@@ -65,18 +65,8 @@ def decode_tag(value: str) -> str | None:
     return text if encode_tag(text) == value else None
 
 
-def encode_run_id(run_id: str) -> str:
-    """Return Airflow's run id as a tag's value, as :func:`encode_tag` does."""
-    return encode_tag(run_id)
-
-
-def decode_run_id(value: str) -> str | None:
-    """Return the run id of a tag's value; None when there is none, or it was too long to be kept whole."""
-    return decode_tag(value) or None
-
-
 def run_tags(*, slug: str, run_id: str, lake: str, settings: Settings) -> dict[str, str]:
-    """Return a cluster's tags: the deployment's own, and ours, which win.
+    """Return a cluster's tags: those of the deployment, overridden by ours.
 
     Parameters
     ----------
@@ -92,7 +82,7 @@ def run_tags(*, slug: str, run_id: str, lake: str, settings: Settings) -> dict[s
     return dict(settings.tags) | {
         PROJECT_TAG: PROJECT,
         RUN_TAG: slug,
-        RUN_ID_TAG: encode_run_id(run_id),
+        RUN_ID_TAG: encode_tag(run_id),
         LAKE_TAG: encode_tag(lake),
         MANAGED_POLICIES_TAG: "true",
     }

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from botocore.exceptions import ClientError
 
 from include.cluster.request import cluster_name
-from include.cluster.tags import LAKE_TAG, PROJECT, PROJECT_TAG, RUN_ID_TAG, RUN_TAG, decode_run_id, encode_tag
+from include.cluster.tags import LAKE_TAG, PROJECT, PROJECT_TAG, RUN_ID_TAG, RUN_TAG, decode_tag, encode_tag
 from include.emr.client import Emr
 from include.emr.identity import LIVE_CLUSTER_STATES, Cluster, cluster_tags, is_live
 from include.settings.parameters import MAX_STEP_MINUTES
@@ -51,7 +51,7 @@ class Reaper:
             return None
         if age > LONGEST_RUN:
             return f"it is {age} old, and no run needs a cluster for more than {LONGEST_RUN}"
-        run_id = decode_run_id(cluster_tags(cluster).get(RUN_ID_TAG, ""))
+        run_id = decode_tag(cluster_tags(cluster).get(RUN_ID_TAG, ""))
         if run_id and not self.is_live_run(run_id):
             return f"its run {run_id} is not live"
         return None

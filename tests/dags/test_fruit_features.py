@@ -1,4 +1,4 @@
-"""The DAG: it parses, cheaply; its dangerous orderings hold; its settings and parameters reach it."""
+"""The DAG: it parses fast; the orderings that matter hold; settings and parameters reach it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.definitions.param import process_params
+from airflow.sdk.exceptions import ParamValidationError
 
 from include.operators.add_steps import AddSteps
 from include.operators.create_cluster import CreateCluster
@@ -33,7 +35,7 @@ def parse() -> DAG:
 
 @pytest.fixture(scope="module", autouse=True)
 def production() -> Iterator[None]:
-    """The settings of a production deployment: the tests' own endpoint would be refused there."""
+    """The environment of a production deployment, which refuses the endpoint of the tests."""
     with pytest.MonkeyPatch.context() as patched:
         patched.delenv("AWS_ENDPOINT_URL", raising=False)
         yield
@@ -57,106 +59,108 @@ def upstream(dag: DAG, name: str) -> set[str]:
     return dag.get_task(name).get_flat_relative_ids(upstream=True)
 
 
-def test_nothing_is_published_that_has_not_been_verified(dag: DAG) -> None:
+def test_only_verified_results_are_published(dag: DAG) -> None:
     publishing = [task for task in dag.tasks if task.outlets]
     assert publishing, "no task publishes"
     for task in publishing:
         assert "verify_results" in upstream(dag, task.task_id), f"put verify_results upstream of {task.task_id}"
-        assert task.trigger_rule == "all_success", f"{task.task_id} would publish what verify_results has refused"
+        assert task.trigger_rule == "all_success", f"{task.task_id} would publish results that verify_results rejected"
     assert {"wait_featurize", "wait_pca"} <= upstream(dag, "verify_results"), "verify what the steps have completed"
 
 
-def test_a_cluster_does_not_wait_for_airflow_to_verify(dag: DAG) -> None:
+def test_cluster_does_not_run_during_verification(dag: DAG) -> None:
     assert not {"verify_results", "publish_results"} & upstream(dag, "terminate_cluster"), (
-        "terminate_cluster must hang beside verify_results, not after it: a failed teardown would be green, and "
-        "clearing verify_results would make a new cluster"
+        "terminate_cluster must not be downstream of verify_results: a failed teardown would be green, and "
+        "clearing verify_results would create a new cluster"
     )
 
 
-def test_cluster_is_ended_after_every_task_that_uses_it(dag: DAG) -> None:
+def test_cluster_is_terminated_after_every_task_that_uses_it(dag: DAG) -> None:
     users = {task.task_id for task in dag.tasks if task.task_id.startswith(("create_", "add_", "wait_"))}
     assert users == {"create_cluster", "add_featurize", "wait_featurize", "add_pca", "wait_pca"}
     assert users <= upstream(dag, "terminate_cluster")
 
 
-def test_teardown_ends_the_cluster_whatever_fails_and_its_own_failure_shows(dag: DAG) -> None:
+def test_teardown_runs_after_any_failure_and_its_own_failure_fails_the_run(dag: DAG) -> None:
     task = dag.get_task("terminate_cluster")
     assert task.is_teardown, "terminate_cluster must be a teardown, to run after failures"
     assert task.on_failure_fail_dagrun, "without on_failure_fail_dagrun a cluster that lives on gives a green run"
 
 
-def test_setup_of_the_teardown_comes_before_create(dag: DAG) -> None:
+def test_setup_of_the_teardown_is_upstream_of_create_cluster(dag: DAG) -> None:
     setups = {task.task_id for task in dag.tasks if task.is_setup}
     assert setups == {"open_run"}
     assert "open_run" in dag.get_task("terminate_cluster").upstream_task_ids
     assert "open_run" in upstream(dag, "create_cluster"), (
-        "a create that fails after RunJobFlow has made a cluster: with create as setup its teardown would not run"
+        "as the setup, a create_cluster that fails after EMR created the cluster would skip the teardown"
     )
 
 
-def test_close_run_alone_says_how_the_run_ended(dag: DAG) -> None:
+def test_close_run_alone_decides_the_state_of_the_run(dag: DAG) -> None:
     """Marking a run failed skips every task but the teardowns, and a skipped leaf counts as success."""
     leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
     assert leaves == {"close_run"}
     close_run = dag.get_task("close_run")
-    assert close_run.upstream_task_ids == {"terminate_cluster", "publish_results"}, "it comes when all has ended"
-    assert close_run.is_teardown, "else it is skipped with the rest"
-    assert close_run.on_failure_fail_dagrun, "else its failure does not show"
+    assert close_run.upstream_task_ids == {"terminate_cluster", "publish_results"}, (
+        "it runs when all tasks have finished"
+    )
+    assert close_run.is_teardown, "otherwise it is skipped with the other tasks"
+    assert close_run.on_failure_fail_dagrun, "otherwise its failure does not fail the run"
 
 
-def test_a_run_tells_what_it_has_cost_also_when_it_has_failed(dag: DAG) -> None:
+def test_failed_run_also_reports_its_cost(dag: DAG) -> None:
     task = dag.get_task("report_cost")
     assert task.is_teardown, "it would be skipped after a failure"
-    assert "terminate_cluster" in upstream(dag, "report_cost"), "an instance that runs has no end to count to"
-    assert "report_cost" in upstream(dag, "publish_results"), "the manifest is written once, and has the cost"
+    assert "terminate_cluster" in upstream(dag, "report_cost"), "a running instance has no end time yet"
+    assert "report_cost" in upstream(dag, "publish_results"), "the manifest is written once and contains the cost"
 
 
-def test_a_cluster_may_be_made_by_no_task_that_its_teardown_does_not_know(dag: DAG) -> None:
+def test_teardown_knows_all_tasks_that_may_create_a_cluster(dag: DAG) -> None:
     creators = {task.task_id for task in dag.tasks if isinstance(task, (CreateCluster, AddSteps))}
     teardown: Any = dag.get_task("terminate_cluster")
     assert set(teardown.creators) == creators
 
 
-def test_clearing_the_verification_clears_nothing_before_it(dag: DAG) -> None:
-    """Airflow clears a task's setups with it: what close_run is the teardown of would come along."""
+def test_clearing_the_verification_clears_no_upstream_task(dag: DAG) -> None:
+    """Airflow also clears the setups of a teardown; close_run must not have any."""
     cleared = dag.partial_subset("verify_results", include_downstream=True, include_upstream=False)
     assert set(cleared.task_dict) == {"verify_results", "publish_results", "close_run"}
 
 
-def test_everything_is_checked_before_anything_is_paid_for(dag: DAG) -> None:
+def test_checks_precede_the_cluster(dag: DAG) -> None:
     assert dag.roots == [dag.get_task("open_run")]
     assert {"open_run", "plan_cluster", "publish_code"} <= upstream(dag, "create_cluster")
 
 
-def test_steps_run_in_their_order(dag: DAG) -> None:
-    assert "wait_featurize" in upstream(dag, "add_pca"), "pca reads what featurize has completed"
+def test_pca_starts_after_featurize(dag: DAG) -> None:
+    assert "wait_featurize" in upstream(dag, "add_pca"), "pca reads the output of featurize"
 
 
-def test_no_time_limit_of_the_run_can_skip_the_teardown(dag: DAG) -> None:
-    assert dag.dagrun_timeout is None, "dagrun_timeout skips all that is unfinished, the teardown too"
+def test_run_has_no_timeout_that_could_skip_the_teardown(dag: DAG) -> None:
+    assert dag.dagrun_timeout is None, "dagrun_timeout skips all unfinished tasks, including the teardown"
 
 
-def test_no_trigger_rule_lets_a_task_run_after_a_failure(dag: DAG) -> None:
+def test_only_teardowns_run_after_a_failure(dag: DAG) -> None:
     for task in dag.tasks:
         if not task.is_teardown:
             assert task.trigger_rule == "all_success", f"{task.task_id} would run after a failure"
 
 
-def test_runs_do_not_pile_up(dag: DAG) -> None:
+def test_one_run_at_a_time(dag: DAG) -> None:
     assert dag.catchup is False
     assert dag.max_active_runs == 1
 
 
-@pytest.mark.parametrize("name", ["wait_featurize", "wait_pca"])
-def test_sensor_frees_its_worker_and_ends_some_day(dag: DAG, name: str) -> None:
-    task: Any = dag.get_task(name)
+def test_sensors_free_their_worker_and_time_out(dag: DAG) -> None:
     longest = timedelta(minutes=dag.params.get_param("step_time_limit_minutes").schema["maximum"])
-    assert task.mode == "reschedule", f"{name} would hold a worker for hours"
-    assert longest.total_seconds() < task.timeout < 86_400, "the default is seven days; a step's own limit comes first"
-    assert task.deferrable is False, "deferred, it gives up after 60 looks"
+    for name in ("wait_featurize", "wait_pca"):
+        task: Any = dag.get_task(name)
+        assert task.mode == "reschedule", f"{name} would occupy a worker for hours"
+        assert longest.total_seconds() < task.timeout < 86_400, "the default is 7 days; a step's own limit comes first"
+        assert task.deferrable is False, "a deferred sensor gives up after 60 checks"
 
 
-def test_cluster_and_steps_are_found_by_what_was_really_made(dag: DAG) -> None:
+def test_sensors_use_the_cluster_and_step_ids_of_the_add_tasks(dag: DAG) -> None:
     for job in ("featurize", "pca"):
         sensor: Any = dag.get_task(f"wait_{job}")
         assert f"add_{job}" in sensor.job_flow_id
@@ -166,26 +170,32 @@ def test_cluster_and_steps_are_found_by_what_was_really_made(dag: DAG) -> None:
 def test_dag_explains_itself(dag: DAG) -> None:
     assert dag.doc_md is not None
     for task in dag.tasks:
-        assert f"`{task.task_id}`" in dag.doc_md, f"tell in the docstring of {FILE.name} what {task.task_id} does"
+        assert f"`{task.task_id}`" in dag.doc_md, f"describe {task.task_id} in the docstring of {FILE.name}"
     assert dag.description
     assert dag.tags
 
 
-def test_other_dags_can_follow_the_results(dag: DAG) -> None:
+def test_other_dags_can_schedule_on_the_results(dag: DAG) -> None:
     outlets = {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets}
     assert outlets == {"publish_results": ["fruit_features_results"]}
 
 
-def test_form_is_that_of_the_run_parameters(dag: DAG) -> None:
+def test_form_has_the_run_parameters(dag: DAG) -> None:
     dag.params.validate()
     assert RunParams.from_params(dag.params.dump()) == RunParams()
+
+
+def test_parameters_are_checked_when_a_task_starts_whoever_triggered_the_run(dag: DAG) -> None:
+    """include.cluster.rules relies on it. The API checks them when it creates a run, too."""
+    with pytest.raises(ParamValidationError, match="ebs_gib"):
+        process_params(dag, dag.get_task("open_run"), {"ebs_gib": 9}, suppress_exception=False)
 
 
 def test_defaults_of_the_deployment(dag: DAG) -> None:
     assert dag.schedule == "@daily"
     assert dag.timezone.key == "Europe/Paris"
     assert {task.owner for task in dag.tasks} == {"data-engineering"}
-    assert dag.start_date < datetime.now(UTC), "a start in the future would hold back runs"
+    assert dag.start_date < datetime.now(UTC), "a start in the future would delay runs"
     assert dag.on_failure_callback is None
 
 
@@ -237,7 +247,7 @@ def test_wrong_setting_is_an_import_error_that_names_it(monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="module")
 def parsed(production: None) -> dict[str, Any]:
-    """What parsing the file in a new process brings in, beyond what Airflow and its provider do by themselves."""
+    """The modules (besides Airflow and its provider) and the warnings of parsing the file in a new process."""
     code = f"""
 import json, sys, warnings
 import airflow.sdk, airflow.sdk.io
@@ -257,12 +267,14 @@ print(json.dumps({{"new": sorted(set(sys.modules) - before), "warnings": [str(it
     return record
 
 
+@pytest.mark.slow
 def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
     roots = {name.partition(".")[0] for name in parsed["new"]}
     assert "include" in roots
-    found = sorted(roots & set(HEAVY))
-    assert not found, f"the dag-processor parses all day: import {', '.join(found)} inside the function that needs it"
+    heavy = sorted(roots & set(HEAVY))
+    assert not heavy, f"the dag-processor parses all day: import {', '.join(heavy)} inside the function that needs it"
 
 
-def test_parsing_warns_of_nothing(parsed: dict[str, Any]) -> None:
+@pytest.mark.slow
+def test_parsing_emits_no_warning(parsed: dict[str, Any]) -> None:
     assert parsed["warnings"] == []

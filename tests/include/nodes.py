@@ -1,4 +1,4 @@
-"""A node for the bootstrap action: `aws`, `sudo` and `python3.11` as it finds them, on this machine."""
+"""A simulated node for the bootstrap action: stand-ins for `aws`, `sudo` and `python3.11` on this machine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MACHINE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
 HOUSE = CACHE / requirements_digest()
 
 needs_wheelhouse = pytest.mark.skipif(
-    not (HOUSE / RECORD_FILE).exists(), reason=f"{HOUSE} is not there: `make wheels` downloads it (228 MB)"
+    not (HOUSE / RECORD_FILE).exists(), reason=f"{HOUSE} does not exist: `make wheels` downloads it (228 MB)"
 )
 
 AWS = """#!/bin/bash
-# `aws s3 cp` of the bucket in $BUCKET; the first $BROKEN copies fail.
+# `aws s3 cp` with the folder $BUCKET as the bucket; the first $BROKEN copies fail.
 echo "$*" >> "$BUCKET.log"
 if [ "$(wc -l < "$BUCKET.log")" -le "${BROKEN:-0}" ]; then echo "fatal error: SlowDown" >&2; exit 1; fi
 [ "$1 $2 $3 $4 $5" = "s3 cp --only-show-errors --region eu-west-3" ] || { echo "unexpected: $*" >&2; exit 2; }
@@ -31,7 +31,7 @@ shift 5
 recursive=; if [ "$1" = --recursive ]; then recursive=yes; shift; fi
 source="$BUCKET/${1#s3://bucket/}"
 if [ -n "$recursive" ]; then
-  # Of a prefix that holds nothing the command copies nothing, and succeeds.
+  # The real command also succeeds if the prefix is empty.
   [ ! -d "$source" ] || cp "$source"/* "$2"
 else
   cp "$source" "$2" || { echo "fatal error: HeadObject 404" >&2; exit 1; }
@@ -48,21 +48,21 @@ def program(folder: Path, name: str, text: str) -> None:
 
 PYTHON = f'#!/bin/bash\nexec {sys.executable} "$@"\n'
 QUICK_PYTHON = f"""#!/bin/bash
-# What `-m venv` makes, with a link to this environment's pip in place of an installation of it, which takes seconds.
+# Like `-m venv`, but links this environment's pip instead of installing it, which takes seconds.
 {sys.executable} "$@" --without-pip || exit
 ln -s {Path(pip.__file__).parent} "${{@: -1}}"/lib/python3.11/site-packages/pip
 """
 
 
 class Node:
-    """A node of this machine's architecture: an empty folder for the environment, and a bucket that is a folder.
+    """A node with this machine's architecture: an empty folder for the virtual environment, and a folder as bucket.
 
     Parameters
     ----------
     folder : Path
-        Where it is made.
+        Folder in which the node is created.
     quick : bool
-        Whether pip is linked into the environment, and not installed.
+        Whether to link pip into the virtual environment instead of installing it.
     """
 
     def __init__(self, folder: Path, *, quick: bool = False) -> None:
@@ -83,7 +83,7 @@ class Node:
         return subprocess.run(
             ["bash", str(SCRIPT), *arguments],
             env={
-                # Packages come from the bucket alone, whatever pip of this machine is told.
+                # The bucket is the only source of packages, whatever the configuration of this machine's pip.
                 "PATH": f"{self.bin}:/usr/bin:/bin",
                 "BUCKET": str(self.bucket),
                 "FRUITS_NODE_HOME": str(self.home),
@@ -98,7 +98,7 @@ class Node:
 
 
 def real_node(folder: Path) -> Node:
-    """Return a node that the script has prepared from the real wheelhouse: an environment of nothing but it."""
+    """Return a node on which the script installed the real wheelhouse, and nothing else."""
     node = Node(folder)
     node.wheels.rmdir()
     node.wheels.symlink_to(HOUSE / MACHINE)

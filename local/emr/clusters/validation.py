@@ -1,5 +1,8 @@
 """What EMR rejects. Pure functions over requests as the API's documentation names their fields.
 
+Some limits are also in ``include/settings/parameters.py`` and ``include/cluster/``. Here they are the limits of the
+service for any client, independent of the DAG: the endpoint stands apart and imports nothing of ``include``.
+
 The wording of the messages for unknown ids, termination protection, modified finished clusters, active steps and
 enumerations is EMR's; where EMR's own is not published, ours says what is expected.
 """

@@ -1,4 +1,4 @@
-"""The bootstrap action itself, run as a node would run it."""
+"""The bootstrap action, run as a node runs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def node(tmp_path: Path) -> Node:
 
 
 def stock(node: Node, *submodules: str) -> Node:
-    """Fill its bucket with stand-ins of the packages, which have these submodules."""
+    """Fill the node's bucket with stand-ins for the packages; they have these submodules."""
     wheels = [make_wheel(node.wheels, f"{name}-1.0-py3-none-any.whl", modules=submodules) for name in MODULES]
     strenum = make_wheel(node.wheels, "backports_strenum-1.3.1-py3-none-any.whl", python="<3.11")
     entries = {f"{name}==1.0": [wheel] for name, wheel in zip(MODULES, wheels, strict=True)}
@@ -38,11 +38,11 @@ def stocked(node: Node) -> Node:
 
 
 @pytest.mark.slow
-def test_node_installs_what_the_bucket_has_and_asks_nobody_else(tmp_path: Path) -> None:
+def test_node_installs_packages_from_the_bucket_only(tmp_path: Path) -> None:
     node = stock(Node(tmp_path), "interpreter.py", "Image.py", "parquet.py")
     done = node.bootstrap(BROKEN="2")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("fatal error: SlowDown") == 2, "passing errors of S3 are borne"
+    assert done.stderr.count("fatal error: SlowDown") == 2, "transient errors of S3 are retried"
     assert f"7 packages for {MACHINE}" in done.stdout
     listed = subprocess.run(
         [str(node.python), "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
@@ -53,19 +53,19 @@ def test_node_installs_what_the_bucket_has_and_asks_nobody_else(tmp_path: Path) 
     commands = (tmp_path / "bucket.sudo").read_text()
     for option in ("--no-index", "--require-hashes", "--only-binary :all:", "--isolated"):
         assert option in commands
-    assert not list(tmp_path.glob("tmp.*")), "nothing is left behind"
+    assert not list(tmp_path.glob("tmp.*")), "temporary files are removed"
 
 
 @pytest.mark.slow
-def test_package_that_cannot_be_loaded_ends_the_node_and_not_the_first_task(stocked: Node) -> None:
+def test_package_that_cannot_be_imported_fails_the_bootstrap(stocked: Node) -> None:
     done = stocked.bootstrap()
     assert done.returncode == 1
-    assert "cannot be loaded on this node" in done.stderr
+    assert "cannot be imported on this node" in done.stderr
     assert "ModuleNotFoundError" in done.stderr
 
 
 @pytest.mark.slow
-def test_wheel_that_is_missing_is_named(stocked: Node) -> None:
+def test_missing_wheel_is_named(stocked: Node) -> None:
     next(stocked.wheels.glob("obstore-*")).unlink()
     done = stocked.bootstrap()
     assert done.returncode == 1
@@ -74,14 +74,14 @@ def test_wheel_that_is_missing_is_named(stocked: Node) -> None:
 
 
 @pytest.mark.slow
-def test_wheel_with_other_bytes_is_refused(stocked: Node) -> None:
+def test_wheel_with_a_wrong_hash_is_refused(stocked: Node) -> None:
     make_wheel(stocked.wheels, "obstore-1.0-py3-none-any.whl", "evil")
     done = stocked.bootstrap()
     assert done.returncode == 1
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stderr
 
 
-def test_missing_requirements_are_told_after_five_tries(node: Node) -> None:
+def test_missing_requirements_are_reported_after_five_attempts(node: Node) -> None:
     done = node.bootstrap()
     assert done.returncode == 1
     assert "cannot copy s3://bucket/code/requirements-cluster.txt" in done.stderr
@@ -89,14 +89,14 @@ def test_missing_requirements_are_told_after_five_tries(node: Node) -> None:
     assert len((node.bucket.parent / "bucket.log").read_text().splitlines()) == 5
 
 
-def test_wheelhouse_without_wheels_for_the_node_is_told(stocked: Node) -> None:
+def test_wheelhouse_without_wheels_for_the_node_is_reported(stocked: Node) -> None:
     shutil.rmtree(stocked.wheels)
     done = stocked.bootstrap()
     assert done.returncode == 1
     assert f"no wheels at s3://bucket/wheels/digest/{MACHINE}: run make publish ROOT=" in done.stderr
 
 
-def test_node_without_the_right_python_is_told(stocked: Node) -> None:
+def test_node_without_python_3_11_is_reported(stocked: Node) -> None:
     (stocked.bin / "python3.11").unlink()
     for name in ("mktemp", "uname", "rm"):
         program(stocked.bin, name, f'#!/bin/bash\nexec /usr/bin/{name} "$@"\n')
@@ -111,7 +111,7 @@ def test_node_without_the_right_python_is_told(stocked: Node) -> None:
 
 
 @pytest.mark.slow
-def test_python_that_a_node_does_not_have_yet_is_installed_first(tmp_path: Path) -> None:
+def test_python_is_installed_on_a_node_that_does_not_have_it(tmp_path: Path) -> None:
     node = stock(Node(tmp_path, quick=True), "interpreter.py", "Image.py", "parquet.py")
     (node.bin / "python3.11").rename(node.bin / "packaged")
     program(node.bin, "dnf", f'#!/bin/bash\nexec mv {node.bin}/packaged "{node.bin}/${{@: -1}}"\n')
@@ -125,16 +125,16 @@ def test_python_that_a_node_does_not_have_yet_is_installed_first(tmp_path: Path)
     assert "7 packages" in done.stdout
 
 
-def test_unknown_architecture_is_told(stocked: Node) -> None:
+def test_unknown_architecture_is_reported(stocked: Node) -> None:
     program(stocked.bin, "uname", "#!/bin/bash\necho riscv64\n")
     done = stocked.bootstrap()
     assert done.returncode == 1
-    assert "no wheels are kept for nodes of the architecture riscv64" in done.stderr
+    assert "there are no wheels for the architecture riscv64" in done.stderr
 
 
 @needs_wheelhouse
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_real_wheelhouse_is_closed_and_fits_the_nodes(architecture: str) -> None:
+def test_real_wheelhouse_is_complete_and_fits_the_nodes(architecture: str) -> None:
     locked = read_requirements((PROJECT / "requirements-cluster.txt").read_text())
     wheels = check_wheels(locked, HOUSE / architecture, architecture)
     names = {wheel.name.partition("-")[0] for wheel in wheels}

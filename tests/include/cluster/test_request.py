@@ -1,12 +1,10 @@
-"""The RunJobFlow request: as in the golden file, valid for EMR, and every parameter where it belongs."""
+"""The RunJobFlow request: as in the golden files, valid for EMR, with every parameter in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from include.cluster.request import cluster_name, run_job_flow_request
 from include.cluster.rules import check_cluster
@@ -51,21 +49,17 @@ def properties(found: dict[str, Any], classification: str) -> dict[str, str]:
     return values
 
 
-@pytest.mark.parametrize("name", sorted(cluster_requests()))
-def test_request_is_as_in_the_golden_file(name: str) -> None:
-    assert cluster_requests()[name] == read_golden(name), (
-        "if the change is meant: python -m tests.include.golden.regenerate, and read the diff"
-    )
+def test_requests_are_those_of_the_golden_files() -> None:
+    for name, built in cluster_requests().items():
+        assert built == read_golden(name), (
+            f"{name}: if the change is intended: python -m tests.include.golden.regenerate, and read the diff"
+        )
 
 
-@pytest.mark.parametrize("name", sorted(cluster_requests()))
-def test_emr_accepts_the_request(name: str) -> None:
-    assert problems_of("RunJobFlow", cluster_requests()[name]) == ""
-
-
-@pytest.mark.parametrize("name", sorted(cluster_requests()))
-def test_local_endpoint_accepts_the_request(name: str) -> None:
-    check_run_job_flow(cluster_requests()[name], "eu-west-3")
+def test_emr_and_the_local_endpoint_accept_the_requests() -> None:
+    for name, built in cluster_requests().items():
+        assert problems_of("RunJobFlow", built) == "", name
+        check_run_job_flow(built, "eu-west-3")
 
 
 def test_golden_requests_pass_our_own_rules() -> None:
@@ -76,8 +70,8 @@ def test_golden_requests_pass_our_own_rules() -> None:
     )
 
 
-def test_model_of_the_service_would_find_what_is_wrong() -> None:
-    """Templates turn numbers into text, which EMR rejects: the check above has to see it."""
+def test_wrong_requests_are_detected() -> None:
+    """Templates turn numbers into text, which EMR rejects: the test above must detect it."""
     wrong = request()
     wrong["Instances"]["InstanceFleets"][1]["TargetOnDemandCapacity"] = "2"
     wrong["Relaese"] = "emr-spark-8.1.0"
@@ -96,9 +90,8 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "shown", "times"),
-    [
+def test_parameters_reach_the_request_with_their_types() -> None:
+    for name, value, shown, times in (
         ("release_label", "emr-7.14.0", "emr-7.14.0", 1),
         ("master_instance_type", "r8g.4xlarge", "r8g.4xlarge", 1),
         ("core_instance_types", ("r8g.12xlarge",), "r8g.12xlarge", 2),  # core and task
@@ -106,17 +99,14 @@ def leaves(value: Any) -> Iterator[Any]:
         ("task_instance_count", 19, 19, 1),
         ("ebs_gib", 77, 77, 7),  # each type of each fleet
         ("idle_timeout_minutes", 23, 1380, 1),
-    ],
-)
-def test_parameter_reaches_the_request_with_its_type(name: str, value: Any, shown: Any, times: int) -> None:
-    assert shown not in list(leaves(request()))
-    found = [leaf for leaf in leaves(request(replace(RunParams(), **{name: value}))) if leaf == shown]
-    assert [type(leaf) for leaf in found] == [type(shown)] * times
+    ):
+        assert shown not in list(leaves(request()))
+        matching = [leaf for leaf in leaves(request(replace(RunParams(), **{name: value}))) if leaf == shown]
+        assert [type(leaf) for leaf in matching] == [type(shown)] * times, name
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "path"),
-    [
+def test_settings_reach_the_request() -> None:
+    for name, value, path in (
         ("service_role", "roles/ours", ("ServiceRole",)),
         ("job_flow_role", "profiles/ours", ("JobFlowRole",)),
         ("security_configuration", "ours", ("SecurityConfiguration",)),
@@ -124,30 +114,30 @@ def test_parameter_reaches_the_request_with_its_type(name: str, value: Any, show
         ("master_security_group", "sg-1", ("Instances", "EmrManagedMasterSecurityGroup")),
         ("core_security_group", "sg-2", ("Instances", "EmrManagedSlaveSecurityGroup")),
         ("service_security_group", "sg-3", ("Instances", "ServiceAccessSecurityGroup")),
-    ],
-)
-def test_setting_reaches_the_request(name: str, value: Any, path: tuple[str, ...]) -> None:
-    found: Any = request(settings=replace(Settings(), **{name: value}))
-    for key in path:
-        found = found[key]
-    assert found == value
+    ):
+        part: Any = request(settings=replace(Settings(), **{name: value}))
+        for key in path:
+            part = part[key]
+        assert part == value, name
 
 
-def test_what_is_not_set_is_not_in_the_request() -> None:
+def test_settings_without_a_value_are_not_in_the_request() -> None:
     found = request(settings=Settings())
     assert not {"SecurityConfiguration", "LogEncryptionKmsKeyId"} & set(found)
     names = {"Ec2SubnetIds", "EmrManagedMasterSecurityGroup", "EmrManagedSlaveSecurityGroup"}
     assert not (names | {"ServiceAccessSecurityGroup"}) & set(found["Instances"])
 
 
-def test_all_subnets_are_offered_so_that_emr_chooses_the_zone() -> None:
+def test_all_subnets_are_in_the_request_so_that_emr_chooses_the_zone() -> None:
     assert request()["Instances"]["Ec2SubnetIds"] == list(IN_VPC.subnet_ids)
 
 
-def test_cluster_outlives_its_last_step_but_never_its_usefulness() -> None:
+def test_cluster_waits_for_steps_and_is_terminated_when_idle() -> None:
     found = request(CUSTOM)
-    assert found["Instances"]["KeepJobFlowAliveWhenNoSteps"] is True, "made without steps, it would end at once"
-    assert found["Instances"]["TerminationProtected"] is False, "the teardown could not end it"
+    assert found["Instances"]["KeepJobFlowAliveWhenNoSteps"] is True, (
+        "created without steps, it would terminate at once"
+    )
+    assert found["Instances"]["TerminationProtected"] is False, "the teardown could not terminate it"
     assert 60 <= found["AutoTerminationPolicy"]["IdleTimeout"] <= 604_800
     assert "Steps" not in found
 
@@ -156,7 +146,7 @@ def test_steps_run_one_after_another() -> None:
     assert request()["StepConcurrencyLevel"] == 1
 
 
-def test_primary_and_core_nodes_are_on_demand_and_task_nodes_spot_with_a_fall_back() -> None:
+def test_primary_and_core_nodes_are_on_demand_and_task_nodes_are_spot_with_a_fallback() -> None:
     found = fleets(request())
     assert (found["MASTER"]["TargetOnDemandCapacity"], found["CORE"]["TargetOnDemandCapacity"]) == (1, 2)
     assert not any("TargetSpotCapacity" in found[kind] for kind in ("MASTER", "CORE"))
@@ -166,7 +156,7 @@ def test_primary_and_core_nodes_are_on_demand_and_task_nodes_spot_with_a_fall_ba
     assert launch["SpotSpecification"]["AllocationStrategy"] == "price-capacity-optimized"
     assert launch["SpotSpecification"]["TimeoutAction"] == "SWITCH_TO_ON_DEMAND"
     assert 5 <= launch["SpotSpecification"]["TimeoutDurationMinutes"] <= 1440
-    assert "OnDemandSpecification" in launch, "how the fall-back chooses"
+    assert "OnDemandSpecification" in launch, "it applies to the fallback"
 
 
 def test_scaling_keeps_the_core_nodes_and_adds_task_nodes_only() -> None:
@@ -186,7 +176,7 @@ def test_without_task_nodes_there_is_neither_a_task_fleet_nor_scaling() -> None:
     assert "ManagedScalingPolicy" not in found
 
 
-def test_node_of_twice_the_size_counts_two_units() -> None:
+def test_node_of_twice_the_size_counts_as_two_units() -> None:
     found = fleets(request(replace(RunParams(), core_instance_types=("c7g.4xlarge", "c7g.2xlarge", "c7g.8xlarge"))))
     for kind in ("CORE", "TASK"):
         weights = {item["InstanceType"]: item["WeightedCapacity"] for item in found[kind]["InstanceTypeConfigs"]}
@@ -227,7 +217,7 @@ def test_both_pythons_are_the_environment_that_the_bootstrap_action_makes() -> N
     assert action["ScriptBootstrapAction"]["Args"] == [f"{CODE}/requirements-cluster.txt", WHEELS, "eu-west-3"]
 
 
-def test_spark_gets_as_many_slots_as_the_fleets_have_cores() -> None:
+def test_spark_has_as_many_slots_as_the_fleets_have_cores() -> None:
     """2 core and 2 task nodes of 8 cores."""
     spark = properties(request(), "spark-defaults")
     assert spark["spark.default.parallelism"] == "32"
@@ -237,7 +227,7 @@ def test_spark_gets_as_many_slots_as_the_fleets_have_cores() -> None:
     assert spark["spark.dynamicAllocation.enabled"] == "true"
 
 
-def test_all_executors_are_alike_so_that_the_overhead_fits_their_cores() -> None:
+def test_all_executors_have_the_same_size() -> None:
     assert properties(request(), "spark-defaults")["spark.yarn.heterogeneousExecutors.enabled"] == "false"
 
 

@@ -1,21 +1,19 @@
-"""What EMR would reject is rejected before it is asked, with the name of the setting; and all at once."""
+"""What EMR would reject is reported before the request, by setting, all problems at once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from include.cluster.instance_types import instance_types
 from include.cluster.rules import check_cluster
-from include.settings.deployment import Settings, SettingsError, read_settings
+from include.settings.deployment import Settings, SettingsError
 from include.settings.parameters import RunParams
 from tests.include.golden.regenerate import SECURED, SLUG
 
 KEY = "arn:aws:kms:{}:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
 SETTINGS = replace(SECURED, architecture="arm64")
-GRAVITON = [name for name, found in instance_types().items() if found.architecture == "arm64"]
 
 
 def problems(settings: Settings = SETTINGS, params: RunParams | None = None, slug: str = SLUG) -> list[str]:
@@ -30,38 +28,24 @@ def test_defaults_pass() -> None:
     assert problems() == []
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
+def test_parameter_that_emr_would_reject_is_named() -> None:
+    for name, value, text in (
         ("release_label", "emr-spark-9.9.9", "expected one of emr-spark-8.1.0, "),
-        ("release_label", "emr-6.15.0", "which have what the jobs need"),
-        ("release_label", "latest", "emr-7.14.0"),
-        ("master_instance_type", "m9z.xlarge", "'m9z.xlarge' is not known to be supported by EMR"),
-        ("master_instance_type", "m7a.xlarge", "is not known"),  # EMR has it, eu-west-3 has not
-        ("master_instance_type", "t4g.xlarge", "is not known"),  # eu-west-3 has it, EMR has not
-        ("master_instance_type", "m7i.xlarge", "is x86_64, and the packages are installed for FRUITS_ARCH"),
+        ("release_label", "emr-6.15.0", "they have what the jobs need"),
+        ("master_instance_type", "m9z.xlarge", "'m9z.xlarge' is not a known type that EMR supports"),
+        ("master_instance_type", "m7a.xlarge", "is not a known type"),  # supported by EMR, not offered in eu-west-3
+        ("master_instance_type", "t4g.xlarge", "is not a known type"),  # offered in eu-west-3, not supported by EMR
+        ("master_instance_type", "m7i.xlarge", "is x86_64, but the packages are installed for FRUITS_ARCH"),
         ("master_instance_type", "c7g.xlarge", "has 8192 MiB; expected 10240 or more"),
         ("core_instance_types", ("c7g.2xlarge", "c7i.2xlarge"), "such as c7g.2xlarge, c8g.2xlarge, c6g.2xlarge"),
-        ("core_instance_types", ("c7g.2xlarge", "c8g.2xlarge", "c7g.2xlarge"), "'c7g.2xlarge' is there 2 times"),
-        ("core_instance_types", tuple(GRAVITON[:31]), "has 31 types: expected 1 to 30"),
-        ("core_instance_types", (), "has 0 types"),
-        ("core_instance_count", 0, "core_instance_count=0: expected 1 or more"),
-        ("task_instance_count", -1, "task_instance_count=-1: expected 0 or more"),
-        ("ebs_gib", 9, "ebs_gib=9: expected 10 to 1024"),
-        ("ebs_gib", 1025, "ebs_gib=1025"),
-        ("idle_timeout_minutes", 0, "idle_timeout_minutes=0: expected 1 to 10080"),
-        ("idle_timeout_minutes", 10_081, "idle_timeout_minutes=10081"),
-    ],
-)  # fmt: skip
-def test_parameter_that_emr_would_reject_is_named(name: str, value: Any, said: str) -> None:
-    (problem,) = problems(params=replace(RunParams(), **{name: value}))
-    assert problem.startswith(name)
-    assert said in problem
+    ):
+        (problem,) = problems(params=replace(RunParams(), **{name: value}))
+        assert problem.startswith(name)
+        assert text in problem
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
+def test_setting_that_emr_would_reject_is_named() -> None:
+    for name, value, text in (
         ("subnet_ids", (), "FRUITS_SUBNET_IDS (or the Airflow Variable fruits_subnet_ids) is not set"),
         ("subnet_ids", ("subnet-xyz",), "FRUITS_SUBNET_IDS: 'subnet-xyz': expected subnet- and 8 or 17"),
         ("subnet_ids", ("subnet-0123abcd", "subnet-0123abcd"), "FRUITS_SUBNET_IDS='subnet-0123abcd,subnet"),
@@ -72,34 +56,32 @@ def test_parameter_that_emr_would_reject_is_named(name: str, value: Any, said: s
         ("master_security_group", None, "FRUITS_MASTER_SECURITY_GROUP is not set"),
         ("core_security_group", None, "FRUITS_CORE_SECURITY_GROUP is not set"),
         ("kms_key", "alias/logs", "FRUITS_KMS_KEY='alias/logs': expected arn:aws:kms:eu-west-3:<account>:key/<id>"),
-        ("kms_key", KEY.format("us-east-1"), "is a key in us-east-1: expected one in FRUITS_REGION='eu-west-3'"),
+        ("kms_key", KEY.format("us-east-1"), "is a key in us-east-1: expected a key in FRUITS_REGION='eu-west-3'"),
         ("security_configuration", "x" * 257, "FRUITS_SECURITY_CONFIGURATION="),
         ("service_role", "arn:aws:iam::1:role/x", "FRUITS_SERVICE_ROLE="),
         ("job_flow_role", "no spaces", "FRUITS_JOB_FLOW_ROLE='no spaces'"),
         ("tags", (("aws:owner", "x"),), "FRUITS_TAGS: aws:owner=x: the prefix aws: is reserved"),
         ("tags", (("owner", "AWS:x"),), "the prefix aws: is reserved"),
         ("tags", (("k" * 129, "x"),), "FRUITS_TAGS: kkk"),
-        ("tags", (("key", "v" * 257),), "a value of 256 at most"),
+        ("tags", (("key", "v" * 257),), "a value of at most 256"),
         ("tags", (("key", "a;b"),), "FRUITS_TAGS: key=a;b: expected letters, digits, spaces and _ . : / = + - @ only"),
-        ("tags", (("fruit-features:run", "x"),), "FRUITS_TAGS: fruit-features:run is set by the run itself"),
-        ("tags", (("project", "x"),), "FRUITS_TAGS: project is set by the run itself"),
-        ("tags", tuple((f"k{n}", "x") for n in range(45)), "FRUITS_TAGS has 45 tags: expected 44 at most"),
-    ],
-)  # fmt: skip
-def test_setting_that_emr_would_reject_is_named(name: str, value: Any, said: str) -> None:
-    (problem,) = problems(replace(SETTINGS, **{name: value}))
-    assert said in problem
+        ("tags", (("fruit-features:run", "x"),), "FRUITS_TAGS: fruit-features:run is set by the DAG itself"),
+        ("tags", (("project", "x"),), "FRUITS_TAGS: project is set by the DAG itself"),
+        ("tags", tuple((f"k{n}", "x") for n in range(45)), "FRUITS_TAGS has 45 tags: expected at most 44"),
+    ):
+        (problem,) = problems(replace(SETTINGS, **{name: value}))
+        assert text in problem
 
 
-def test_architecture_of_types_and_packages_has_to_be_one() -> None:
-    found = problems(replace(SETTINGS, architecture="x86_64"))
-    assert len(found) == 4, "one of the primary node, three of the others"
-    assert all("FRUITS_ARCHITECTURE='x86_64'" in problem for problem in found)
+def test_instance_types_must_have_the_architecture_of_the_packages() -> None:
+    reported = problems(replace(SETTINGS, architecture="x86_64"))
+    assert len(reported) == 4, "one of the primary node, three of the others"
+    assert all("FRUITS_ARCHITECTURE='x86_64'" in problem for problem in reported)
     assert problems(replace(SETTINGS, architecture="x86_64"), RunParams.for_architecture("x86_64")) == []
 
 
-def test_fleets_without_a_common_zone_are_told_with_their_zones() -> None:
-    """A cluster is in one zone: c7gd is in a and b only, r8gd in b and c, and both are in b."""
+def test_fleets_with_a_common_zone_are_accepted() -> None:
+    """A cluster is in one zone: c7gd is offered in a and b, r8gd in b and c, so both are in b."""
     together = replace(RunParams(), master_instance_type="r8gd.xlarge", core_instance_types=("c7gd.2xlarge",))
     assert problems(params=together) == []
     x86 = replace(SETTINGS, architecture="x86_64")
@@ -110,7 +92,7 @@ def test_fleets_without_a_common_zone_are_told_with_their_zones() -> None:
 
 
 def test_types_that_share_no_zone_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No two types of today's table are apart: one is moved."""
+    """Any two types of the table share a zone, so the test moves one."""
     table = dict(instance_types())
     table["m7g.xlarge"] = replace(table["m7g.xlarge"], zones="c")
     table["c7gd.2xlarge"] = replace(table["c7gd.2xlarge"], zones="ab")
@@ -135,8 +117,8 @@ def test_name_that_is_too_long_is_rejected() -> None:
 
 
 def test_all_problems_come_at_once() -> None:
-    params = replace(RunParams(), release_label="x", ebs_gib=0, master_instance_type="y")
-    assert len(problems(replace(SETTINGS, kms_key="z", subnet_ids=()), params)) == 5
+    params = replace(RunParams(), release_label="x", master_instance_type="y")
+    assert len(problems(replace(SETTINGS, kms_key="z", subnet_ids=()), params)) == 4
 
 
 def test_local_profile_needs_no_network_of_aws() -> None:
@@ -146,41 +128,3 @@ def test_local_profile_needs_no_network_of_aws() -> None:
 def test_no_security_group_is_as_good_as_all_three() -> None:
     groups = dict.fromkeys(("master_security_group", "core_security_group", "service_security_group"))
     assert problems(replace(SETTINGS, **groups)) == []
-
-
-ENVIRON = {
-    "FRUITS_ARCHITECTURE": "x86_64",
-    "FRUITS_LOGS": "s3://logs/emr/",
-    "FRUITS_KMS_KEY": KEY.format("eu-west-3"),
-    "FRUITS_SECURITY_CONFIGURATION": "fruit-features",
-    "FRUITS_MASTER_SECURITY_GROUP": "sg-0123abcd",
-    "FRUITS_CORE_SECURITY_GROUP": "sg-1123abcd",
-    "FRUITS_SERVICE_SECURITY_GROUP": "sg-2123abcd",
-    "FRUITS_SUBNET_IDS": "subnet-0123abcd, subnet-1123abcd",
-    "FRUITS_TAGS": "team=data, cost-centre = 12=3",
-}
-
-
-def test_settings_of_the_cluster_come_from_the_environment() -> None:
-    found = read_settings(ENVIRON)
-    assert found.architecture == "x86_64"
-    assert found.logs == "s3://logs/emr"
-    assert found.subnet_ids == ("subnet-0123abcd", "subnet-1123abcd")
-    assert found.tags == (("team", "data"), ("cost-centre", "12=3"))
-    assert problems(found, RunParams.for_architecture("x86_64")) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("FRUITS_ARCHITECTURE", "aarch64", "'arm64' or 'x86_64'"),
-        ("FRUITS_LOGS", "bucket", "s3://bucket"),
-        ("FRUITS_TAGS", "team", "key=value"),
-        ("FRUITS_TAGS", "=data", "key=value"),
-        ("FRUITS_TAGS", "team=a,team=b", "each key once"),
-    ],
-)
-def test_setting_that_cannot_be_read_is_named(name: str, value: str, expected: str) -> None:
-    with pytest.raises(SettingsError, match=name) as caught:
-        read_settings({name: value})
-    assert expected in str(caught.value)

@@ -1,4 +1,4 @@
-"""Spark's memory by the nodes' memory: against EMR's own table, and by hand."""
+"""Spark's memory, computed from the nodes': against EMR's own table, and by hand."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def node(name: str) -> InstanceType:
     return instance_types()[name]
 
 
-@pytest.mark.parametrize(("name", "memory", "yarn"), [(name, *sizes) for name, sizes in EMR_TABLE.items()])
-def test_yarn_gets_what_emrs_documentation_says(name: str, memory: int, yarn: int) -> None:
-    assert yarn_mib(InstanceType(name, 4, memory, "x86_64", "abc")) == yarn
+def test_yarn_gets_the_memory_that_emr_documents() -> None:
+    for name, (memory, yarn) in EMR_TABLE.items():
+        assert yarn_mib(InstanceType(name, 4, memory, "x86_64", "abc")) == yarn, name
 
 
 def test_default_node_by_hand() -> None:
@@ -52,40 +52,39 @@ def test_default_node_by_hand() -> None:
     assert size_executor([node("c7g.2xlarge")]) == Executor(cores=4, heap_mib=1024, overhead_mib=4672)
 
 
-@pytest.mark.parametrize("name", sorted(instance_types()))
-def test_executors_of_every_type_fill_its_cores_and_fit_beside_the_application_master(name: str) -> None:
-    found, type_ = size_executor([node(name)]), node(name)
-    container = found.heap_mib + found.overhead_mib
-    executors = type_.vcpus // found.cores
-    assert executors * found.cores == type_.vcpus
-    assert executors * container + AM_MIB <= yarn_mib(type_)
-    assert container % 32 == 0, "YARN would round it up"
-    assert found.overhead_mib >= JVM_OVERHEAD_MIB + found.cores * SLOT_MIB
-    assert found.slot_mib >= SLOT_MIB
+def test_executors_use_all_cores_of_every_type_and_fit_next_to_the_application_master() -> None:
+    for name, type_ in instance_types().items():
+        executor = size_executor([type_])
+        container = executor.heap_mib + executor.overhead_mib
+        executors = type_.vcpus // executor.cores
+        assert executors * executor.cores == type_.vcpus, name
+        assert executors * container + AM_MIB <= yarn_mib(type_), name
+        assert container % 32 == 0, f"{name}: YARN would round it up"
+        assert executor.overhead_mib >= JVM_OVERHEAD_MIB + executor.cores * SLOT_MIB, name
+        assert executor.slot_mib >= SLOT_MIB, name
 
 
-def test_table_of_the_document_is_what_is_computed() -> None:
+def test_table_in_the_documentation_is_computed() -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "cluster.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\S+xlarge) \| (\d+), (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     assert len(rows) == 5
-    for name, *told in rows:
-        found, type_ = size_executor([node(name)]), node(name)
-        computed = (type_.vcpus, type_.memory_mib, yarn_mib(type_), type_.vcpus // found.cores)
-        assert tuple(map(int, told)) == (*computed, found.overhead_mib, found.slot_mib)
+    for name, *documented in rows:
+        executor, type_ = size_executor([node(name)]), node(name)
+        computed = (type_.vcpus, type_.memory_mib, yarn_mib(type_), type_.vcpus // executor.cores)
+        assert tuple(map(int, documented)) == (*computed, executor.overhead_mib, executor.slot_mib)
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_type_with_the_least_memory_a_core_decides(order: int) -> None:
-    nodes = [node("m7g.2xlarge"), node("c7g.2xlarge"), node("r7g.4xlarge")][::order]
-    assert size_executor(nodes) == size_executor([node("c7g.2xlarge")])
+def test_type_with_the_least_memory_per_core_determines_the_executor() -> None:
+    nodes = [node("m7g.2xlarge"), node("c7g.2xlarge"), node("r7g.4xlarge")]
+    assert size_executor(nodes) == size_executor(nodes[::-1]) == size_executor([node("c7g.2xlarge")])
 
 
-def test_smallest_type_decides_the_cores() -> None:
+def test_smallest_type_determines_the_cores() -> None:
     small = InstanceType("small", 2, 16_384, "arm64", "abc")
     assert size_executor([small, node("m7g.4xlarge")]).cores == 2
 
 
-def test_type_whose_memory_holds_no_executor_is_named_with_what_it_lacks() -> None:
+def test_type_that_is_too_small_for_an_executor_is_named() -> None:
     """Of 4096 MiB YARN has 3072, 896 of them for the application master: 2176 for 4 tasks that need 3712."""
     little = InstanceType("x1.little", 4, 4_096, "arm64", "abc")
     needed = EXECUTOR_HEAP_MIB + JVM_OVERHEAD_MIB + 4 * SLOT_MIB
@@ -94,13 +93,13 @@ def test_type_whose_memory_holds_no_executor_is_named_with_what_it_lacks() -> No
         size_executor([node("c7g.2xlarge"), little])
 
 
-def test_driver_needs_half_of_a_primary_node_of_ten_gib_at_least() -> None:
+def test_driver_needs_half_of_a_primary_node_with_at_least_ten_gib() -> None:
     check_driver(node("m7g.xlarge"))
     assert node("m7g.xlarge").memory_mib >= 2 * DRIVER_HEAP_MIB
     with pytest.raises(SizingError, match=r"'c7g\.xlarge' has 8192 MiB; expected 10240 or more"):
         check_driver(node("c7g.xlarge"))
 
 
-@pytest.mark.parametrize(("vcpus", "unit", "units"), [(8, 8, 1), (16, 8, 2), (36, 8, 4), (4, 8, 1)])
-def test_weight_is_in_units_of_the_smallest_type(vcpus: int, unit: int, units: int) -> None:
-    assert weight(InstanceType("x", vcpus, 1, "arm64", "a"), unit) == units
+def test_weight_is_in_units_of_the_smallest_type() -> None:
+    for vcpus, unit, units in ((8, 8, 1), (16, 8, 2), (36, 8, 4), (4, 8, 1)):
+        assert weight(InstanceType("x", vcpus, 1, "arm64", "a"), unit) == units

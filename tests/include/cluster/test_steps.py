@@ -1,10 +1,9 @@
-"""EMR steps: as in the golden files, valid for EMR, and read by the jobs exactly as they were written."""
+"""EMR steps: as in the golden files, valid for EMR, and parsed by the jobs exactly as they were written."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,15 +54,15 @@ def command(arguments: FeaturizeArgs | PcaArgs, minutes: int = 180) -> list[str]
     return args
 
 
-@pytest.mark.parametrize("name", sorted(steps()))
-def test_step_is_as_in_the_golden_file(name: str) -> None:
-    assert steps()[name] == read_golden(name), (
-        "if the change is meant: python -m tests.include.golden.regenerate, and read the diff"
-    )
+def test_steps_are_those_of_the_golden_files() -> None:
+    for name, built in steps().items():
+        assert built == read_golden(name), (
+            f"{name}: if the change is intended: python -m tests.include.golden.regenerate, and read the diff"
+        )
 
 
 @given(st.one_of(featurize_args, pca_args))
-def test_job_reads_exactly_the_arguments_that_the_step_carries(arguments: FeaturizeArgs | PcaArgs) -> None:
+def test_job_parses_exactly_the_arguments_of_the_step(arguments: FeaturizeArgs | PcaArgs) -> None:
     argv = command(arguments)
     script = argv.index(f"{CODE}/{arguments.program}.py")
     assert type(arguments).from_argv(argv[script + 1 :]) == arguments
@@ -76,28 +75,28 @@ def test_emr_accepts_the_step_with_any_values(arguments: FeaturizeArgs | PcaArgs
     assert all(isinstance(item, str) for item in step["HadoopJarStep"]["Args"])
 
 
-def test_step_has_a_hard_time_limit_that_needs_neither_airflow_nor_emr() -> None:
+def test_step_enforces_its_own_time_limit() -> None:
     assert command(PcaArgs("s3://b/r"), minutes=7)[:4] == ["timeout", "--signal=TERM", "--kill-after=60s", "7m"]
     assert command(PcaArgs("s3://b/r"))[4] == "spark-submit"
 
 
-def test_driver_gets_the_memory_that_the_primary_node_is_checked_for() -> None:
+def test_driver_has_the_memory_that_the_primary_node_is_checked_for() -> None:
     argv = command(PcaArgs("s3://b/r"))
     assert argv[argv.index("--driver-memory") + 1] == f"{DRIVER_HEAP_MIB}m"
 
 
-def test_ending_the_command_ends_the_application() -> None:
+def test_stopping_the_command_stops_the_application() -> None:
     argv = command(PcaArgs("s3://b/r"))
     assert argv[argv.index("--deploy-mode") + 1] == "client"
 
 
-@pytest.mark.parametrize("arguments", [FeaturizeArgs("i", "r", "m"), PcaArgs("r")])
-def test_step_can_be_found_by_its_job_and_slug(arguments: FeaturizeArgs | PcaArgs) -> None:
-    step: dict[str, Any] = spark_step(arguments, slug=SLUG, code=CODE, time_limit_minutes=1)
-    assert step["Name"] == step_name(arguments.program, SLUG)
-    assert arguments.program in step["Name"]
-    assert SLUG in step["Name"]
-    assert len(step["Name"]) <= 256
+def test_step_can_be_found_by_its_job_and_slug() -> None:
+    for arguments in (FeaturizeArgs("i", "r", "m"), PcaArgs("r")):
+        step: dict[str, Any] = spark_step(arguments, slug=SLUG, code=CODE, time_limit_minutes=1)
+        assert step["Name"] == step_name(arguments.program, SLUG)
+        assert arguments.program in step["Name"]
+        assert SLUG in step["Name"]
+        assert len(step["Name"]) <= 256
 
 
 def test_failed_step_leaves_the_cluster_readable() -> None:

@@ -1,6 +1,6 @@
-"""The golden files: the requests as they were when a person last looked at them.
+"""The golden files: the requests as they were last reviewed.
 
-After a change that is meant, write them again and read the diff::
+After an intended change, write them again and read the diff::
 
     python -m tests.include.golden.regenerate
 """
@@ -77,7 +77,7 @@ def steps() -> dict[str, dict[str, Any]]:
 
 
 def read_golden(name: str) -> dict[str, Any]:
-    """Return what a golden file holds."""
+    """Return the content of a golden file."""
     record: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
     return record
 
