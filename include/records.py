@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from spark_jobs.records import FeaturizeSummary, ModelFile, PcaSummary
+
 JsonObject = dict[str, Any]
 """A JSON object whose keys are not ours, or not checked yet."""
 
@@ -19,46 +21,6 @@ ClusterRequest = dict[str, Any]
 
 Params = dict[str, Any]
 """A run's parameters by name, as JSON: the fields of :class:`include.settings.parameters.RunParams`."""
-
-
-FeaturizeSummary = JsonObject
-"""``featurize.json``."""
-
-PcaSummary = JsonObject
-"""``pca.json``."""
-
-
-class Weights(TypedDict):
-    """Where a model's weights come from."""
-
-    source: str
-    """``imagenet``, ``file`` or ``random``."""
-    name: str
-    sha256: str
-    seed: int | None
-
-
-class ModelInput(TypedDict):
-    """The pixels that a model expects."""
-
-    height: int
-    width: int
-    channels: int
-    order: str
-    range: list[int]
-
-
-class ModelFile(TypedDict):
-    """``model.json``, which the export writes with the model."""
-
-    digest: str
-    weights: Weights
-    dimensions: int
-    input: ModelInput
-    difference: float
-    """Largest difference from Keras, as a share of Keras's largest feature."""
-    tensorflow: str
-    keras: str
 
 
 class ModelRecord(ModelFile):
