@@ -56,7 +56,6 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, task
 
-from include import tasks
 from include.operators.add_steps import AddSteps
 from include.operators.create_cluster import CreateCluster
 from include.operators.links import ReportLink
@@ -68,6 +67,7 @@ from include.settings.deployment import read_settings
 from include.settings.form import run_params
 from include.settings.notifiers import failure_notifier
 from include.settings.parameters import MAX_STEP_MINUTES
+from include.tasks import plan, results, run
 
 settings = read_settings()
 notifier = failure_notifier(settings)
@@ -99,9 +99,9 @@ with DAG(
         "timeout": (timedelta(minutes=MAX_STEP_MINUTES) + CLUSTER_START).total_seconds(),
     }
 
-    open_run = task(tasks.open_run)()
-    plan_cluster = task(multiple_outputs=True)(tasks.plan_cluster)(open_run)
-    publish_code = task(tasks.publish_code)(open_run, plan_cluster["code"])
+    open_run = task(run.open_run)()
+    plan_cluster = task(multiple_outputs=True)(plan.plan_cluster)(open_run)
+    publish_code = task(plan.publish_code)(open_run, plan_cluster["code"])
 
     cluster_of = {"run": open_run, "job_flow_overrides": plan_cluster["job_flow_overrides"], **aws}
     create_cluster = CreateCluster(task_id="create_cluster", **cluster_of)
@@ -122,18 +122,18 @@ with DAG(
         creators=("create_cluster", "add_featurize", "add_pca"),
         **aws,
     )
-    report_cost = task(tasks.report_cost)(open_run)
-    verify_results = task(tasks.verify_results)(open_run)
-    publish_results = task(outlets=[RESULTS])(tasks.publish_results)(
+    report_cost = task(results.report_cost)(open_run)
+    verify_results = task(results.verify_results)(open_run)
+    publish_results = task(outlets=[RESULTS])(results.publish_results)(
         open_run,
         verify_results,
         plan={"code": plan_cluster["code"], "forecast": plan_cluster["forecast"]},
-        made={"cluster_id": add_pca.output[CLUSTER_ID], "attestation": add_pca.output[ATTESTATION]},
+        created={"cluster_id": add_pca.output[CLUSTER_ID], "attestation": add_pca.output[ATTESTATION]},
         cost=report_cost,
     )
 
     publish_results.operator.operator_extra_links = (ReportLink(),)
-    close_run = task(tasks.close_run)()
+    close_run = task(run.close_run)()
 
     open_run >> plan_cluster >> publish_code >> create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
     # The setup of this teardown is open_run, not create_cluster: create_cluster may fail after EMR created the cluster.

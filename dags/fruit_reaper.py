@@ -24,10 +24,10 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, task
 
-from include import tasks
 from include.settings.dag_ids import REAPER_DAG
 from include.settings.deployment import read_settings
 from include.settings.notifiers import failure_notifier
+from include.tasks import reaper
 
 settings = read_settings()
 
@@ -47,4 +47,4 @@ with DAG(
     },
     on_failure_callback=failure_notifier(settings),
 ) as dag:
-    task(tasks.reap_clusters)()
+    task(reaper.reap_clusters)()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from spark_jobs.records import FeaturizeSummary, ModelFile, PcaSummary
+from spark_jobs.records import Drift, FeaturizeSummary, ModelFile, PcaSummary, Quality, RejectedFile, Seconds
 
 JsonObject = dict[str, Any]
 """A JSON object whose keys are not ours, or not checked yet."""
@@ -287,3 +287,36 @@ class Manifest(TypedDict):
     warnings: list[str]
     results: NotRequired[list[str]]
     """Names of the run's files in ``results/``; missing until they are published."""
+
+
+class Report(TypedDict):
+    """``report.json``: the report of a run that has published its results."""
+
+    run: str
+    """The run's slug."""
+    run_id: str
+    finished_at: str
+    images_folder: str
+    params: Params
+    region: str
+    code: str
+    model: ModelRecord
+    cluster: ClusterReference
+    warnings: list[str]
+    images: int
+    rejects: int
+    rejects_by_reason: dict[str, int]
+    first_rejects: list[RejectedFile]
+    k: int
+    variance_target: float | None
+    variance_reached: float
+    explained_variance_ratio: list[float]
+    """One ratio per component."""
+    quality: Quality | None
+    previous_run: str | None
+    drift: Drift
+    seconds: dict[str, Seconds]
+    """Per job."""
+    residency: Residency
+    forecast: Forecast
+    cost: Cost | None

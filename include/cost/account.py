@@ -15,6 +15,7 @@ from typing import Any
 
 from include.cost.money import Amount, describe_amount, total
 from include.cost.prices import Prices
+from include.records import Cost
 
 MINIMUM_SECONDS = 60.0
 SECONDS_PER_HOUR = 3600.0
@@ -49,7 +50,7 @@ def account_cost(
     stored_bytes: int | None,
     images: int,
     now: datetime,
-) -> dict[str, Any]:
+) -> Any:
     """Return what a run's cluster has cost.
 
     Parameters
@@ -279,7 +280,7 @@ def _images_per_eur(images: int, eur: Amount) -> dict[str, float | None]:
     }
 
 
-def describe_cost(cost: dict[str, Any]) -> str:
+def describe_cost(cost: Cost) -> str:
     """Return what a run has cost as one line for the log."""
     rate = cost["images_per_eur"]
     images = f"{cost['images']:,} images"

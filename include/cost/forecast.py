@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from include.cluster.instance_types import instance_types
 from include.cluster.request import ROOT_VOLUME_GIB
@@ -12,6 +11,7 @@ from include.cluster.sizing import unit_vcpus, weight
 from include.cost.account import MONTH_SECONDS, SECONDS_PER_HOUR, SPOT_NOTE, node_amount
 from include.cost.money import Amount, describe_amount, total
 from include.cost.prices import Prices
+from include.records import Forecast, ForecastCase, Manifest
 from include.settings.parameters import RunParams
 
 STEPS = 2
@@ -53,7 +53,7 @@ DEFAULT_RATES = Rates(
 """Until a run on AWS is known. The cores are not those of the cluster's types."""
 
 
-def measured_rates(manifest: dict[str, Any] | None) -> Rates | None:
+def measured_rates(manifest: Manifest | None) -> Rates | None:
     """Return the rates of an earlier run; None when it cannot tell: local, without images, or of older code.
 
     Parameters
@@ -68,9 +68,8 @@ def measured_rates(manifest: dict[str, Any] | None) -> Rates | None:
         images, pca_seconds = manifest["featurize"]["features"], manifest["pca"]["seconds"]["total"]
         nodes = [instance_types()[name] for name in params["core_instance_types"]]
         vcpus = unit_vcpus(nodes) * (params["core_instance_count"] + params.get("task_instance_count", 0))
-        masters = [
-            fleet["hours"] for fleet in (manifest.get("cost") or {}).get("fleets", []) if fleet["fleet"] == "MASTER"
-        ]
+        cost = manifest.get("cost")
+        masters = [fleet["hours"] for fleet in (cost["fleets"] if cost else []) if fleet["fleet"] == "MASTER"]
         alive = sum(masters) * SECONDS_PER_HOUR
         overhead = alive - seconds - pca_seconds if alive else DEFAULT_RATES.overhead_seconds
         if min(images, seconds, pca_seconds, vcpus, overhead) <= 0:
@@ -80,7 +79,7 @@ def measured_rates(manifest: dict[str, Any] | None) -> Rates | None:
         return None
 
 
-def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: Rates | None = None) -> dict[str, Any]:
+def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: Rates | None = None) -> Forecast:
     """Return what a run will cost, as expected and at worst.
 
     Parameters
@@ -150,7 +149,7 @@ def _vcpus(params: RunParams) -> int:
     return unit_vcpus(nodes) * (params.core_instance_count + params.task_instance_count)
 
 
-def _case(prices: Prices, fleets: Sequence[_Fleet], params: RunParams, seconds: float, images: int) -> dict[str, Any]:
+def _case(prices: Prices, fleets: Sequence[_Fleet], params: RunParams, seconds: float, images: int) -> ForecastCase:
     hours = seconds / SECONDS_PER_HOUR
     usd = total(_fleet_amount(prices, fleet, params, hours) for fleet in fleets)
     usd += Amount.of(prices.s3.get("get_per_1000"), images / 1000)
@@ -189,7 +188,7 @@ def _unknown(prices: Prices, fleets: Sequence[_Fleet]) -> list[str]:
     return unknown
 
 
-def check_cap(forecast: dict[str, Any], max_cost_eur: float | None) -> None:
+def check_cap(forecast: Forecast, max_cost_eur: float | None) -> None:
     """Stop a run that is forecast to cost more than its cap, or whose forecast is not complete though there is a cap.
 
     Compared is what the run is expected to cost at most; the worst case where the number of images is not known.
@@ -202,7 +201,7 @@ def check_cap(forecast: dict[str, Any], max_cost_eur: float | None) -> None:
     if max_cost_eur is None:
         return
     case = "expected" if forecast["expected"] is not None else "worst"
-    eur = forecast[case]["eur"]
+    eur = (forecast["expected"] or forecast["worst"])["eur"]
     told = f"the forecast ({case} case) is {describe_amount(eur)}, with prices of {forecast['prices']['date']}"
     if eur["high"] is None:
         raise CostCapError(
@@ -217,7 +216,7 @@ def check_cap(forecast: dict[str, Any], max_cost_eur: float | None) -> None:
         )
 
 
-def describe_forecast(forecast: dict[str, Any]) -> str:
+def describe_forecast(forecast: Forecast) -> str:
     """Return the forecast as one line for the log."""
     expected, worst = forecast["expected"], forecast["worst"]
     parts = [f"at worst {describe_amount(worst['eur'])} in {worst['seconds'] / 60:.0f} min"]

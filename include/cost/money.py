@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from include.records import AmountRecord
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Amount:
         """Whether it is known to the cent."""
         return self.high is not None and round(self.low, 4) == round(self.high, 4)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> AmountRecord:
         """Return it for JSON, to a hundredth of a cent."""
         return {"low": round(self.low, 4), "high": None if self.high is None else round(self.high, 4)}
 
@@ -57,7 +58,7 @@ def total(amounts: Iterable[Amount]) -> Amount:
     return sum(amounts, Amount(0.0, 0.0))
 
 
-def describe_amount(record: dict[str, Any], currency: str = "€") -> str:
+def describe_amount(record: AmountRecord, currency: str = "€") -> str:
     """Return an amount's record for people: exact, a range, what it is at least or at most, or that it is unknown."""
     low, high = record["low"], record["high"]
     if high is None and low == 0:

@@ -1,1 +1,1 @@
-"""The lake: where everything is, access, publication and verification."""
+"""The lake: layout, file access, model selection, verification and publication."""

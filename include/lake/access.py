@@ -1,4 +1,4 @@
-"""Whether Airflow may use the lake: tried before a cluster is paid for."""
+"""Check of Airflow's access to the lake, before a run pays for a cluster."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from include.lake.layout import Lake
 from include.lake.objects import delete_file, lake_path, write_bytes
 
 PROBE = ".access"
-"""Name of the file at the lake's root that is put there and deleted again."""
+"""Name of the temporary file that the check writes at the lake's root and deletes again."""
 
 REFUSALS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, ClientError)
-"""What s3fs and folders answer when the same will be answered again."""
+"""Errors of s3fs and of folders that a retry would repeat."""
 
 
 class AccessError(RuntimeError):
-    """The lake does not answer; a retry may help."""
+    """The lake does not answer. A retry may help."""
 
 
 class AccessRefusedError(AccessError):
-    """The lake is not there, or refuses what every run does; a retry cannot help."""
+    """The lake does not exist, or refuses an operation that every run needs. A retry cannot help."""
 
 
 def check_access(lake: Lake, aws_conn_id: str | None) -> None:
-    """Write a small file at the lake's root, list, read it and delete it.
+    """Write a small file at the lake's root, list the root, read the file and delete it.
 
     Parameters
     ----------
@@ -38,47 +38,41 @@ def check_access(lake: Lake, aws_conn_id: str | None) -> None:
     Raises
     ------
     AccessRefusedError
-        When the bucket is missing, the keys are wrong or a permission is; the message names bucket and operation.
+        If the bucket does not exist, the keys are wrong or a permission is missing. The message names the bucket and
+        the operation.
     AccessError
-        When the store does not answer.
+        If the store does not answer.
     """
     token = uuid.uuid4().hex.encode()
     probe = lake_path(f"{lake.root}/{PROBE}", aws_conn_id)
 
     def read_back() -> None:
         if probe.read_bytes() != token:
-            raise OSError(f"{probe} does not hold what was just written to it; does another run start right now?")
+            raise OSError(f"{probe} does not contain what was just written to it; is another run starting now?")
 
-    _try(lake, "write to", lambda: write_bytes(probe, token))
+    _attempt(lake, "write to", lambda: write_bytes(probe, token))
     root = lake_path(lake.root, aws_conn_id)
-    # Not iterdir: at the root of a bucket that goes through another client, which may remember an older listing.
-    _try(lake, "list", lambda: root.fs.ls(root.path, detail=False))
-    _try(lake, "read from", read_back)
-    _try(lake, "delete from", lambda: delete_file(probe))
+    # Not iterdir: at a bucket's root it uses another client, which may have cached an older listing.
+    _attempt(lake, "list", lambda: root.fs.ls(root.path, detail=False))
+    _attempt(lake, "read from", read_back)
+    _attempt(lake, "delete from", lambda: delete_file(probe))
 
 
-def _try(lake: Lake, what: str, action: Callable[[], object]) -> None:
+def _attempt(lake: Lake, operation: str, action: Callable[[], object]) -> None:
     try:
         action()
     except (OSError, ClientError, BotoCoreError) as error:
-        refused = isinstance(error, REFUSALS)
-        kind = AccessRefusedError if refused else AccessError
-        raise kind(
-            f"cannot {what} {_place(lake)}: {type(error).__name__}: {str(error).rstrip('.')}. {_advice(lake)}"
-        ) from error
+        kind = AccessRefusedError if isinstance(error, REFUSALS) else AccessError
+        location, expected = _describe(lake)
+        reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        raise kind(f"cannot {operation} {location}: {reason}. Expected {expected}") from error
 
 
-def _place(lake: Lake) -> str:
+def _describe(lake: Lake) -> tuple[str, str]:
+    """Return the lake's location, and what a run needs there."""
+    if not lake.root.startswith("s3://"):
+        return f"the folder FRUITS_LAKE={lake.root}", "a folder that Airflow's user may write to"
     bucket, _, folder = lake.root.removeprefix("s3://").partition("/")
-    if lake.root.startswith("s3://"):
-        return f"the bucket {bucket!r}{f', folder {folder!r}' if folder else ''} (FRUITS_LAKE={lake.root})"
-    return f"the folder of FRUITS_LAKE={lake.root}"
-
-
-def _advice(lake: Lake) -> str:
-    if lake.root.startswith("s3://"):
-        return (
-            "Expected an existing bucket, and s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on it for "
-            "the keys or the role that Airflow runs with"
-        )
-    return "Expected a folder that Airflow's user may write to"
+    location = f"the bucket {bucket!r}{f', folder {folder!r}' if folder else ''} (FRUITS_LAKE={lake.root})"
+    actions = "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"
+    return location, f"an existing bucket, and {actions} on it for the keys or the role that Airflow uses"

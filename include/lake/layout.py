@@ -1,4 +1,4 @@
-"""Where everything is in the lake: settings and a run's identity to URIs. Pure."""
+"""The layout of the lake: the URI of everything in it. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from spark_jobs import args
 
 
 def run_slug(run_id: str, run_after: datetime) -> str:
-    """Return the run's name in the lake: ``YYYYMMDDTHHMMSSZ-`` and 8 hex digits of the run id's sha256.
+    """Return the run's name in the lake: ``YYYYMMDDTHHMMSSZ-`` and 8 hex digits of the SHA-256 of the run id.
 
-    Airflow's own run ids hold ``:`` and ``+``, on which Hadoop's globbing fails. ``run_after`` is always set, where
-    ``logical_date`` may be None, and it sorts by time.
+    Airflow's run ids contain ``:`` and ``+``, on which Hadoop's globbing fails. ``run_after`` is always set (unlike
+    ``logical_date``), and names that start with it sort by time.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def run_slug(run_id: str, run_after: datetime) -> str:
     Raises
     ------
     ValueError
-        When ``run_after`` has no time zone.
+        If ``run_after`` has no time zone.
     """
     if run_after.tzinfo is None:
         raise ValueError(f"run_after={run_after!r} has no time zone; expected Airflow's aware datetime")
@@ -34,43 +34,43 @@ def run_slug(run_id: str, run_after: datetime) -> str:
 
 
 SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
-"""What :func:`run_slug` returns."""
+"""Regular expression of the names that :func:`run_slug` returns."""
 
 
 @dataclass(frozen=True)
 class RunLocations:
-    """What one run reads and writes; ``root`` is ``<lake>/runs/<slug>``."""
+    """The files and folders of one run; ``root`` is ``<lake>/runs/<slug>``."""
 
     root: str
 
     @property
     def listing(self) -> str:
-        """The job's own listing of the images."""
+        """The listing of the images, written by featurize."""
         return f"{self.root}/{args.LISTING_FILE}"
 
     @property
     def features(self) -> str:
-        """Features, one row an image."""
+        """Features, one row per image."""
         return f"{self.root}/{args.FEATURES_FOLDER}"
 
     @property
     def rejects(self) -> str:
-        """Files that could not become features."""
+        """Files that featurize could not turn into features."""
         return f"{self.root}/{args.REJECTS_FOLDER}"
 
     @property
     def featurize_summary(self) -> str:
-        """What featurize did; there when it has completed."""
+        """The summary of featurize; it exists if the job has completed."""
         return f"{self.root}/{args.FEATURIZE_SUMMARY_FILE}"
 
     @property
     def pca_summary(self) -> str:
-        """What pca did; there when it has completed."""
+        """The summary of pca; it exists if the job has completed."""
         return f"{self.root}/{args.PCA_SUMMARY_FILE}"
 
     @property
     def scores(self) -> str:
-        """Principal components of every image."""
+        """Scores: the principal components of every image."""
         return f"{self.root}/{args.SCORES_FOLDER}"
 
     @property
@@ -80,33 +80,33 @@ class RunLocations:
 
     @property
     def csv(self) -> str:
-        """The scores as the notebook's CSV."""
+        """The scores as CSV, in the notebook's format."""
         return f"{self.root}/{args.CSV_FILE}"
 
     @property
     def report_json(self) -> str:
-        """What happened, for programs."""
+        """The report, for programs."""
         return f"{self.root}/report.json"
 
     @property
     def report_html(self) -> str:
-        """What happened, for people."""
+        """The report, for people."""
         return f"{self.root}/report.html"
 
     @property
     def cost(self) -> str:
-        """What the run has cost, published or not."""
+        """The cost of the run, whether or not it has published."""
         return f"{self.root}/cost.json"
 
     @property
     def manifest(self) -> str:
-        """The run's record; written last."""
+        """The record of a published run; written last."""
         return f"{self.root}/manifest.json"
 
 
 @dataclass(frozen=True)
 class Lake:
-    """The folders of the lake; ``root`` is ``s3://bucket[/folder]`` or ``file:///path``."""
+    """The files and folders of the lake; ``root`` is ``s3://bucket[/folder]`` or ``file:///path``."""
 
     root: str
 
@@ -124,7 +124,7 @@ class Lake:
         return f"{self.root}/runs"
 
     def report(self, slug: str) -> str:
-        """Return a run's report among those of all runs: a table, partitioned by run, of one row a run."""
+        """Return a run's file in the table of all reports, which is partitioned by run and has one row per run."""
         return f"{self.root}/reports/run={slug}/report.json"
 
     def code(self, digest: str) -> str:
@@ -142,7 +142,7 @@ class Lake:
 
     @property
     def published_model(self) -> str:
-        """The record of the model that runs use when no other is set."""
+        """The file that names the model that runs use by default."""
         return f"{self.models}/current.json"
 
     def model(self, digest: str) -> str:
@@ -151,17 +151,17 @@ class Lake:
 
     @property
     def logs(self) -> str:
-        """Where clusters put their logs."""
+        """The folder to which clusters write their logs."""
         return f"{self.root}/logs/"
 
     @property
     def results(self) -> str:
-        """The published features, as the notebook wrote them."""
+        """The published features, in the notebook's format."""
         return f"{self.root}/results"
 
     @property
     def results_csv(self) -> str:
-        """The published principal components, as the notebook wrote them."""
+        """The published principal components, in the notebook's format."""
         return f"{self.root}/results_csv/pca_features.csv"
 
     @property

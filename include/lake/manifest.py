@@ -1,50 +1,38 @@
-"""The run's record: what it made, from what, with which code and weights. Pure."""
+"""The manifest of a run: its results, inputs, code, model, cluster and cost. Pure."""
 
 from __future__ import annotations
 
-from typing import Any
+from include.records import Cost, Created, Manifest, PlanSummary, Run, Verified
+from spark_jobs.records import FeaturizeSummary, PcaSummary
 
 
 def build_manifest(
     *,
-    run: dict[str, Any],
-    code: str,
-    cluster_id: str,
-    featurize: dict[str, Any],
-    pca: dict[str, Any],
-    checked: dict[str, Any],
+    run: Run,
+    plan: PlanSummary,
+    created: Created,
+    featurize: FeaturizeSummary,
+    pca: PcaSummary,
+    verified: Verified,
     finished_at: str,
-    residency: dict[str, Any],
-    forecast: dict[str, Any],
-    cost: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the manifest.
+    cost: Cost | None,
+) -> Manifest:
+    """Return the manifest, without the names of the published files.
 
     Parameters
     ----------
-    run : dict
-        What ``open_run`` found: identity, parameters, model, addresses.
-    code : str
-        Digest of the code bundle.
-    cluster_id : str
-        EMR's id of the cluster.
+    run, plan, created, verified : dict
+        The records of the run's tasks.
     featurize, pca : dict
         The jobs' summaries.
-    checked : dict
-        What ``verify_results`` found.
     finished_at : str
         ISO 8601 time in UTC.
-    residency : dict
-        The attestations: ``before`` anything was created, and ``cluster``, of what EMR has made.
-    forecast : dict
-        What the run was to cost.
     cost : dict or None
-        What it has cost; None when that could not be told.
+        None if it could not be computed.
     """
-    weights = run["model"]["weights"]
-    warnings = list(checked["warnings"])
-    if weights["source"] == "random":
-        warnings.insert(0, "RANDOM WEIGHTS: this is a demonstration, its features mean nothing")
+    warnings = list(verified["warnings"])
+    if run["model"]["weights"]["source"] == "random":
+        warnings.insert(0, "RANDOM WEIGHTS: this run is a demonstration, its features have no meaning")
     return {
         "run": run["slug"],
         "run_id": run["run_id"],
@@ -56,14 +44,14 @@ def build_manifest(
         "profile": run["profile"],
         "region": run["region"],
         "endpoints": run["endpoints"],
-        "code": code,
+        "code": plan["code"],
         "model": run["model"],
         "previous": run["previous"],
-        "cluster": {"id": cluster_id, "name": run["cluster_name"]},
+        "cluster": {"id": created["cluster_id"], "name": run["cluster_name"]},
         "featurize": featurize,
         "pca": pca,
-        "residency": residency,
-        "forecast": forecast,
+        "residency": {"before": run["residency"], "cluster": created["attestation"]},
+        "forecast": plan["forecast"],
         "cost": cost,
         "warnings": warnings,
     }

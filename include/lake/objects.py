@@ -1,4 +1,4 @@
-"""Reading and writing the lake from Airflow, the same on a folder and on S3."""
+"""Reading and writing files of the lake from Airflow, in a folder or on S3."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,10 +17,10 @@ from spark_jobs.args import name_matcher
 
 
 def lake_path(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
-    """Return the path object of a URI; ``aws_conn_id`` is used for ``s3://`` only."""
+    """Return a URI as a path object with a fresh view of the store; ``aws_conn_id`` is used for ``s3://`` only."""
     path = ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
-    # A process keeps its clients of S3, and these remember listings for ever, while others write there too. Without a
-    # connection, the client that lists is not the one that opens files.
+    # A process keeps its S3 clients, and these cache listings forever, although other processes write to the bucket.
+    # Without a connection, one client lists and another one opens files.
     for client in (path.fs, path.__wrapped__.fs):
         client.invalidate_cache()
     return path
@@ -28,13 +28,13 @@ def lake_path(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
 
 @contextmanager
 def atomic_write(path: ObjectStoragePath) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears whole, or not at all.
+    """Open a file for writing so that readers see the whole file or none of it.
 
-    A store shows an object when its upload is complete. A folder gets a hidden temporary file beside the target, which
-    takes its name at the end, or goes when the writing fails.
+    An object on S3 becomes visible when its upload is complete. In a folder, the data goes to a hidden temporary file,
+    which is renamed at the end, or deleted if writing fails.
     """
     if path.protocol != "file":
-        # Leaving a file's own block completes the upload even after an error; a transaction then discards it.
+        # Closing the file completes the upload even after an error; the transaction then discards it.
         with path.fs.transaction, path.open("wb") as stream:  # type: ignore[no-untyped-call]
             yield stream
         return
@@ -49,19 +49,19 @@ def atomic_write(path: ObjectStoragePath) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: ObjectStoragePath, data: bytes) -> None:
-    """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
+    """Write a file atomically: a reader sees either the old bytes or the new bytes."""
     with atomic_write(path) as stream:
         stream.write(data)
 
 
 def write_file(path: ObjectStoragePath, source: Path) -> None:
-    """Put a copy of a file of this machine there in one step, piece by piece."""
+    """Copy a file of this machine into the lake atomically, without loading it into memory."""
     with source.open("rb") as content, atomic_write(path) as stream:
         shutil.copyfileobj(content, stream, 8 * 1024 * 1024)
 
 
-def write_json(path: ObjectStoragePath, record: dict[str, Any]) -> None:
-    """Put a JSON file there in one step."""
+def write_json(path: ObjectStoragePath, record: Mapping[str, object]) -> None:
+    """Write a JSON file atomically."""
     write_bytes(path, (json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
@@ -71,7 +71,7 @@ def delete_file(path: ObjectStoragePath) -> None:
     Raises
     ------
     OSError
-        When that is refused. (``unlink`` on S3 deletes in bulk, and s3fs passes over the errors in that answer.)
+        If the store refuses. (``unlink`` on S3 uses a bulk delete, whose errors s3fs ignores.)
     """
     if path.protocol == "file":
         path.unlink()
@@ -79,71 +79,67 @@ def delete_file(path: ObjectStoragePath) -> None:
         path.fs.rm_file(path.path)
 
 
-def read_json(path: ObjectStoragePath, what: str) -> dict[str, Any]:
-    """Return the object of a JSON file.
+def read_json(path: ObjectStoragePath, writer: str) -> Any:
+    """Return the object that a JSON file contains; the caller declares which record it is.
 
     Parameters
     ----------
     path : ObjectStoragePath
         The file.
-    what : str
-        What the file is and who writes it, for the error.
+    writer : str
+        Who writes the file, for the error message.
 
     Raises
     ------
     FileNotFoundError
-        When it is not there.
+        If the file does not exist.
     ValueError
-        When it is not a JSON object.
+        If the file does not contain a JSON object.
     """
     try:
         record = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: {what}") from None
+        raise FileNotFoundError(f"{path} does not exist: {writer}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): {what}") from None
+        raise ValueError(f"{path} is not JSON ({error}): {writer}") from None
     if not isinstance(record, dict):
-        raise ValueError(f"{path} holds a JSON {type(record).__name__}, expected an object: {what}")
+        raise ValueError(f"{path} contains a JSON {type(record).__name__}, expected an object: {writer}")
     return record
 
 
 def parquet_files(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
-    """Return the Parquet files of a dataset's folder by name: neither hidden ones nor markers such as ``_SUCCESS``."""
-    if not folder.exists():
-        return []
-    return sorted((item for item in folder.iterdir() if _is_data(item.name)), key=lambda item: item.name)
-
-
-def _is_data(name: str) -> bool:
-    return name.endswith(".parquet") and not name.startswith(("_", "."))
+    """Return the Parquet files of a dataset's folder, sorted by name, without hidden files (``.…`` and ``_…``)."""
+    items = folder.iterdir() if folder.exists() else []
+    files = [item for item in items if item.name.endswith(".parquet") and not item.name.startswith(("_", "."))]
+    return sorted(files, key=lambda item: item.name)
 
 
 def folder_bytes(folder: ObjectStoragePath) -> int:
-    """Return the size of all files under a folder."""
+    """Return the total size of all files under a folder."""
     if folder.protocol == "file":
         return sum((Path(parent) / name).stat().st_size for parent, names in _walk(folder) for name in names)
     return int(folder.fs.du(folder.path))
 
 
 def count_matching_files(folder: ObjectStoragePath, pattern: str) -> int:
-    """Return how many files under a folder, at any depth, have names that match a pattern.
+    """Return the number of files under a folder, at any depth, whose names match a pattern.
 
     Parameters
     ----------
     folder : ObjectStoragePath
-        Where to look.
+        The folder.
     pattern : str
-        Globs separated by commas, matched in any case, as the featurize job takes them.
+        Glob patterns, as for :func:`spark_jobs.args.name_matcher`.
     """
     matches = name_matcher(pattern)
     return sum(matches(name) for _, names in _walk(folder) for name in names)
 
 
 def _walk(folder: ObjectStoragePath) -> Iterator[tuple[str, list[str]]]:
-    """Yield every folder under a folder with the names of its files; links to folders are followed, as the job does."""
+    """Yield every folder under a folder with the names of its files; like the job, follow links to folders."""
     if folder.protocol != "file":
         for parent, _, names in folder.fs.walk(folder.path):
-            # The marker that consoles put for an empty folder is listed as a file without a name.
+            # Consoles create a marker object for an empty folder; it is listed as a file without a name.
             yield parent, [name for name in names if name]
         return
     walked = set()

@@ -1,7 +1,7 @@
-"""Publishing: bringing ``results/``, the CSV and ``current.json`` up to date with a verified run.
+"""Publication: ``results/``, the CSV and ``current.json`` are updated from a verified run.
 
-New files come first, then the old ones go, then ``current.json`` names the run: a failure at any point loses nothing,
-and a repetition ends in the same state. The run that is named there is the one that a new run is compared with.
+The new files are written first, then the old files are deleted, then ``current.json`` names the run. A failure at any
+point loses no published row, and a repetition leads to the same state. New runs are compared with the published run.
 """
 
 from __future__ import annotations
@@ -9,26 +9,27 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from airflow.sdk import ObjectStoragePath
 
 from include.lake.layout import SLUG, Lake
 from include.lake.objects import atomic_write, delete_file, lake_path, parquet_files, read_json, write_json
+from include.records import Current, Previous, Publication
 
 log = logging.getLogger(__name__)
 
 PUBLISHED_COLUMNS = ["path", "label", "features"]
-"""The notebook's columns."""
+"""The columns of the notebook's results."""
 
 ROWS_PER_GROUP = 4096
-"""Rows held in memory at a time: 20 MB of features."""
+"""Rows in memory at a time: 20 MB of features."""
 
 
-def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) -> dict[str, Any]:
-    """Return the run that is published now, whose principal components a new run's are compared with.
+def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) -> Previous:
+    """Return the run that is published now; the principal components of a new run are compared with its components.
 
-    Having nothing to compare with is no error, whatever the cause: the new run, once published, puts it right.
+    If no comparison is possible, ``note`` says why. This is never an error, since publishing the new run repairs it.
 
     Parameters
     ----------
@@ -37,66 +38,59 @@ def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) ->
     slug : str
         The new run.
     model : str
-        Digest of the model that the new run takes its features from; those of another one cannot be compared.
+        Digest of the new run's model. Features of different models cannot be compared.
     aws_conn_id : str or None
         Airflow's connection for S3.
-
-    Returns
-    -------
-    dict
-        ``run``: its slug, or None; ``pca_model``: URI of its fitted PCA, or None; ``note``: why there is none, or None.
     """
-    nothing: dict[str, Any] = {"run": None, "pca_model": None, "note": None}
     try:
         published = read_json(lake_path(lake.current, aws_conn_id), "publish_results writes it")["run"]
     except FileNotFoundError:
-        return nothing | {"note": "no run had been published before"}
+        return _incomparable("no run had been published before")
     except (ValueError, KeyError) as error:
-        return nothing | {"note": _damaged(lake, str(error))}
+        return _incomparable(_report_damage(lake, str(error)))
     if not isinstance(published, str) or not re.fullmatch(SLUG, published):
-        return nothing | {"note": _damaged(lake, f"its run is {published!r}")}
+        return _incomparable(_report_damage(lake, f"its run is {published!r}"))
     if published == slug:
-        return nothing | {"note": "this run itself was the published one"}
-    run, found = lake.run(published), nothing | {"run": published}
+        return _incomparable("this run itself was the published one")
+    run = lake.run(published)
     try:
-        features_of = read_json(lake_path(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
+        digest = read_json(lake_path(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        return found | {"note": f"the run {published} does not tell which model its features are of ({error})"}
-    if features_of != model:
-        return found | {"note": f"its features are of the model {features_of[:16]}, those of this run of {model[:16]}"}
+        return _incomparable(f"the summary of the run {published} does not name its model ({error})", published)
+    if digest != model:
+        return _incomparable(f"its features are from the model {digest[:16]}, this run's from {model[:16]}", published)
     if not lake_path(run.pca_model, aws_conn_id).exists():
-        return found | {"note": f"{run.pca_model} is not there any more"}
-    return found | {"pca_model": run.pca_model}
+        return _incomparable(f"{run.pca_model} does not exist any more", published)
+    return {"run": published, "pca_model": run.pca_model, "note": None}
 
 
-def _damaged(lake: Lake, problem: str) -> str:
+def _incomparable(note: str, run: str | None = None) -> Previous:
+    return {"run": run, "pca_model": None, "note": note}
+
+
+def _report_damage(lake: Lake, problem: str) -> str:
     log.warning(
-        "%s does not name a run (%s): what reads it fails until a run publishes, as this one will; it is compared with "
-        "none",
+        "%s does not name a run (%s): nothing is compared, and its readers will fail until a run publishes, which this "
+        "run will do at its end",
         lake.current,
         problem,
     )
     return f"{lake.current} did not name a run"
 
 
-def publish_run(lake: Lake, slug: str, record: dict[str, Any], aws_conn_id: str | None) -> dict[str, Any]:
-    """Publish a run's features and principal components.
+def publish_run(lake: Lake, slug: str, record: Publication, aws_conn_id: str | None) -> Current:
+    """Publish a verified run; return the content of ``current.json``.
 
     Parameters
     ----------
     lake : Lake
         The lake.
     slug : str
-        The run to publish; it has been verified.
-    record : dict
-        What to put in ``current.json`` beside what is published.
+        The run.
+    record : Publication
+        What ``current.json`` says about the run, without the names of its files.
     aws_conn_id : str or None
         Airflow's connection for S3.
-
-    Returns
-    -------
-    dict
-        What ``current.json`` holds.
     """
     run = lake.run(slug)
     target = lake_path(lake.results, aws_conn_id)
@@ -113,7 +107,7 @@ def publish_run(lake: Lake, slug: str, record: dict[str, Any], aws_conn_id: str 
     for item in list(target.iterdir()):
         if item.name not in new:
             delete_file(item)
-    current = record | {"run": slug, "results": new}
+    current: Current = {**record, "run": slug, "results": new}
     write_json(lake_path(lake.current, aws_conn_id), current)
     return current
 
@@ -125,13 +119,13 @@ def _publish_part(source: ObjectStoragePath, target: ObjectStoragePath) -> str:
 
 
 def _copy_columns(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy the published columns of one Parquet file, some rows at a time."""
+    """Copy the published columns of a Parquet file, one row group at a time."""
     import pyarrow.parquet as pq
 
     parquet = pq.ParquetFile(source)
     schema = parquet.schema_arrow.remove_metadata()
     schema = schema.empty_table().select(PUBLISHED_COLUMNS).schema
-    # Dictionaries and statistics of random floats only cost space and time.
+    # Dictionaries for columns other than the label would cost space and time and save nothing.
     with pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=["label"]) as writer:
         for batch in parquet.iter_batches(ROWS_PER_GROUP, columns=PUBLISHED_COLUMNS):
             writer.write_batch(batch.cast(schema))

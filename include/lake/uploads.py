@@ -1,4 +1,4 @@
-"""Multipart uploads that nobody will complete: S3 keeps their parts, and bills them, though nothing shows them."""
+"""Abandoned multipart uploads: S3 keeps and bills their parts, although no listing of objects shows them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from include.settings.deployment import Settings
 log = logging.getLogger(__name__)
 
 STALE = timedelta(days=1)
-"""Age of an upload that no run can be working on any more: a step's hard limit is shorter."""
+"""Age after which an upload is abandoned: no step may run that long."""
 
 
 def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: timedelta | None = None) -> int:
-    """Abort the unfinished uploads under a folder of the lake; a lake that is not on S3 has none.
+    """Abort the unfinished uploads under a folder of the lake; a lake in a folder has none.
 
-    It is no reason for a run to fail when that is refused: a warning says so, and the bucket's own lifecycle rule
-    (``AbortIncompleteMultipartUpload``) is left to do it.
+    A refusal is logged as a warning and does not fail the run: the bucket's lifecycle rule
+    (``AbortIncompleteMultipartUpload``) aborts the uploads later.
 
     Parameters
     ----------
     lake : Lake
         The lake.
     folder : str
-        URI of the folder, in the lake.
+        URI of a folder in the lake.
     settings : Settings
         The deployment settings.
     older_than : timedelta, optional
-        Leave those that were begun later: somebody may be working on them.
+        Skip younger uploads, which may still be in progress.
 
     Returns
     -------
     int
-        How many were aborted.
+        Number of aborted uploads.
     """
     if not lake.root.startswith("s3://"):
         return 0
@@ -46,7 +46,7 @@ def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: ti
         log.warning("Unfinished uploads under %s could not be aborted: %s", folder, error)
         return 0
     if aborted:
-        log.info("Aborted %d unfinished uploads under %s, left by what was killed", aborted, folder)
+        log.info("Aborted %d unfinished uploads of killed processes under %s", aborted, folder)
     return aborted
 
 
@@ -55,7 +55,7 @@ def _abort(folder: str, settings: Settings, before: datetime) -> int:
 
     client = S3Hook(aws_conn_id=settings.aws_conn_id, region_name=settings.region).conn
     bucket, _, prefix = f"{folder.rstrip('/')}/".removeprefix("s3://").partition("/")
-    # All pages first: an abort in between would shift the marker of the next page.
+    # List all pages first: an abort in between would shift the next page.
     pages = list(client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix))
     uploads = [upload for page in pages for upload in page.get("Uploads", []) if upload["Initiated"] <= before]
     for upload in uploads:

@@ -1,6 +1,6 @@
-"""Whether a run's outputs are whole: what the jobs wrote against what they listed.
+"""Verification: the outputs of a run are compared with its listing, its parameters and the jobs' summaries.
 
-Only Parquet footers, summaries and the lines of the CSV are read, never the features: it costs seconds at any size.
+It reads Parquet footers, the summaries and the CSV, never the features, so it takes seconds for a run of any size.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from airflow.sdk import ObjectStoragePath
 
 from include.lake.layout import RunLocations
 from include.lake.objects import lake_path, parquet_files, read_json
+from include.records import Verified
 from include.settings.parameters import RunParams
 from spark_jobs.args import FEATURE_DIMENSIONS
+from spark_jobs.records import FeaturizeSummary, PcaSummary
 
 _NOT_FINITE = frozenset({"", "nan", "inf", "-inf"})
-"""What Python writes into a CSV for a number that is none."""
-
+"""What Python writes into a CSV for a missing or non-finite number."""
 
 ROUNDING = 1e-12
-"""By how much a sum of 1280 shares may differ from what it is: more than pca allows when it picks k."""
+"""Tolerance for the rounding error of a sum of 1280 shares; larger than the tolerance with which pca chooses k."""
 
 
 class VerificationError(RuntimeError):
-    """A run's outputs are not what its jobs say, or not what the run asked for; nothing is published."""
+    """The outputs of a run differ from its listing, its parameters or the jobs' summaries; nothing is published."""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What the footers of a dataset's files say."""
+    """The content of the footers of a dataset's files, added up."""
 
     rows: int
     columns: tuple[str, ...]
     values: dict[str, int]
-    """Number of values by column; for a list column, of its elements."""
+    """Number of values per column; for a list column, the number of its elements."""
     nulls: int
     """Number of nulls in all columns."""
     bounds: dict[str, list[float]]
-    """Least and largest numbers by column, of every row group. pyarrow, which writes features and scores, leaves NaN
-    out of them: the lines of the CSV tell, since a NaN among an image's features is one in all of its scores."""
+    """Minimum and maximum per column, for every row group. They do not reveal NaN, since pyarrow ignores NaN in
+    statistics; the CSV does, since a NaN in the features of an image makes all of its scores NaN."""
 
     def is_finite(self, column: str) -> bool:
-        """Tell whether a column of numbers has no infinity, nor NaN among its bounds."""
+        """Whether the minima and maxima of a column are finite."""
         return all(math.isfinite(bound) for bound in self.bounds.get(column, []))
 
 
@@ -57,7 +58,7 @@ def read_footers(files: list[ObjectStoragePath]) -> Footer:
     Raises
     ------
     VerificationError
-        When a file is missing, damaged or without statistics, or two of them differ in columns.
+        If a file is missing, damaged or without statistics, or if two files differ in columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -68,7 +69,7 @@ def read_footers(files: list[ObjectStoragePath]) -> Footer:
             with file.open("rb") as stream:  # type: ignore[no-untyped-call]
                 metadata = pq.read_metadata(stream)
         except FileNotFoundError:
-            raise VerificationError(f"{file} is not there") from None
+            raise VerificationError(f"{file} does not exist") from None
         except pa.ArrowInvalid as error:
             raise VerificationError(f"{file} is not a Parquet file: {error}") from None
         columns = tuple(metadata.schema.to_arrow_schema().names)
@@ -84,31 +85,26 @@ def read_footers(files: list[ObjectStoragePath]) -> Footer:
 def _with_chunk(footer: Footer, chunk: Any, file: str) -> Footer:
     name, statistics = chunk.path_in_schema.split(".")[0], chunk.statistics
     if statistics is None or not statistics.has_null_count:
-        raise VerificationError(f"{file} has no statistics of {name!r}: expected a file that Spark wrote")
+        raise VerificationError(f"{file} has no statistics of the column {name!r}; the jobs always write them")
     values = footer.values | {name: footer.values.get(name, 0) + chunk.num_values}
     bounds = footer.bounds
     if chunk.physical_type in {"FLOAT", "DOUBLE"}:
         if not statistics.has_min_max:
-            raise VerificationError(f"{file} has no least and largest {name!r}: expected a file that Spark wrote")
+            raise VerificationError(f"{file} has no minimum of the column {name!r}; the jobs always write it")
         bounds = bounds | {name: [*bounds.get(name, []), statistics.min, statistics.max]}
     return replace(footer, values=values, nulls=footer.nulls + statistics.null_count, bounds=bounds)
 
 
-def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) -> dict[str, Any]:
-    """Check a run's outputs.
-
-    Returns
-    -------
-    dict
-        What was found: ``images``, ``rejects``, ``k``, ``variance_reached``, ``warnings``.
+def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) -> Verified:
+    """Check the outputs of a run; return its figures.
 
     Raises
     ------
     VerificationError
-        With every check that failed, each with the figures; or when a job's summary is missing.
+        With every failed check and its figures, or if the summary of a job is missing.
     """
-    featurize = _read_summary(run.featurize_summary, "featurize", aws_conn_id)
-    pca = _read_summary(run.pca_summary, "pca", aws_conn_id)
+    featurize: FeaturizeSummary = _read_summary(run.featurize_summary, "featurize", aws_conn_id)
+    pca: PcaSummary = _read_summary(run.pca_summary, "pca", aws_conn_id)
     problems = _collect(
         partial(_listing_problems, run, featurize, aws_conn_id),
         partial(_features_problems, run, featurize, aws_conn_id),
@@ -124,11 +120,11 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
         "rejects": featurize["rejects"],
         "k": pca["k"],
         "variance_reached": pca["variance_reached"],
-        "warnings": [*featurize.get("warnings", []), *pca.get("warnings", [])],
+        "warnings": pca["warnings"],
     }
 
 
-def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> dict[str, Any]:
+def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> Any:
     try:
         return read_json(lake_path(uri, aws_conn_id), f"{job} writes it when it has completed")
     except (FileNotFoundError, ValueError) as error:
@@ -136,7 +132,7 @@ def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> dict[str, Any]
 
 
 def _collect(*checks: Callable[[], list[str]]) -> list[str]:
-    """Return what all checks find; a file that cannot be read is one more problem, and does not hide the others."""
+    """Return the problems that all checks find; an unreadable file is one problem and does not hide the others."""
     problems = []
     for check in checks:
         try:
@@ -150,7 +146,7 @@ def _expect(what: str, found: object, expected: object) -> list[str]:
     return [] if found == expected else [f"{what}: found {found}, expected {expected}"]
 
 
-def _listing_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+def _listing_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:
     listed = read_footers([lake_path(run.listing, aws_conn_id)]).rows
     return [
         *_expect("rows of the listing", listed, featurize["listed"]),
@@ -158,7 +154,7 @@ def _listing_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id:
     ]
 
 
-def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+def _features_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:
     listing = read_footers([lake_path(run.listing, aws_conn_id)])
     footer = read_footers(parquet_files(lake_path(run.features, aws_conn_id)))
     return [
@@ -172,11 +168,11 @@ def _features_problems(run: RunLocations, featurize: dict[str, Any], aws_conn_id
 
 
 def _rejects_problems(
-    run: RunLocations, featurize: dict[str, Any], params: RunParams, aws_conn_id: str | None
+    run: RunLocations, featurize: FeaturizeSummary, params: RunParams, aws_conn_id: str | None
 ) -> list[str]:
     footer = read_footers(parquet_files(lake_path(run.rejects, aws_conn_id)))
     problems = _expect("rows of rejects", footer.rows, featurize["rejects"])
-    # Exactly as featurize compares: 0.29 * 100 in floating point is less than 29.
+    # Exact, as in featurize: in floating point, 0.29 * 100 is less than 29.
     if featurize["rejects"] > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
         problems.append(
             f"rejects: {featurize['rejects']} of {featurize['listed']}, expected at most {params.max_reject_ratio:.2%}"
@@ -184,20 +180,20 @@ def _rejects_problems(
     return problems
 
 
-def _pca_problems(featurize: dict[str, Any], pca: dict[str, Any], params: RunParams) -> list[str]:
+def _pca_problems(featurize: FeaturizeSummary, pca: PcaSummary, params: RunParams) -> list[str]:
     target, reached = params.variance_target, pca["variance_reached"]
     problems = [
         *_expect("images of pca", pca["images"], featurize["features"]),
         *_expect("variance target of pca", pca["variance_target"], target),
-        *_expect("number of components asked of pca", pca.get("n_components"), params.n_components),
-        *_expect("scores of pca", pca.get("scores"), params.scores),
+        *_expect("number of components requested from pca", pca["n_components"], params.n_components),
+        *_expect("scores of pca", pca["scores"], params.scores),
     ]
     most = params.n_components or FEATURE_DIMENSIONS
     least = most if target is None else 1
     if not least <= pca["k"] <= most:
         problems.append(f"k: found {pca['k']}, expected " + (f"{most}" if least == most else f"{least} to {most}"))
-    # Those of drift are of another matter, and excuse nothing.
-    warnings = set(pca["warnings"]) - set((pca.get("drift") or {}).get("warnings", []))
+    # A warning about drift does not explain a target that was missed.
+    warnings = set(pca["warnings"]) - set(pca["drift"]["warnings"])
     if not math.isfinite(reached) or not 0 <= reached <= 1 + ROUNDING:
         problems.append(f"variance reached: found {reached}, expected 0 to 1")
     elif target is not None and reached < target - ROUNDING and not warnings:
@@ -205,7 +201,7 @@ def _pca_problems(featurize: dict[str, Any], pca: dict[str, Any], params: RunPar
     return problems
 
 
-def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+def _scores_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:
     footer = read_footers(parquet_files(lake_path(run.scores, aws_conn_id)))
     return [
         *_expect("columns of scores", footer.columns, ("path", "label", "components")),
@@ -216,20 +212,20 @@ def _scores_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | 
     ]
 
 
-def _csv_problems(run: RunLocations, pca: dict[str, Any], aws_conn_id: str | None) -> list[str]:
+def _csv_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:
     expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
-    path, rows, odd = lake_path(run.csv, aws_conn_id), 0, 0
+    path, rows, invalid = lake_path(run.csv, aws_conn_id), 0, 0
     try:
         with path.open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
             lines = csv.reader(stream)
             header = next(lines, [])
             for line in lines:
                 rows += 1
-                odd += len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1])
+                invalid += len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1])
     except FileNotFoundError:
-        raise VerificationError(f"{path} is not there") from None
+        raise VerificationError(f"{path} does not exist") from None
     return [
         *_expect("columns of the CSV", header, expected),
         *_expect("rows of the CSV", rows, pca["images"]),
-        *_expect("rows of the CSV that are not k finite numbers and a label", odd, 0),
+        *_expect("rows of the CSV that are not k finite numbers and a label", invalid, 0),
     ]

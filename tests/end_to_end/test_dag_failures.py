@@ -106,7 +106,7 @@ def test_retried_create_and_add_attach_to_the_cluster_and_the_step_that_exist(be
 
 
 def test_no_images(bench, published_copy, tmp_path):
-    """A folder without images and a missing model fail in the same task (tests/include/test_tasks.py)."""
+    """A folder without images and a missing model fail in the same task (tests/include/tasks/test_run.py)."""
     before = snapshot(published_copy)
     shutil.rmtree(published_copy / "data")
     outcome = bench.run(published_copy, tmp_path)
@@ -122,6 +122,6 @@ def test_pca_writes_nothing_and_reports_success(bench, published_copy, tmp_path)
         conf={"variance_target": 0.9},
         faults={"steps": [{"name": "pca*", "exit_code": 0, "stderr": "nothing was written"}]},
     )
-    check_failed(outcome, published_copy, before, "pca.json is not there")
+    check_failed(outcome, published_copy, before, "pca.json does not exist")
     assert outcome.state.tasks["verify_results"] == "failed"
     assert outcome.state.tasks["terminate_cluster"] == "success"

@@ -1,4 +1,4 @@
-"""A run's folder as the jobs leave it, written with pyarrow: small, but with every file."""
+"""A small run folder with every file that the jobs write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODIFIED = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def rows_of(count: int, offset: int = 0) -> dict[str, list[Any]]:
-    """Columns of the listing for some images."""
+    """Return the listing's columns for some images."""
     numbers = range(offset, offset + count)
     labels = [LABELS[number % len(LABELS)] for number in numbers]
     return {
@@ -40,7 +40,7 @@ def write_parquet(path: Path, columns: dict[str, Any], schema: pa.Schema, **opti
 
 
 def features_table(count: int, offset: int = 0) -> dict[str, Any]:
-    """Columns of the features of some images."""
+    """Return the columns of the features of some images."""
     values = np.random.default_rng(offset).random((count, args.FEATURE_DIMENSIONS), np.float32)
     return rows_of(count, offset) | {"features": list(values)}
 
@@ -57,7 +57,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def write_scores(run: Path, scores: np.ndarray[Any, Any]) -> None:
-    """Write the scores, and the CSV that is made of them."""
+    """Write the scores and their CSV."""
     rows = rows_of(len(scores))
     columns = {"path": rows["path"], "label": rows["label"], "components": list(scores)}
     write_parquet(run / args.SCORES_FOLDER / "part-00000.parquet", columns, schemas.SCORES, use_dictionary=["label"])
@@ -68,7 +68,7 @@ def write_scores(run: Path, scores: np.ndarray[Any, Any]) -> None:
 
 
 def write_run(lake: Path, images: int = 5, slug: str = SLUG) -> Path:
-    """Write a whole run of some images and one reject, its features in two files; return its folder."""
+    """Write a complete run with one reject and two files of features; return its folder."""
     run = lake / "runs" / slug
     write_parquet(run / args.LISTING_FILE, rows_of(images + 1), schemas.LISTING)
     first = images // 2

@@ -1,4 +1,4 @@
-"""Records of a run as the tasks hand them on, small but whole; a test changes what it is about."""
+"""Small but complete records of a run, as its tasks pass them on; a test changes the parts that it is about."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from tests.include.cluster_answers import CLUSTER, FLEETS, INSTANCES, NOW
 from tests.include.price_tables import prices
 from tests.spark_jobs.feature_runs import realistic
 
+MODEL_DIGEST = "ab" * 32
 SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
 
 
 def run_record(**changes: Any) -> dict[str, Any]:
-    """What ``open_run`` returns."""
+    """The record that ``open_run`` returns."""
     return {
         "slug": SLUG,
         "run_id": "manual__2026-11-22T12:00:00+00:00",
@@ -35,7 +36,7 @@ def run_record(**changes: Any) -> dict[str, Any]:
         "lake": "file:///lake",
         "images": "file:///lake/data",
         "image_count": 4,
-        "model": {"digest": "ab" * 32, "uri": "file:///lake/models/ab", "weights": {"source": "file"}},
+        "model": {"digest": MODEL_DIGEST, "uri": "file:///lake/models/ab", "weights": {"source": "file"}},
         "previous": {"run": PREVIOUS, "pca_model": f"file:///lake/runs/{PREVIOUS}/pca/model.npz", "note": None},
         "params": asdict(RunParams()),
         "profile": "local",
@@ -46,7 +47,7 @@ def run_record(**changes: Any) -> dict[str, Any]:
 
 
 def featurize_summary(**changes: Any) -> dict[str, Any]:
-    """What featurize writes."""
+    """The summary that featurize writes."""
     return {
         "job": "featurize",
         "listed": 4,
@@ -66,19 +67,19 @@ def _fit(images: int, shift: float) -> tuple[decomposition.FittedPca, Any]:
 
 
 def quality_record(**changes: Any) -> dict[str, Any]:
-    """What pca tells of the components' quality, told by the job's own code."""
+    """The quality certificate that the pca job computes."""
     labels = [f"label {row % 3}" for row in range(40)]
     return certificate.certificate(realistic(40, 16), labels, _fit(40, 0)[0], 0) | changes
 
 
 def drift_record(shift: float = 0, threshold: float = 0.1) -> dict[str, Any]:
-    """What pca tells of the change since the previous run, told by the job's own code."""
+    """The comparison with the previous run that the pca job computes."""
     current, covariance = _fit(40, shift)
     return drift.compare(_fit(30, 0)[0], current, covariance, threshold)
 
 
 def pca_summary(**changes: Any) -> dict[str, Any]:
-    """What pca writes."""
+    """The summary that pca writes."""
     return {
         "job": "pca",
         "images": 3,
@@ -96,25 +97,33 @@ def pca_summary(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def plan_record(**changes: Any) -> dict[str, Any]:
+    """The part of ``plan_cluster``'s record that the manifest keeps; ``changes`` as for :func:`forecast_record`."""
+    return {"code": "feedface", "forecast": forecast_record(**changes)}
+
+
+def created_record() -> dict[str, Any]:
+    """The cluster that ran the last step."""
+    return {"cluster_id": "j-1", "attestation": residency_record()["cluster"]}
+
+
 def manifest(**changes: Any) -> dict[str, Any]:
-    """What ``publish_results`` writes last."""
+    """The manifest that ``publish_results`` writes; ``changes`` are arguments of ``build_manifest``."""
     parts: dict[str, Any] = {
         "run": run_record(),
-        "code": "feedface",
-        "cluster_id": "j-1",
+        "plan": plan_record(),
+        "created": created_record(),
         "featurize": featurize_summary(),
         "pca": pca_summary(),
-        "checked": {"warnings": []},
+        "verified": {"warnings": []},
         "finished_at": "2026-11-22T12:05:00+00:00",
-        "residency": residency_record(),
-        "forecast": forecast_record(),
         "cost": None,
     }
     return build_manifest(**(parts | changes)) | {"results": ["part-0.parquet"]}
 
 
 def cost_record(**changes: Any) -> dict[str, Any]:
-    """What ``report_cost`` finds, counted by the product's own code; ``changes`` are arguments of ``account_cost``."""
+    """The record that ``report_cost`` returns; ``changes`` are arguments of ``account_cost``."""
     arguments: dict[str, Any] = {
         "prices": prices(),
         "cluster": CLUSTER,
@@ -128,13 +137,13 @@ def cost_record(**changes: Any) -> dict[str, Any]:
 
 
 def forecast_record(**changes: Any) -> dict[str, Any]:
-    """What ``plan_cluster`` forecasts; ``changes`` are parameters of the table of prices."""
+    """The forecast of ``plan_cluster``; ``changes`` are parts of the price table."""
     params = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"))
     return forecast_cost(prices(**changes), params, 10_000)
 
 
 def residency_record() -> dict[str, Any]:
-    """Both attestations of a local run, and one check of a kind that production has."""
+    """Both attestations of a local run, with one check that only production runs have."""
     attestation = Attestation(Settings(aws_conn_id=None))
     attestation.note("region of the bucket, by HeadBucket", "FRUITS_LAKE", "the-lake", "eu-west-3", "eu-west-3", "")
     local = Settings(profile="local", aws_conn_id=None)

@@ -39,8 +39,7 @@ def test_keys_that_may_only_read(store: Store, lake_bucket: str, monkeypatch: py
     )
     assert "PermissionError: Access Denied" in told
     assert told.endswith(
-        "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on it for the keys or the role "
-        "that Airflow runs with"
+        "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on it for the keys or the role that Airflow uses"
     )
     assert store.keys(lake_bucket) == set()
 
@@ -112,7 +111,7 @@ def test_folder_that_is_not_there_yet_is_made(tmp_path: Path) -> None:
 def test_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("mine")
     told = refusal(f"file://{tmp_path}/lake", None)
-    assert re.match(rf"cannot write to the folder of FRUITS_LAKE=file://{tmp_path}/lake: \w+Error: ", told)
+    assert re.match(rf"cannot write to the folder FRUITS_LAKE=file://{tmp_path}/lake: \w+Error: ", told)
     assert told.endswith("Expected a folder that Airflow's user may write to")
     assert (tmp_path / "lake").read_text() == "mine"
 
@@ -121,6 +120,6 @@ def test_another_run_that_starts_right_now_is_suspected(tmp_path: Path, monkeypa
     from include.lake import access
 
     monkeypatch.setattr(access, "write_bytes", lambda path, data: (tmp_path / PROBE).write_bytes(b"somebody else's"))
-    with pytest.raises(AccessError, match=r"does not hold what was just written.*another run") as it:
+    with pytest.raises(AccessError, match=r"does not contain what was just written.*another run") as it:
         check_access(Lake(f"file://{tmp_path}"), None)
     assert not isinstance(it.value, AccessRefusedError), "a retry helps"

@@ -158,10 +158,10 @@ def test_json_is_read_back_and_readable_by_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (None, FileNotFoundError, "is not there: featurize writes it"),
+        (None, FileNotFoundError, "does not exist: featurize writes it"),
         ("{", ValueError, "is not JSON .*: featurize writes it"),
         ("", ValueError, "is not JSON .*: featurize writes it"),
-        ("[1]", ValueError, "holds a JSON list, expected an object: featurize writes it"),
+        ("[1]", ValueError, "contains a JSON list, expected an object: featurize writes it"),
     ],
 )
 def test_json_that_cannot_be_read_is_named_with_its_writer(

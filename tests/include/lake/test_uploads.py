@@ -154,4 +154,4 @@ def test_aborted_uploads_are_told(begun: Uploads, worker: Settings, caplog: pyte
         abort_uploads(begun.lake, f"{begun.lake.root}/runs/a", worker)
         abort_uploads(begun.lake, f"{begun.lake.root}/runs/a", worker)
     told = [record.getMessage() for record in caplog.records if record.name == "include.lake.uploads"]
-    assert told == [f"Aborted 1 unfinished uploads under {begun.lake.root}/runs/a, left by what was killed"]
+    assert told == [f"Aborted 1 unfinished uploads of killed processes under {begun.lake.root}/runs/a"]

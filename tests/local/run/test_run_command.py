@@ -148,7 +148,7 @@ def lake(tmp_path: Path) -> Path:
     """A lake with a published run, as far as the summary reads it."""
     (tmp_path / "runs" / SLUG).mkdir(parents=True)
     (tmp_path / "current.json").write_text(json.dumps({"run": SLUG}))
-    put_report(tmp_path, manifest(checked={"warnings": ["the target was not reached"]}))
+    put_report(tmp_path, manifest(verified={"warnings": ["the target was not reached"]}))
     return tmp_path
 
 

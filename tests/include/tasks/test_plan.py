@@ -1,0 +1,130 @@
+"""The plan is data that EMR accepts, made from the run's parameters; a run above its cost limit gets no plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.artifacts.bundle import build_bundle
+from include.settings.parameters import RunParams
+from include.tasks import plan as tasks
+from spark_jobs.args import FeaturizeArgs, PcaArgs
+from tests.include.price_tables import table
+from tests.include.service_model import problems_of
+
+Opened = Callable[..., dict[str, Any]]
+
+
+def arguments_of(step: dict[str, Any], program: str) -> list[str]:
+    """The command line that the job gets."""
+    argv = step["HadoopJarStep"]["Args"]
+    return argv[next(index for index, item in enumerate(argv) if item.endswith(f"/{program}.py")) + 1 :]
+
+
+def test_plan_is_data_that_emr_accepts(lake: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRUITS_DRIFT_THRESHOLD", "0.25")
+    run = opened(core_instance_count=3, variance_target=0.5, images_per_task=9)
+    plan = json.loads(json.dumps(tasks.plan_cluster(run)))
+    request = plan["job_flow_overrides"]
+    assert problems_of("RunJobFlow", request) == ""
+    assert request["LogUri"] == f"file://{lake}/logs/"
+    assert request["Instances"]["InstanceFleets"][1]["TargetOnDemandCapacity"] == 3
+    for name in ("featurize_steps", "pca_steps"):
+        assert problems_of("AddJobFlowSteps", {"JobFlowId": "j-1", "Steps": plan[name]}) == ""
+    [featurize], [pca] = plan["featurize_steps"], plan["pca_steps"]
+    arguments = FeaturizeArgs.from_argv(arguments_of(featurize, "featurize"))
+    assert (arguments.images, arguments.model) == (run["images"], run["model"]["uri"])
+    assert arguments.images_per_task == 9
+    model = run["previous"]["pca_model"]
+    assert PcaArgs.from_argv(arguments_of(pca, "pca")) == PcaArgs(
+        arguments.run, 0.5, previous_model=model, drift_threshold=0.25
+    )
+
+
+def test_code_is_where_the_steps_and_the_bootstrap_action_expect_it(lake: Path, opened: Opened) -> None:
+    run = opened()
+    plan = tasks.plan_cluster(run)
+    folder = tasks.publish_code(run, plan["code"])
+    for step in plan["featurize_steps"] + plan["pca_steps"]:
+        named = [item for item in step["HadoopJarStep"]["Args"] if item.startswith(f"file://{lake}/code/")]
+        assert len(named) == 2
+        assert all(Path(item.removeprefix("file://")).is_file() for item in named)
+    bootstrap = plan["job_flow_overrides"]["BootstrapActions"][0]["ScriptBootstrapAction"]
+    requirements, wheels, region = bootstrap["Args"]
+    for item in (bootstrap["Path"], requirements):
+        assert item.startswith(folder)
+        assert Path(item.removeprefix("file://")).is_file()
+    assert wheels.startswith(f"file://{lake}/wheels/")
+    assert region == "eu-west-3"
+    with pytest.raises(RuntimeError, match=f"now {build_bundle().digest}, .* planned with 0ld; clear plan_cluster"):
+        tasks.publish_code(run, "0ld")
+
+
+def test_cluster_that_emr_would_reject_fails_without_retry(opened: Opened) -> None:
+    for params, message in [
+        ({"master_instance_type": "c7g.xlarge"}, "master_instance_type: 'c7g.xlarge' has 8192 MiB"),
+        ({"core_instance_types": ["c7i.2xlarge"]}, "core_instance_types: 'c7i.2xlarge' is x86_64"),
+        ({"release_label": "emr-spark-9.0.0"}, "release_label='emr-spark-9.0.0'"),
+    ]:
+        with pytest.raises(AirflowFailException, match=f"SettingsError.*{message}"):
+            tasks.plan_cluster(opened(**params))
+
+
+def test_plan_without_a_wheelhouse_fails_without_retry(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    production = replace(tasks.read_airflow_settings(), profile="aws", subnet_ids=("subnet-0123abcd",))
+    monkeypatch.setattr(tasks, "read_airflow_settings", lambda: production)
+    with pytest.raises(AirflowFailException, match=r"WheelhouseError: no wheelhouse at .*make publish ROOT="):
+        tasks.plan_cluster(opened())
+
+
+def test_forecast_that_is_above_the_limit_or_unknown_stops_a_run_with_a_limit(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps(table()))
+    monkeypatch.setenv("FRUITS_PRICE_TABLE", str(path))
+    forecast = tasks.plan_cluster(opened())["forecast"]["expected"]["eur"]["high"]
+    assert tasks.plan_cluster(opened(max_cost_eur=forecast))["job_flow_overrides"]
+    with pytest.raises(AirflowFailException, match=r"CostCapError: max_cost_eur=.*: the forecast"):
+        tasks.plan_cluster(opened(max_cost_eur=forecast * 0.9))
+    incomplete = table()
+    del incomplete["instances"]["c7g.2xlarge"]["emr_usd_per_hour"]
+    path.write_text(json.dumps(incomplete))
+    assert tasks.plan_cluster(opened())["forecast"]["unknown"] == ["EMR's surcharge on c7g.2xlarge"]
+    with pytest.raises(AirflowFailException, match=r"CostCapError.*EMR's surcharge on c7g\.2xlarge"):
+        tasks.plan_cluster(opened(max_cost_eur=1000.0))
+    path.write_text("{}")
+    with pytest.raises(AirflowFailException, match=f"PriceTableError.*{path.name}"):
+        tasks.plan_cluster(opened())
+
+
+def test_every_parameter_of_the_form_changes_a_request(opened: Opened) -> None:
+    changed: dict[str, Any] = {
+        "image_pattern": "*.JPG,*.gif",
+        "variance_target": 0.123,
+        "n_components": 7,
+        "scores": "whitened",
+        "sample_images": 99,
+        "max_reject_ratio": 0.321,
+        "exif_orientation": "apply",
+        "release_label": "emr-7.14.0",
+        "master_instance_type": "r8g.4xlarge",
+        "core_instance_types": ["r8g.2xlarge"],
+        "core_instance_count": 17,
+        "task_instance_count": 5,
+        "ebs_gib": 99,
+        "images_per_task": 77,
+        "step_time_limit_minutes": 33,
+        "idle_timeout_minutes": 23,
+    }
+    # data_prefix changes open_run's record; max_cost_eur stops the run before there is a request.
+    assert set(changed) | {"data_prefix", "max_cost_eur"} == {item.name for item in fields(RunParams)}
+    default = tasks.plan_cluster(opened())
+    for name, value in changed.items():
+        assert tasks.plan_cluster(opened(**{name: value})) != default, f"{name} has no effect"
