@@ -149,10 +149,10 @@ def test_a_child_that_cannot_start_is_an_error_and_no_reject() -> None:
 
 def test_nothing_that_a_decoder_prints_reaches_the_workers_log(capfd: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import os; from spark_jobs import decode_child, images\n"
+        "import os; from spark_jobs.images import decode_child, decoding\n"
         "def decode(data, **limits):\n"
         "    print('noise'); os.write(1, b'noise'); os.write(2, b'noise')\n"
-        "    return images.decode_picture(data, **limits)\n"
+        "    return decoding.decode_picture(data, **limits)\n"
         "decode_child.main(decode)"
     )
     noisy = Decoder(Limits(MAX_PIXELS), ("-c", code))

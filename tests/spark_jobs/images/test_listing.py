@@ -183,7 +183,7 @@ def test_a_name_that_is_not_utf_8_is_a_clear_error_that_names_the_folder(tmp_pat
 def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
     make(tmp_path, *(f"pêche {number}/{name}" for number in range(2) for name in ODD_NAMES))
     program = (
-        "import sys; from spark_jobs import listing\n"
+        "import sys; from spark_jobs.images import listing\n"
         "for row in listing.walk_through(sys.argv[1], '*.jpg,*.jpeg').images(): print(ascii((row.path, row.label)))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
