@@ -1,1 +1,1 @@
-"""How the Airflow side reaches AWS: endpoints, regions, retries."""
+"""Access to AWS from the Airflow side: endpoints, regions, retries."""

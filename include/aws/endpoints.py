@@ -1,4 +1,4 @@
-"""Which addresses the run may talk to: the guard between a demo and a real AWS account."""
+"""Which endpoints a run may call: keeps a local demo away from a real AWS account, and production away from a demo."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from include.settings.deployment import Settings
 
 
 class EndpointRefusedError(RuntimeError):
-    """The address that a client would really call is not one that the profile allows."""
+    """The profile does not allow the address that a client would call."""
 
 
 def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
     """Refuse an address that does not belong to the profile.
 
-    What is checked is what the client *resolved*, not what the environment asked for:
-    ``AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`` makes boto3 ignore endpoint variables, and a connection's ``endpoint_url``
-    wins over them.
+    Checks the address that the client *resolved*, not the environment variables:
+    ``AWS_IGNORE_CONFIGURED_ENDPOINT_URLS`` makes boto3 ignore them, and a connection's ``endpoint_url`` overrides them.
 
     Parameters
     ----------
     service : str
-        Name of the service, for the message.
+        Name of the service, for the error message.
     endpoint_url : str
         The client's ``meta.endpoint_url``.
     settings : Settings
@@ -32,23 +31,24 @@ def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
     Raises
     ------
     EndpointRefusedError
-        With profile ``local``, when the host is neither loopback nor in ``FRUITS_LOCAL_HOSTS``; with profile ``aws``,
-        when it is not an HTTPS host of AWS in the region.
+        With profile ``local``, if the host is neither loopback nor in ``FRUITS_LOCAL_HOSTS``; with profile ``aws``, if
+        it is not an HTTPS address of AWS in the region.
     """
     parts = urlsplit(endpoint_url)
     host = (parts.hostname or "").lower()
     if settings.profile == "local":
         if not _is_loopback(host) and host not in {name.lower() for name in settings.local_hosts}:
+            allowed = " and ".join(("loopback", *settings.local_hosts))
             raise EndpointRefusedError(
-                f"{service} resolves to {endpoint_url}, and FRUITS_PROFILE=local talks to loopback"
-                f"{_also(settings.local_hosts)} only. Set AWS_ENDPOINT_URL_{service.upper()} to the local endpoint, "
-                "and unset AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
+                f"{service} resolves to {endpoint_url}, but FRUITS_PROFILE=local only allows {allowed}. "
+                f"Set AWS_ENDPOINT_URL_{service.upper()} to the local endpoint, and unset "
+                "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"
             )
         return
     regions = {label for label in host.split(".") if region_or_none(label)}
     if parts.scheme != "https" or not host.endswith(_AWS_DOMAINS) or regions != {settings.region}:
         raise EndpointRefusedError(
-            f"{service} resolves to {endpoint_url}; with FRUITS_PROFILE=aws expected an HTTPS address of AWS in "
+            f"{service} resolves to {endpoint_url}; with FRUITS_PROFILE=aws, expected an HTTPS address of AWS in "
             f"{settings.region}. Remove the endpoint_url of the connection {settings.aws_conn_id!r} or of the AWS "
             "config file, or set FRUITS_PROFILE=local"
         )
@@ -66,17 +66,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _also(hosts: tuple[str, ...]) -> str:
-    return f" and {', '.join(hosts)}" if hosts else ""
-
-
 def check_clients(settings: Settings) -> dict[str, str]:
-    """Resolve the EMR and S3 clients as the operators do, and check where each would call.
+    """Resolve the EMR and S3 clients as the operators do, and check the address of each.
 
     Returns
     -------
     dict
-        Service name to the address it resolved to.
+        Service name to resolved address.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Settings of a deployment, parameters of a run, and the form that asks for them."""
+"""Settings of a deployment, parameters of a run, and the trigger form."""

@@ -1,4 +1,4 @@
-"""The failure notifier that is set for a deployment."""
+"""The failure notifier of a deployment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def failure_notifier(settings: Settings) -> Any | None:
     Raises
     ------
     SettingsError
-        When it cannot be imported, or does not take its arguments.
+        If the notifier cannot be imported, or does not accept its arguments.
     """
     if settings.failure_notifier is None:
         return None

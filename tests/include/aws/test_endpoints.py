@@ -1,4 +1,4 @@
-"""Which addresses may be called: look-alikes are refused, and so is what boto3 really resolves to."""
+"""Which endpoints may be called: similar names are refused; the address that boto3 resolves is checked."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ LOCAL = Settings(profile="local", aws_conn_id=None)
 COMPOSE = Settings(profile="local", aws_conn_id=None, local_hosts=("emr", "SeaweedFS"))
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def refusal(url: str, settings: Settings) -> str:
+    """Return why an address is refused; an empty text if it is allowed."""
+    try:
+        check_endpoint("emr", url, settings)
+    except EndpointRefusedError as error:
+        return str(error)
+    return ""
+
+
+def test_local_profile_allows_loopback() -> None:
+    for url in (
         "http://127.0.0.1:5000",
         "http://127.5.6.7",
         "http://localhost:5000",
@@ -24,22 +32,18 @@ COMPOSE = Settings(profile="local", aws_conn_id=None, local_hosts=("emr", "Seawe
         "http://[::1]:5000",
         "https://localhost",
         "http://user:secret@127.0.0.1:5000",
-    ],
-)
-def test_local_profile_talks_to_loopback(url: str) -> None:
-    check_endpoint("emr", url, LOCAL)
+    ):
+        check_endpoint("emr", url, LOCAL)
 
 
-@pytest.mark.parametrize("url", ["http://emr:5000", "http://EMR:5000", "http://seaweedfs:8333"])
-def test_local_profile_talks_to_the_compose_services_when_they_are_named(url: str) -> None:
-    check_endpoint("s3", url, COMPOSE)
-    with pytest.raises(EndpointRefusedError):
-        check_endpoint("s3", url, LOCAL)
+def test_local_profile_allows_named_hosts() -> None:
+    for url in ("http://emr:5000", "http://EMR:5000", "http://seaweedfs:8333"):
+        check_endpoint("s3", url, COMPOSE)
+        assert refusal(url, LOCAL), url
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_local_profile_refuses_all_other_hosts() -> None:
+    for url in (
         "https://elasticmapreduce.eu-west-3.amazonaws.com",
         "http://127.0.0.1.evil.com",
         "http://localhost.evil.com",
@@ -57,31 +61,24 @@ def test_local_profile_talks_to_the_compose_services_when_they_are_named(url: st
         "http://evil.emr",
         "http://",
         "",
-    ],
-)
-def test_local_profile_refuses_everything_else_and_says_what_to_do(url: str) -> None:
-    with pytest.raises(EndpointRefusedError, match="unset AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
-        check_endpoint("emr", url, COMPOSE)
+    ):
+        assert "unset AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" in refusal(url, COMPOSE), url
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_production_allows_aws_in_its_region() -> None:
+    for url in (
         "https://elasticmapreduce.eu-west-3.amazonaws.com",
         "https://eu-west-3.elasticmapreduce.amazonaws.com",
         "https://s3.eu-west-3.amazonaws.com",
         "https://s3.dualstack.eu-west-3.amazonaws.com",
         "https://vpce-0123-abc.elasticmapreduce.eu-west-3.vpce.amazonaws.com",
         "https://elasticmapreduce.eu-west-3.api.aws",
-    ],
-)
-def test_production_talks_to_aws_in_its_region(url: str) -> None:
-    check_endpoint("emr", url, AWS)
+    ):
+        check_endpoint("emr", url, AWS)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_production_refuses_all_other_addresses() -> None:
+    for url in (
         "http://elasticmapreduce.eu-west-3.amazonaws.com",
         "https://elasticmapreduce.us-east-1.amazonaws.com",
         "https://s3.amazonaws.com",
@@ -93,11 +90,8 @@ def test_production_talks_to_aws_in_its_region(url: str) -> None:
         "https://eu-west-3.amazonaws.com@evil.com",
         "https://127.0.0.1:5000",
         "http://localhost:5000",
-    ],
-)
-def test_production_refuses_everything_else(url: str) -> None:
-    with pytest.raises(EndpointRefusedError, match="expected an HTTPS address of AWS in eu-west-3"):
-        check_endpoint("emr", url, AWS)
+    ):
+        assert "expected an HTTPS address of AWS in eu-west-3" in refusal(url, AWS), url
 
 
 @pytest.fixture
@@ -110,13 +104,13 @@ def test_clients_resolve_to_the_endpoint_variables() -> None:
     assert check_clients(LOCAL) == {"emr": "http://127.0.0.1:1", "s3": "http://127.0.0.1:1"}
 
 
-def test_variable_that_makes_boto3_ignore_the_endpoints_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_that_makes_boto3_ignore_the_endpoints_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
     with pytest.raises(EndpointRefusedError, match=r"emr resolves to https://.*amazonaws\.com"):
         check_clients(LOCAL)
 
 
-def test_one_service_without_a_local_endpoint_is_caught(no_endpoint: pytest.MonkeyPatch) -> None:
+def test_one_service_without_a_local_endpoint_is_detected(no_endpoint: pytest.MonkeyPatch) -> None:
     no_endpoint.setenv("AWS_ENDPOINT_URL_EMR", "http://127.0.0.1:1")
     with pytest.raises(EndpointRefusedError, match=r"^s3 resolves to https://.*AWS_ENDPOINT_URL_S3"):
         check_clients(LOCAL)

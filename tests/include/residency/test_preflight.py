@@ -221,9 +221,9 @@ def test_endpoint_override_in_production_is_refused_before_anything_is_asked(
         ("s3://mfzwi23gnjvgw.mrap", "multi-region access point"),
         ("s3://lake-abcdefgh-s3alias/x", "access point"),
         ("s3://lake--euw3-az1--x-s3", "directory bucket"),
-        ("s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "no bucket's name"),
-        ("s3://arn:aws:s3:eu-west-3:123456789012:accesspoint/lake", "no bucket's name"),
-        ("s3://Lake_With_Capitals", "no bucket's name"),
+        ("s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "not a valid bucket name"),
+        ("s3://arn:aws:s3:eu-west-3:123456789012:accesspoint/lake", "not a valid bucket name"),
+        ("s3://Lake_With_Capitals", "not a valid bucket name"),
         ("file:///lake", "not on S3"),
     ],
 )

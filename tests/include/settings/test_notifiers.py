@@ -18,7 +18,7 @@ def test_no_notifier_is_set_by_default() -> None:
     assert failure_notifier(Settings()) is None
 
 
-def test_notifier_is_made_with_its_arguments() -> None:
+def test_notifier_gets_its_arguments() -> None:
     from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
 
     notifier = failure_notifier(
@@ -39,6 +39,6 @@ def test_notifier_is_made_with_its_arguments() -> None:
         ("airflow.providers.amazon.aws.notifications.sns.SnsNotifier", {"no_such_argument": 1}),
     ],
 )
-def test_notifier_that_cannot_be_made_is_named_with_the_reason(path: str, arguments: dict[str, object]) -> None:
+def test_notifier_that_fails_to_load_is_named_with_the_reason(path: str, arguments: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=rf"FRUITS_FAILURE_NOTIFIER: {path}\(.*failed: ."):
         failure_notifier(settings_for(path, arguments))
