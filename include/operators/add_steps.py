@@ -21,8 +21,8 @@ from include.operators.shared import (
     persist_links,
 )
 from include.records import ClusterRequest, StepRequest
-from include.residency.attestation import ResidencyError
-from include.residency.inspection import inspect_cluster
+from include.residency.checks import ResidencyError
+from include.residency.cluster import inspect_cluster
 from include.settings.deployment import read_airflow_settings
 
 

@@ -1,72 +1,116 @@
-"""What EMR says that it really made, held against what was asked for and against the allowed regions. Pure."""
+"""Check the cluster that EMR created against the request and the allowed regions; terminate it if it differs.
+
+This happens as soon as EMR knows the cluster's place, and before a step reads data.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Sequence
-from typing import Any
 
 from include.aws.regions import arn_region, zone_region
-from include.residency.attestation import Attestation
-from include.residency.resource_regions import check_subnets
+from include.emr.client import ClusterEndedError, Emr
+from include.emr.identity import Cluster, cluster_tags, is_live
+from include.records import Attestation, ClusterRequest, JsonObject
+from include.residency.checks import ResidencyChecks, ResidencyError
+from include.residency.resources import check_subnets, describe_subnets
 from include.settings.deployment import Settings
 
-AS_REQUESTED = "End the cluster; EMR has not made what was asked for"
+log = logging.getLogger(__name__)
+
+ADVICE = "Terminate the cluster; it is not the one that was requested"
+
+LONGEST_START_SECONDS = 3600.0
+"""How long EMR may take to report the cluster's place: it searches for spot capacity as long as the fleets allow."""
 
 
-class NotKnownYetError(Exception):
-    """EMR does not know this of the cluster yet: to be asked again while the cluster is starting, a failure after."""
+class PlaceUnknownError(Exception):
+    """EMR does not know the cluster's place yet. This is normal while it starts, and a failure afterwards."""
 
     def __init__(self, missing: list[str]) -> None:
-        self.missing = missing
-        super().__init__(f"EMR's description of the cluster does not hold yet: {', '.join(missing)}")
+        super().__init__(f"EMR's description of the cluster still lacks {', '.join(missing)}")
 
 
-def attest_cluster(
-    settings: Settings, cluster: dict[str, Any], request: dict[str, Any], subnets: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    """Check a cluster that was made.
+def inspect_cluster(emr: Emr, cluster: Cluster, request: ClusterRequest, settings: Settings) -> Attestation:
+    """Return the attestation of a cluster; wait while it starts, and terminate it if a check fails.
 
     Parameters
     ----------
+    emr : Emr
+        The EMR API.
+    cluster : dict
+        ``Cluster`` from DescribeCluster.
+    request : dict
+        The arguments of the RunJobFlow that created it.
     settings : Settings
         The deployment settings.
-    cluster : dict
-        ``Cluster`` of EMR's DescribeCluster.
-    request : dict
-        The arguments of the RunJobFlow that asked for it.
-    subnets : sequence of dict
-        EC2's description of the cluster's subnet (:func:`include.residency.resource_regions.describe_subnets`).
-
-    Returns
-    -------
-    dict
-        The attestation, for the manifest.
 
     Raises
     ------
-    NotKnownYetError
-        When the description does not hold yet where the nodes are.
     ResidencyError
-        When the cluster is elsewhere, or not what was asked for; it has to be ended.
+        If a check fails, or EMR does not report the cluster's place; the cluster is being terminated.
+    ResidencyUnansweredError
+        If EC2 does not answer.
+    ClusterEndedError
+        If the cluster ended while it started.
     """
-    attestation = Attestation(settings)
+    deadline = time.monotonic() + LONGEST_START_SECONDS
+    while True:
+        if not is_live(cluster):
+            raise ClusterEndedError(cluster)
+        try:
+            return attest_cluster(settings, cluster, request, _describe_subnets(cluster, settings))
+        except ResidencyError as error:
+            _terminate(emr, cluster, error)
+            raise
+        except PlaceUnknownError as error:
+            if cluster["Status"]["State"] != "STARTING" or time.monotonic() > deadline:
+                _terminate(emr, cluster, error)
+                raise ResidencyError([f"cluster {cluster['Id']} has started, but {error}"]) from error
+            log.info("%s; the next poll is in %g s", error, settings.poke_interval_seconds)
+            time.sleep(settings.poke_interval_seconds)
+            cluster = emr.describe(cluster["Id"])
+
+
+def attest_cluster(
+    settings: Settings, cluster: Cluster, request: ClusterRequest, subnets: Sequence[JsonObject]
+) -> Attestation:
+    """Check a described cluster; return the attestation for the manifest.
+
+    Parameters
+    ----------
+    settings, cluster, request
+        As for :func:`inspect_cluster`.
+    subnets : sequence of dict
+        EC2's description of the cluster's subnet (:func:`include.residency.resources.describe_subnets`).
+
+    Raises
+    ------
+    PlaceUnknownError
+        If the description does not contain the nodes' place yet.
+    ResidencyError
+        If the cluster is elsewhere, or differs from the request; it must be terminated.
+    """
+    checks = ResidencyChecks(settings)
     if settings.profile == "local":
-        return attestation.record(cluster_id=cluster.get("Id"), note="profile local: the cluster is on this machine")
+        note = "profile local: the cluster is on this machine"
+        return {**checks.attest(), "cluster_id": cluster.get("Id"), "note": note}
     if missing := _missing(cluster):
-        raise NotKnownYetError(missing)
-    _check_place(attestation, cluster, request, subnets)
-    _check_request(attestation, cluster, request)
-    return attestation.record(cluster_id=cluster["Id"])
+        raise PlaceUnknownError(missing)
+    _check_place(checks, cluster, request, subnets)
+    _check_request(checks, cluster, request)
+    return {**checks.attest(), "cluster_id": cluster["Id"]}
 
 
-def subnet_of(cluster: dict[str, Any]) -> tuple[str, ...]:
-    """Return the subnet that the cluster is in; none while EMR has not chosen it."""
+def subnet_ids(cluster: Cluster) -> tuple[str, ...]:
+    """Return the id of the cluster's subnet; empty until EMR has chosen one."""
     subnet_id = (cluster.get("Ec2InstanceAttributes") or {}).get("Ec2SubnetId")
     return (subnet_id,) if subnet_id else ()
 
 
-def _missing(cluster: dict[str, Any]) -> list[str]:
+def _missing(cluster: Cluster) -> list[str]:
     place = cluster.get("Ec2InstanceAttributes") or {}
     known = {
         "ClusterArn": cluster.get("ClusterArn"),
@@ -77,50 +121,51 @@ def _missing(cluster: dict[str, Any]) -> list[str]:
 
 
 def _check_place(
-    attestation: Attestation, cluster: dict[str, Any], request: dict[str, Any], subnets: Sequence[dict[str, Any]]
+    checks: ResidencyChecks, cluster: Cluster, request: ClusterRequest, subnets: Sequence[JsonObject]
 ) -> None:
-    region, place, name = attestation.settings.region, cluster["Ec2InstanceAttributes"], str(cluster.get("Id"))
-    arn, zone = cluster["ClusterArn"], place["Ec2AvailabilityZone"]
-    attestation.note("region of the cluster's ARN", "cluster", arn, arn_region(arn), region, AS_REQUESTED)
-    attestation.note("region of the cluster's zone", "cluster", zone, zone_region(zone), region, AS_REQUESTED)
-    attestation.note(
-        "outpost of the cluster", "cluster", name, cluster.get("OutpostArn") or "none", "none", AS_REQUESTED
-    )
+    region, place, cluster_id = checks.settings.region, cluster["Ec2InstanceAttributes"], str(cluster.get("Id"))
+    arn, zone, subnet = cluster["ClusterArn"], place["Ec2AvailabilityZone"], place["Ec2SubnetId"]
+    outpost = cluster.get("OutpostArn") or "none"
+    checks.expect("region of the cluster's ARN", "cluster", arn, arn_region(arn), region, ADVICE)
+    checks.expect("region of the cluster's zone", "cluster", zone, zone_region(zone), region, ADVICE)
+    checks.expect("outpost of the cluster", "cluster", cluster_id, outpost, "none", ADVICE)
     requested = request.get("Instances", {}).get("Ec2SubnetIds") or []
     if requested:
-        attestation.keep(
-            "subnet of the cluster",
-            "FRUITS_SUBNET_IDS",
-            ",".join(requested),
-            place["Ec2SubnetId"],
-            "one of them",
-            AS_REQUESTED,
-            allowed=place["Ec2SubnetId"] in requested,
-        )
-    check_subnets(attestation, list(subnets), subnet_of(cluster))
-    zones = {subnet.get("AvailabilityZone") for subnet in subnets if subnet.get("SubnetId") == place["Ec2SubnetId"]}
-    attestation.note(
-        "zone of the cluster's subnet", "cluster", zone, zones.pop() if zones else None, zone, AS_REQUESTED
-    )
+        what, listed = "subnet of the cluster", ",".join(requested)
+        checks.add(what, "FRUITS_SUBNET_IDS", listed, subnet, "one of them", ADVICE, allowed=subnet in requested)
+    check_subnets(checks, list(subnets), (subnet,))
+    zones = [known.get("AvailabilityZone") for known in subnets if known.get("SubnetId") == subnet]
+    checks.expect("zone of the cluster's subnet", "cluster", zone, zones[0] if zones else None, zone, ADVICE)
 
 
-def _check_request(attestation: Attestation, cluster: dict[str, Any], request: dict[str, Any]) -> None:
-    pairs = {
-        "Name": (cluster.get("Name"), request.get("Name")),
-        "ReleaseLabel": (cluster.get("ReleaseLabel"), request.get("ReleaseLabel")),
-        "LogUri": (_folder(cluster.get("LogUri")), _folder(request.get("LogUri"))),
-        "LogEncryptionKmsKeyId": (cluster.get("LogEncryptionKmsKeyId"), request.get("LogEncryptionKmsKeyId")),
-        "SecurityConfiguration": (cluster.get("SecurityConfiguration"), request.get("SecurityConfiguration")),
-    }
-    for name, (made, asked) in pairs.items():
-        attestation.note(f"{name} of the cluster", "request", str(asked), str(made), str(asked), AS_REQUESTED)
-    tags = {tag.get("Key"): tag.get("Value") for tag in cluster.get("Tags", [])}
+def _check_request(checks: ResidencyChecks, cluster: Cluster, request: ClusterRequest) -> None:
+    names = ("Name", "ReleaseLabel", "LogUri", "LogEncryptionKmsKeyId", "SecurityConfiguration")
+    for name in names:
+        actual, requested = (_normalize(name, description.get(name)) for description in (cluster, request))
+        checks.expect(f"{name} of the cluster", "request", requested, actual, requested, ADVICE)
+    tags = cluster_tags(cluster)
     for tag in request.get("Tags", []):
-        asked = f"{tag['Key']}={tag['Value']}"
-        made = f"{tag['Key']}={tags[tag['Key']]}" if tag["Key"] in tags else "no such tag"
-        attestation.note("tag of the cluster", "request", asked, made, asked, AS_REQUESTED)
+        requested = f"{tag['Key']}={tag['Value']}"
+        actual = f"{tag['Key']}={tags[tag['Key']]}" if tag["Key"] in tags else "no such tag"
+        checks.expect("tag of the cluster", "request", requested, actual, requested, ADVICE)
 
 
-def _folder(uri: str | None) -> str | None:
-    """Return a folder in one way of writing: EMR answers ``s3n://…/`` for ``s3://…`` (EMR API, LogUri)."""
-    return None if uri is None else re.sub(r"^s3[an]://", "s3://", uri).rstrip("/") + "/"
+def _normalize(name: str, value: str | None) -> str:
+    """Return a value as text, and a log folder in one notation: EMR answers ``s3n://…/`` for ``s3://…`` (EMR API)."""
+    if name == "LogUri" and value is not None:
+        return re.sub(r"^s3[an]://", "s3://", value).rstrip("/") + "/"
+    return str(value)
+
+
+def _describe_subnets(cluster: Cluster, settings: Settings) -> list[JsonObject]:
+    if settings.profile == "local" or not subnet_ids(cluster):
+        return []
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+    ec2 = AwsBaseHook(aws_conn_id=settings.aws_conn_id, client_type="ec2", region_name=settings.region).conn
+    return describe_subnets(ec2, subnet_ids(cluster))
+
+
+def _terminate(emr: Emr, cluster: Cluster, error: Exception) -> None:
+    log.error("Terminating %s: %s", cluster["Id"], error)
+    emr.terminate([cluster["Id"]])

@@ -1,8 +1,8 @@
-"""Where data may be: looked at before anything is written or created. What is not known counts as outside.
+"""Check where data may be before anything is written or created. What is unknown counts as outside.
 
-First the clients themselves, without a request: their regions and the addresses that they would call. Then S3
-(HeadBucket and GetBucketLocation, which have to agree; replication rules and where they lead), KMS (the key and all its
-replicas) and EC2 (subnets). What EMR made of it all is looked at by :mod:`include.residency.cluster`.
+First the clients, without a request: their regions and the addresses that they would call. Then S3 (HeadBucket and
+GetBucketLocation, which must agree; replication rules and their destinations), KMS (the key and all its replicas) and
+EC2 (subnets). :mod:`include.residency.cluster` checks the cluster after its creation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from include.aws.endpoints import check_clients, check_endpoint
 from include.aws.regions import bucket_name, bucket_objection, region_or_none
 from include.lake.layout import Lake
 from include.lake.objects import lake_path
-from include.residency.attestation import Attestation
-from include.residency.resource_regions import check_bucket, check_key, check_subnets, describe_subnets, refuse_redirect
+from include.records import Attestation, JsonObject
+from include.residency.checks import ResidencyChecks
+from include.residency.resources import check_bucket, check_key, check_subnets, describe_subnets, refuse_redirect
 from include.settings.deployment import Settings
 
 
-def check_residency(settings: Settings, lake: Lake) -> dict[str, Any]:
-    """Check where everything is that the run will use, before it writes or creates anything.
+def check_residency(settings: Settings, lake: Lake) -> Attestation:
+    """Check where everything that the run uses is, before the run writes or creates anything.
 
     Parameters
     ----------
@@ -30,37 +31,37 @@ def check_residency(settings: Settings, lake: Lake) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        The attestation, for the manifest: each check with its setting, answer, time and verdict. With profile
-        ``local`` nothing of AWS is asked; it holds the addresses, which are on this machine.
+    Attestation
+        For the manifest: each check with its setting, answer, time and verdict. With profile ``local``, no request
+        is sent to AWS; the attestation contains the addresses, which are on this machine.
 
     Raises
     ------
     EndpointRefusedError
-        When a client resolves to an address that the profile does not allow.
+        If a client resolves to an address that the profile does not allow.
     ResidencyError
-        With everything that is outside the region, or not known to be inside.
+        With everything that is outside the region, or whose region is unknown.
     ResidencyUnansweredError
-        When AWS does not answer now.
+        If AWS does not answer.
     """
-    attestation = Attestation(settings)
+    checks = ResidencyChecks(settings)
     if settings.profile == "local":
         endpoints = check_clients(settings)
         for service, url in endpoints.items():
-            attestation.note(f"address of {service}", "FRUITS_PROFILE", "local", url, url, "")
-        return attestation.record(endpoints=endpoints, note="profile local: nothing leaves this machine")
-    _check_names(attestation, lake)
-    attestation.demand()
-    clients = _check_clients(attestation, lake)
-    attestation.demand()  # nothing is sent by a client that points elsewhere
+            checks.expect(f"address of {service}", "FRUITS_PROFILE", "local", url, url, "")
+        return {**checks.attest(), "endpoints": endpoints, "note": "profile local: nothing leaves this machine"}
+    _check_names(checks, lake)
+    checks.raise_problems()
+    clients = _check_clients(checks, lake)
+    checks.raise_problems()  # a client with another region or address must send nothing
     for setting, root in _roots(settings, lake).items():
-        check_bucket(attestation, clients["s3"], setting, bucket_name(root))
+        check_bucket(checks, clients["s3"], setting, bucket_name(root))
     if settings.kms_key is not None:
-        check_key(attestation, clients["kms"], settings.kms_key)
+        check_key(checks, clients["kms"], settings.kms_key)
     if settings.subnet_ids:
-        check_subnets(attestation, describe_subnets(clients["ec2"], settings.subnet_ids), settings.subnet_ids)
+        check_subnets(checks, describe_subnets(clients["ec2"], settings.subnet_ids), settings.subnet_ids)
     endpoints = {service: str(client.meta.endpoint_url) for service, client in clients.items()}
-    return attestation.record(endpoints=endpoints)
+    return {**checks.attest(), "endpoints": endpoints}
 
 
 def _roots(settings: Settings, lake: Lake) -> dict[str, str]:
@@ -71,9 +72,9 @@ def _roots(settings: Settings, lake: Lake) -> dict[str, str]:
     return roots
 
 
-def _check_names(attestation: Attestation, lake: Lake) -> None:
-    settings = attestation.settings
-    attestation.keep(
+def _check_names(checks: ResidencyChecks, lake: Lake) -> None:
+    settings = checks.settings
+    checks.add(
         "the cluster's region",
         "FRUITS_REGION",
         settings.region,
@@ -84,8 +85,8 @@ def _check_names(attestation: Attestation, lake: Lake) -> None:
     )
     for setting, root in _roots(settings, lake).items():
         objection = bucket_objection(bucket_name(root)) if root.startswith("s3://") else "not on S3"
-        attestation.note(
-            "what this names",
+        checks.expect(
+            "type of the location",
             setting,
             root,
             objection or "a bucket",
@@ -94,14 +95,14 @@ def _check_names(attestation: Attestation, lake: Lake) -> None:
         )
 
 
-def _check_clients(attestation: Attestation, lake: Lake) -> dict[str, Any]:
-    """Make the clients as the tasks do, and look at where each would call; no request is sent."""
+def _check_clients(checks: ResidencyChecks, lake: Lake) -> dict[str, Any]:
+    """Create the clients as the tasks do, and check the address that each would call; no request is sent."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-    settings = attestation.settings
+    settings = checks.settings
     connection, region = settings.aws_conn_id, settings.region
-    own = AwsBaseHook(aws_conn_id=connection, client_type="s3")
-    _check_connection(attestation, own.conn_config.extra_config, own.get_session().region_name)
+    default = AwsBaseHook(aws_conn_id=connection, client_type="s3")
+    _check_connection(checks, default.conn_config.extra_config, default.get_session().region_name)
     services = ["emr", "s3"] + ["kms"] * (settings.kms_key is not None) + ["ec2"] * bool(settings.subnet_ids)
     clients = {
         service: AwsBaseHook(aws_conn_id=connection, client_type=service, region_name=region).conn
@@ -112,7 +113,7 @@ def _check_clients(attestation: Attestation, lake: Lake) -> dict[str, Any]:
         f"s3 of files ({number})": client for number, client in enumerate(_file_clients(lake, connection), 1)
     }
     for service, client in named.items():
-        attestation.note(
+        checks.expect(
             f"region of the client of {service}",
             "FRUITS_AWS_CONN_ID",
             str(connection),
@@ -121,35 +122,35 @@ def _check_clients(attestation: Attestation, lake: Lake) -> dict[str, Any]:
             f"Set region_name={region} in the connection's extra and AWS_DEFAULT_REGION={region}",
         )
         accelerated = bool((client.meta.config.s3 or {}).get("use_accelerate_endpoint"))
-        attestation.note(
-            f"way of the client of {service}",
+        checks.expect(
+            f"route of the client of {service}",
             "FRUITS_AWS_CONN_ID",
             str(connection),
             "edge locations around the world" if accelerated else "direct",
             "direct",
             "Remove use_accelerate_endpoint from the connection's config_kwargs",
         )
-    attestation.demand()
+    checks.raise_problems()
     for service, client in named.items():
         url = str(client.meta.endpoint_url)
         check_endpoint(service.partition(" ")[0], url, settings)
-        attestation.note(f"address of {service}", "FRUITS_AWS_CONN_ID", str(connection), url, url, "")
+        checks.expect(f"address of {service}", "FRUITS_AWS_CONN_ID", str(connection), url, url, "")
     return clients
 
 
-def _check_connection(attestation: Attestation, extra: dict[str, Any], resolved: str | None) -> None:
-    """Hold the connection's own region against the setting: what names none takes that one, as the files' client."""
-    region, connection = attestation.settings.region, str(attestation.settings.aws_conn_id)
+def _check_connection(checks: ResidencyChecks, extra: JsonObject, resolved: str | None) -> None:
+    """Check the connection's own region: clients without a region of their own use it, as the client of files does."""
+    region, connection = checks.settings.region, str(checks.settings.aws_conn_id)
     declared = {
         "region_name": extra.get("region_name"),
         "session_kwargs.region_name": (extra.get("session_kwargs") or {}).get("region_name"),
     }
     for name, value in declared.items():
         if value is not None:
-            advice = f"Set it to {region} in the connection, or FRUITS_REGION to what is meant"
-            attestation.note(f"{name} of the connection", "FRUITS_AWS_CONN_ID", connection, str(value), region, advice)
-    attestation.note(
-        "region of a client that names none",
+            advice = f"Set it to {region} in the connection, or set FRUITS_REGION to the intended region"
+            checks.expect(f"{name} of the connection", "FRUITS_AWS_CONN_ID", connection, str(value), region, advice)
+    checks.expect(
+        "region of a client without an explicit region",
         "AWS_DEFAULT_REGION",
         str(resolved),
         region_or_none(resolved),
@@ -159,7 +160,7 @@ def _check_connection(attestation: Attestation, extra: dict[str, Any], resolved:
 
 
 def _file_clients(lake: Lake, aws_conn_id: str | None) -> list[Any]:
-    """Return the clients that read and write the lake's files: without a connection, s3fs has two."""
+    """Return the clients that read and write the lake's files; without a connection, s3fs has two."""
     path = lake_path(lake.root, aws_conn_id)
     filesystems = {id(fs): fs for fs in (path.fs, path.__wrapped__.fs)}
     clients = []

@@ -15,7 +15,7 @@ from include.cost.prices import PriceTableError
 from include.lake.access import AccessRefusedError
 from include.lake.models import ModelError
 from include.lake.verification import VerificationError
-from include.residency.attestation import ResidencyError
+from include.residency.checks import ResidencyError
 from include.settings.deployment import SettingsError
 
 P = ParamSpec("P")

@@ -11,7 +11,7 @@ import numpy as np
 from include.cost.account import account_cost
 from include.cost.forecast import forecast_cost
 from include.lake.manifest import build_manifest
-from include.residency.attestation import Attestation
+from include.residency.checks import ResidencyChecks
 from include.residency.cluster import attest_cluster
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
@@ -144,7 +144,7 @@ def forecast_record(**changes: Any) -> dict[str, Any]:
 
 def residency_record() -> dict[str, Any]:
     """Both attestations of a local run, with one check that only production runs have."""
-    attestation = Attestation(Settings(aws_conn_id=None))
-    attestation.note("region of the bucket, by HeadBucket", "FRUITS_LAKE", "the-lake", "eu-west-3", "eu-west-3", "")
+    checks = ResidencyChecks(Settings(aws_conn_id=None))
+    checks.expect("region of the bucket, by HeadBucket", "FRUITS_LAKE", "the-lake", "eu-west-3", "eu-west-3", "")
     local = Settings(profile="local", aws_conn_id=None)
-    return {"before": attestation.record(), "cluster": attest_cluster(local, {"Id": "j-1"}, {}, [])}
+    return {"before": checks.attest(), "cluster": attest_cluster(local, {"Id": "j-1"}, {}, [])}

@@ -1,15 +1,26 @@
-"""What EMR says it has made is held against what was asked for."""
+"""The cluster that EMR created is checked against the request, and terminated if it differs."""
 
 from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from include.residency.attestation import ResidencyError
-from include.residency.cluster import NotKnownYetError, attest_cluster, subnet_of
+from include.aws.retries import RetryPolicy
+from include.emr.client import ClusterEndedError, Emr
+from include.records import Attestation
+from include.residency import cluster as cluster_module
+from include.residency.checks import ResidencyError
+from include.residency.cluster import (
+    LONGEST_START_SECONDS,
+    PlaceUnknownError,
+    attest_cluster,
+    inspect_cluster,
+    subnet_ids,
+)
 from include.settings.deployment import Settings
 
 HERE = "eu-west-3"
@@ -32,7 +43,7 @@ SUBNETS = [
     }
     for number, zone in ((1, "a"), (2, "b"))
 ]
-MADE = {
+CREATED = {
     "Id": "j-1",
     "ClusterArn": f"arn:aws:elasticmapreduce:{HERE}:123456789012:cluster/j-1",
     "Name": REQUEST["Name"],
@@ -45,9 +56,9 @@ MADE = {
 }
 
 
-def made(**changes: Any) -> dict[str, Any]:
-    """EMR's description with these changes; ``place_…`` changes where the nodes are."""
-    cluster = copy.deepcopy(MADE)
+def created(**changes: Any) -> dict[str, Any]:
+    """Return EMR's description with these changes; ``place_…`` changes the nodes' place."""
+    cluster = copy.deepcopy(CREATED)
     for name, value in changes.items():
         if name.startswith("place_"):
             cluster["Ec2InstanceAttributes"][name.removeprefix("place_")] = value  # type: ignore[index]
@@ -56,8 +67,8 @@ def made(**changes: Any) -> dict[str, Any]:
     return cluster
 
 
-def test_cluster_as_asked_for_is_attested() -> None:
-    record = attest_cluster(SETTINGS, MADE, REQUEST, SUBNETS)
+def test_a_cluster_as_requested_is_attested() -> None:
+    record = attest_cluster(SETTINGS, CREATED, REQUEST, SUBNETS)
     assert json.loads(json.dumps(record)) == record
     assert record["cluster_id"] == "j-1"
     answers = {check["what"]: check["answer"] for check in record["checks"]}
@@ -66,12 +77,12 @@ def test_cluster_as_asked_for_is_attested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"ClusterArn": "arn:aws:elasticmapreduce:us-east-1:123456789012:cluster/j-1"}, "'us-east-1'"),
-        ({"ClusterArn": "j-1"}, "region of the cluster's ARN is nothing that is certain"),
+        ({"ClusterArn": "j-1"}, "region of the cluster's ARN is unknown"),
         ({"place_Ec2AvailabilityZone": "us-east-1a"}, "'us-east-1'"),
-        ({"place_Ec2AvailabilityZone": "eu-west-3-par-1a"}, "nothing that is certain"),
+        ({"place_Ec2AvailabilityZone": "eu-west-3-par-1a"}, "unknown"),
         ({"place_Ec2AvailabilityZone": f"{HERE}a"}, "zone of the cluster's subnet is 'eu-west-3b'"),
         ({"place_Ec2SubnetId": "subnet-9"}, "subnet of the cluster is 'subnet-9', expected one of them"),
         ({"LogUri": "s3n://american-logs/"}, "LogUri of the cluster is 's3://american-logs/'"),
@@ -87,11 +98,11 @@ def test_cluster_as_asked_for_is_attested() -> None:
         ({"OutpostArn": "arn:aws:outposts:x"}, "outpost of the cluster is 'arn:aws:outposts:x', expected none"),
     ],
 )
-def test_cluster_elsewhere_or_otherwise_than_asked_for_is_refused(changes: dict[str, Any], says: str) -> None:
+def test_a_cluster_elsewhere_or_different_from_the_request_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ResidencyError) as caught:
-        attest_cluster(SETTINGS, made(**changes), REQUEST, SUBNETS)
-    assert says in str(caught.value)
-    assert "End the cluster" in str(caught.value)
+        attest_cluster(SETTINGS, created(**changes), REQUEST, SUBNETS)
+    assert message in str(caught.value)
+    assert "Terminate the cluster" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -104,35 +115,110 @@ def test_cluster_elsewhere_or_otherwise_than_asked_for_is_refused(changes: dict[
         {"Ec2InstanceAttributes": None},
     ],
 )
-def test_what_emr_does_not_know_yet_is_told_apart_from_a_mismatch(changes: dict[str, Any]) -> None:
-    with pytest.raises(NotKnownYetError, match=r"does not hold yet: (ClusterArn|Ec2InstanceAttributes)"):
-        attest_cluster(SETTINGS, made(**changes), REQUEST, SUBNETS)
-    assert subnet_of(made(**changes)) in ((), ("subnet-2",))
+def test_a_place_that_emr_does_not_know_yet_is_not_a_mismatch(changes: dict[str, Any]) -> None:
+    with pytest.raises(PlaceUnknownError, match=r"still lacks (ClusterArn|Ec2InstanceAttributes)"):
+        attest_cluster(SETTINGS, created(**changes), REQUEST, SUBNETS)
+    assert subnet_ids(created(**changes)) in ((), ("subnet-2",))
 
 
-def test_subnet_that_ec2_does_not_describe_is_refused() -> None:
-    with pytest.raises(ResidencyError, match=r"subnet-2.*nothing that is certain"):
-        attest_cluster(SETTINGS, MADE, REQUEST, [])
+def test_a_subnet_that_ec2_does_not_describe_is_refused() -> None:
+    with pytest.raises(ResidencyError, match=r"subnet-2.*unknown"):
+        attest_cluster(SETTINGS, CREATED, REQUEST, [])
 
 
-def test_without_subnets_in_the_request_the_one_that_emr_took_is_checked() -> None:
+def test_without_requested_subnets_the_one_that_emr_chose_is_checked() -> None:
     request = REQUEST | {"Instances": {}}
-    assert attest_cluster(SETTINGS, MADE, request, SUBNETS)["verdict"] == "allowed"
+    assert attest_cluster(SETTINGS, CREATED, request, SUBNETS)["verdict"] == "allowed"
     elsewhere = [SUBNETS[1] | {"AvailabilityZone": "us-east-1b"}]
     with pytest.raises(ResidencyError, match="subnet-2"):
-        attest_cluster(SETTINGS, MADE, request, elsewhere)
+        attest_cluster(SETTINGS, CREATED, request, elsewhere)
 
 
-def test_request_without_key_and_security_configuration_expects_none() -> None:
+def test_a_request_without_key_and_security_configuration_expects_none() -> None:
     bare = {
         name: value for name, value in REQUEST.items() if name not in {"LogEncryptionKmsKeyId", "SecurityConfiguration"}
     }
-    made_bare = made(LogEncryptionKmsKeyId=None, SecurityConfiguration=None)
-    assert attest_cluster(SETTINGS, made_bare, bare, SUBNETS)["verdict"] == "allowed"
+    created_bare = created(LogEncryptionKmsKeyId=None, SecurityConfiguration=None)
+    assert attest_cluster(SETTINGS, created_bare, bare, SUBNETS)["verdict"] == "allowed"
     with pytest.raises(ResidencyError, match="SecurityConfiguration of the cluster is 'fruits'"):
-        attest_cluster(SETTINGS, MADE, bare, SUBNETS)
+        attest_cluster(SETTINGS, CREATED, bare, SUBNETS)
 
 
-def test_local_cluster_is_attested_as_local() -> None:
+def test_a_local_cluster_is_attested_as_local() -> None:
     record = attest_cluster(Settings(profile="local", aws_conn_id=None), {"Id": "j-2"}, {}, [])
     assert (record["profile"], record["cluster_id"], record["checks"]) == ("local", "j-2", [])
+
+
+class StartingCluster:
+    """An EMR client with one cluster; each DescribeCluster returns the next description, and the last one for ever."""
+
+    def __init__(self, *descriptions: dict[str, Any]) -> None:
+        self.descriptions = list(descriptions)
+        self.terminated: list[str] = []
+
+    def describe_cluster(self, ClusterId: str) -> dict[str, Any]:  # noqa: N803
+        return {"Cluster": self.descriptions.pop(0) if len(self.descriptions) > 1 else self.descriptions[0]}
+
+    def terminate_job_flows(self, JobFlowIds: list[str]) -> dict[str, Any]:  # noqa: N803
+        self.terminated += JobFlowIds
+        return {}
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses in seconds; time passes only in them."""
+    pauses: list[float] = []
+    monkeypatch.setattr(cluster_module.time, "sleep", pauses.append)
+    monkeypatch.setattr(cluster_module.time, "monotonic", lambda: sum(pauses))
+    monkeypatch.setattr(cluster_module, "_describe_subnets", lambda cluster, settings: SUBNETS)
+    return pauses
+
+
+def in_state(state: str, **changes: Any) -> dict[str, Any]:
+    return created(**changes) | {"Status": {"State": state}}
+
+
+UNKNOWN = {"Ec2InstanceAttributes": {}}
+
+
+def inspect(client: StartingCluster) -> Attestation:
+    settings = replace(SETTINGS, poke_interval_seconds=60.0)
+    return inspect_cluster(Emr(client, RetryPolicy(1)), client.describe_cluster("")["Cluster"], REQUEST, settings)
+
+
+def test_inspection_attests_a_cluster_as_soon_as_its_place_is_known(pauses: list[float]) -> None:
+    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("STARTING", **UNKNOWN), in_state("RUNNING"))
+    assert inspect(client)["verdict"] == "allowed"
+    assert pauses == [60.0, 60.0]
+    assert inspect(client)["verdict"] == "allowed"
+    assert pauses == [60.0, 60.0], "a running cluster is attested without a pause"
+    assert client.terminated == []
+
+
+def test_inspection_terminates_a_cluster_that_differs_from_the_request(pauses: list[float]) -> None:
+    client = StartingCluster(in_state("STARTING", LogUri="s3n://somebody-else/logs/"))
+    with pytest.raises(ResidencyError, match="LogUri"):
+        inspect(client)
+    assert client.terminated == ["j-1"]
+
+
+def test_inspection_terminates_a_cluster_that_has_started_at_an_unknown_place(pauses: list[float]) -> None:
+    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("RUNNING", **UNKNOWN))
+    with pytest.raises(ResidencyError, match=r"has started, but .*Ec2AvailabilityZone"):
+        inspect(client)
+    assert client.terminated == ["j-1"]
+
+
+def test_inspection_terminates_a_cluster_that_never_finishes_starting(pauses: list[float]) -> None:
+    client = StartingCluster(in_state("STARTING", **UNKNOWN))
+    with pytest.raises(ResidencyError):
+        inspect(client)
+    assert sum(pauses) > LONGEST_START_SECONDS
+    assert client.terminated == ["j-1"]
+
+
+def test_inspection_reports_a_cluster_that_ended_while_it_started(pauses: list[float]) -> None:
+    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("TERMINATED_WITH_ERRORS", **UNKNOWN))
+    with pytest.raises(ClusterEndedError, match="TERMINATED_WITH_ERRORS"):
+        inspect(client)
+    assert client.terminated == []

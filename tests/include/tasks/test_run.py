@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.residency.attestation import ResidencyError
+from include.residency.checks import ResidencyError
 from include.settings.parameters import RunParams
 from include.tasks import run as tasks
 from tests.include.run_records import MODEL_DIGEST, residency_record, run_record
