@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import asdict
-from typing import cast
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
@@ -17,7 +16,7 @@ from include.lake.models import find_model
 from include.lake.objects import count_matching_files, lake_path
 from include.lake.publication import find_previous
 from include.lake.uploads import STALE, abort_uploads
-from include.records import Attestation, Run
+from include.records import Run
 from include.residency.preflight import check_residency
 from include.settings.deployment import read_airflow_settings
 from include.settings.parameters import RunParams
@@ -43,7 +42,7 @@ def open_run() -> Run:
     settings = read_airflow_settings()
     params = RunParams.from_params(dict(context["params"]))
     lake = Lake(settings.lake_root)
-    residency = cast("Attestation", check_residency(settings, lake))
+    residency = check_residency(settings, lake)
     check_access(lake, settings.aws_conn_id)
     abort_uploads(lake, lake.runs, settings, older_than=STALE)
     dag_run = context["dag_run"]
