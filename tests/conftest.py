@@ -46,8 +46,11 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
+ONE_WORKER = "tests/end_to_end/service/"
+"""Folder of the tests that share one service (`make up`)."""
+
 LONGEST_FIRST = (
-    "tests/end_to_end/test_service.py",
+    ONE_WORKER,
     "tests/end_to_end/test_dag_failures.py",
     "tests/end_to_end/",
     "tests/spark_jobs/",
@@ -60,6 +63,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by ``LONGEST_FIRST``; within a prefix, they keep their random order (pytest-randomly)."""
     ranks = [*LONGEST_FIRST, ""]
     items.sort(key=lambda item: next(rank for rank, prefix in enumerate(ranks) if item.nodeid.startswith(prefix)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker whole files; the files that share a running Airflow go to the same worker."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return ONE_WORKER if nodeid.startswith(ONE_WORKER) else str(super()._split_scope(nodeid))
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

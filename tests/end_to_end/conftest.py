@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import select
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from local.run.watch import RunState, known_runs, read_state
 from tests.once import build_once
 
 AUDITED_AIRFLOW = Path(__file__).with_name("audited_airflow.py")
+WARM_AIRFLOW = Path(__file__).with_name("warm_airflow.py")
 LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 RUN_SECONDS = 240
 RUN_DATE = "2026-11-01T00:00:00+00:00"
@@ -56,6 +58,56 @@ class Outcome:
         return [cluster["Id"] for cluster in self.clusters if cluster["Status"]["State"] in LIVE]
 
 
+class WarmAirflow:
+    """The parent's side of ``warm_airflow.py``: runs the DAG in processes that need not import Airflow first.
+
+    Parameters
+    ----------
+    environ : dict
+        Environment of the forking process. Its Airflow home is that of all runs.
+    home : Path
+        Its folder, with its log.
+    """
+
+    def __init__(self, environ: dict[str, str], home: Path) -> None:
+        with (home / "warm.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, WARM_AIRFLOW],
+                env=environ,
+                cwd=home,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def run(self, argv: list[str], environ: dict[str, str], log: Path, seconds: float) -> None:
+        """Run Airflow's command line once; its output goes to the log.
+
+        Raises
+        ------
+        TimeoutExpired
+            If it takes longer than ``seconds``; everything is killed then.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = {"argv": argv, "environ": environ, "folder": environ["AIRFLOW_HOME"], "log": str(log)}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], seconds)
+        if not ready:
+            self.stop()
+            raise subprocess.TimeoutExpired(argv, seconds)
+        assert self._process.stdout.readline(), "the forking process has ended; see warm.log"
+
+    def stop(self) -> None:
+        """Kill the forking process and its children."""
+        parent = psutil.Process(self._process.pid)
+        for process in [*parent.children(recursive=True), parent]:
+            process.kill()
+        self._process.communicate()
+
+
 @dataclass
 class Bench:
     """An Airflow with its database, and the models and weights for its lakes."""
@@ -63,6 +115,7 @@ class Bench:
     home: Path
     models: Path
     weights: str
+    warm: WarmAirflow | None = None
 
     def lake(self, folder: Path) -> Path:
         """Fill a lake with a model and some pictures."""
@@ -85,13 +138,15 @@ class Bench:
         arguments: tuple[str, ...] = (),
         environ: dict[str, str] | None = None,
         rerun_of: str | None = None,
+        cold: bool = False,
         settle_seconds: int = 60,
     ) -> Outcome:
         """Run the DAG once, wait up to ``settle_seconds`` until its clusters have terminated, and list them.
 
         A lake on S3 needs its URI and ``store_url``. ``keys`` and ``endpoint_keys`` replace the keys of the
         environment. ``meanwhile`` is called in a thread during the run, with the endpoint's state folder.
-        ``rerun_of`` is a date: the run gets the run id of that date, so that it can be repeated as itself.
+        ``rerun_of`` is a date: the run gets the run id of that date, so that it can be repeated as itself. A ``cold``
+        run starts Airflow as a person does; the others are forked from a process that has imported it.
         """
         root = lake if isinstance(lake, str) else f"file://{lake}"
         state_dir = tmp_path / "emr"
@@ -103,15 +158,26 @@ class Bench:
         options = ["--faults", str(scenario), *arguments]
         with EndpointProcess(state_dir, options, environment=endpoint_environment) as endpoint:
             known = known_runs(self.home / "airflow.db", DAG_ID) if rerun_of is None else frozenset()
-            command = [sys.executable, str(AUDITED_AIRFLOW), str(audit)]
+            command = [str(AUDITED_AIRFLOW), str(audit)]
             settings = json.dumps(conf or {})
             command += ["rerun", rerun_of, settings] if rerun_of else ["dags", "test", DAG_ID, "--conf", settings]
             clean = self.environment(root, endpoint.url, store_url, environ) | (keys or {})
-            with log.open("wb") as stream, ThreadPoolExecutor(1) as pool:
+            with ThreadPoolExecutor(1) as pool:
                 during = pool.submit(meanwhile, state_dir) if meanwhile else None
-                subprocess.run(
-                    command, env=clean, cwd=self.home, stdout=stream, stderr=stream, timeout=run_seconds, check=False
-                )
+                if cold:
+                    with log.open("wb") as stream:
+                        subprocess.run(
+                            [sys.executable, *command],
+                            env=clean,
+                            cwd=self.home,
+                            stdout=stream,
+                            stderr=stream,
+                            timeout=run_seconds,
+                            check=False,
+                        )
+                else:
+                    self.warm = self.warm or WarmAirflow(self.environment("file:///nowhere"), self.home)
+                    self.warm.run(command, clean, log, run_seconds)
                 if during:
                     during.result()
             state = read_state(self.home / "airflow.db", DAG_ID, known)
@@ -193,12 +259,15 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench(database: Path, tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Bench:
+def bench(database: Path, tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Bench]:
     """An Airflow for one worker's runs of the DAG, and the models that all workers share."""
     home = copy_database(database, tmp_path_factory.mktemp("airflow"))
     weights = find_weights(shared=shared) or RANDOM
     models = build_once(tmp_path_factory, "models", lambda folder: export_model(weights, folder))
-    return Bench(home, models, weights)
+    bench = Bench(home, models, weights)
+    yield bench
+    if bench.warm:
+        bench.warm.stop()
 
 
 @pytest.fixture(scope="session")
@@ -207,7 +276,7 @@ def published(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
     def build(folder: Path) -> None:
         lake = bench.lake(folder / "mon lac été")
-        outcome = bench.run(lake, folder / "run", environ=hostile_environment(folder), rerun_of=RUN_DATE)
+        outcome = bench.run(lake, folder / "run", environ=hostile_environment(folder), rerun_of=RUN_DATE, cold=True)
         (folder / "outcome.pickle").write_bytes(pickle.dumps(outcome))
 
     folder = build_once(tmp_path_factory, "published", build)

@@ -9,7 +9,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -22,44 +21,27 @@ from sklearn.decomposition import PCA
 from include.settings.parameters import RunParams
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.s3.process import free_ports
-from tests.end_to_end.airflow_service import (
+from tests.end_to_end.conftest import DAG_ID, LIVE, snapshot
+from tests.end_to_end.service.airflow_service import (
     BROKEN,
     CONF,
-    PATIENCE_SECONDS,
     PICTURES,
     ROOT,
+    TIMEOUT_SECONDS,
     Service,
     command,
-    furnish,
     is_free,
+    prepare_folder,
     processes_of,
     serving,
     up,
     wait_until,
     words_of,
 )
-from tests.end_to_end.conftest import DAG_ID, LIVE, snapshot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TASKS = 13
-
-
-@pytest.fixture(scope="module")
-def service(bench, tmp_path_factory) -> Iterator[Service]:
-    """A service on a folder of its own; in the end `make down` ends it, and nothing is left but the data."""
-    folder = tmp_path_factory.mktemp("service")
-    furnish(folder, bench.models)
-    port = free_ports(1)[0]
-    with serving(folder, port) as service:
-        yield service
-        ended = command("down", folder)
-        assert ended.returncode == 0, ended.stdout
-        assert processes_of(folder) == []
-        assert is_free(port)
-        assert "nothing is running" in command("down", folder).stdout
-        assert (folder / "state" / "airflow" / "airflow.db").stat().st_size > 0, "down keeps the database"
-        assert len(snapshot(folder / "lake")) in {0, 3}, "down keeps the lake"
 
 
 @pytest.fixture(scope="module")
@@ -244,26 +226,6 @@ def test_a_run_that_is_marked_failed_is_red(service: Service, cut_mid_step: Cut,
     assert "Cancelled s-" in service.log(cut_mid_step.run_id, "terminate_cluster")
 
 
-def test_clearing_the_verification_makes_no_cluster(
-    service: Service, finished: str, first_tasks: dict[str, dict]
-) -> None:
-    clusters, before = service.clusters(), first_tasks
-    body = {"dry_run": False, "dag_run_id": finished, "task_ids": ["verify_results"], "include_downstream": True}
-    cleared = service.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body | {"only_failed": False})
-    assert {task["task_id"] for task in cleared["task_instances"]} == {"verify_results", "publish_results", "close_run"}
-    first = before["close_run"]["end_date"]
-    wait_until(lambda: service.tasks(finished)["close_run"]["end_date"] not in {first, None}, "close_run has run again")
-    assert service.finish(finished) == "success"
-    after = service.tasks(finished)
-    assert {name for name in after if after[name]["start_date"] != before[name]["start_date"]} == {
-        "verify_results",
-        "publish_results",
-        "close_run",
-    }
-    assert service.clusters() == clusters
-    assert len(pd.read_parquet(service.lake / "results")) == PICTURES
-
-
 def test_a_second_up_is_refused(service: Service) -> None:
     again = up(service.folder, free_ports(1)[0])
     assert again.returncode == 2
@@ -272,7 +234,7 @@ def test_a_second_up_is_refused(service: Service) -> None:
 
 def test_make_run_is_refused_meanwhile(service: Service) -> None:
     run = [sys.executable, "-m", "local.run", "--state", str(service.folder / "state")]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     assert done.returncode == 2
     assert f"is working in {service.folder / 'state'}" in done.stdout
     assert "`make down` ends it" in done.stdout
@@ -280,9 +242,9 @@ def test_make_run_is_refused_meanwhile(service: Service) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(2400)
-def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, tmp_path) -> None:
+def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, database, tmp_path) -> None:
     """kill -9 of all that could clean up: of the supervisor, then of it with its guards."""
-    furnish(tmp_path, bench.models)
+    prepare_folder(tmp_path, bench.models, database)
     port = free_ports(1)[0]
     for with_guards in (False, True):
         with serving(tmp_path, port):
@@ -302,8 +264,8 @@ def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, tmp_path) -> 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, tmp_path) -> None:
-    furnish(tmp_path, bench.models)
+def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, database, tmp_path) -> None:
+    prepare_folder(tmp_path, bench.models, database)
     with serving(tmp_path, free_ports(1)[0]) as service:
         run_id = service.trigger(CONF)
         wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the step runs")
@@ -321,11 +283,11 @@ def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, tmp_p
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_on_the_s3_store(bench, tmp_path) -> None:
+def test_on_the_s3_store(bench, database, tmp_path) -> None:
     """The same with the lake in a bucket; down and up keep what is in it."""
     if not connector_jars(connector_folder()):
         pytest.skip("Spark's S3 connector is not in this environment: `make setup STORE=s3`")
-    furnish(tmp_path, bench.models)
+    prepare_folder(tmp_path, bench.models, database)
     for round_number in range(2):
         with serving(tmp_path, free_ports(1)[0], "--store", "s3", "--lake", "s3://fruits") as service:
             runs = service.call("GET", f"/dags/{DAG_ID}/dagRuns")["dag_runs"]

@@ -1,4 +1,4 @@
-"""`make up` as tests use it: Airflow with its scheduler on this machine, as a person with its password sees it."""
+"""`make up` for tests: Airflow with its scheduler on this machine, controlled through its REST API."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import boto3
 import httpx
 import psutil
 
-from tests.end_to_end.conftest import DAG_ID, put_pictures
+from tests.end_to_end.conftest import DAG_ID, copy_database, put_pictures
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 300.0
+ROOT = Path(__file__).resolve().parents[3]
+TIMEOUT_SECONDS = 300.0
 ENDED = {"success", "failed"}
 PICTURES, BROKEN = 24, 3
 CONF = {"variance_target": 0.93, "image_pattern": "*_100.jpg", "max_reject_ratio": 0.2, "images_per_task": 8}
-"""The pattern leaves one picture out, and with the default ratio the broken ones would fail the run."""
+"""The pattern excludes one picture. With the default ratio, the broken pictures would fail the run."""
 
 
-def command(name: str, folder: Path, *arguments: str, timeout: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
-    """Run what `make up` and `make down` run."""
+def command(name: str, folder: Path, *arguments: str, timeout: float = TIMEOUT_SECONDS) -> subprocess.CompletedProcess:
+    """Run the program of `make up` or `make down`."""
     program = [sys.executable, "-m", "local.run.service", name, "--state", str(folder / "state"), *arguments]
     return subprocess.run(
         program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False
@@ -48,7 +48,7 @@ def is_free(port: int) -> bool:
 
 
 def processes_of(folder: Path) -> list[list[str]]:
-    """Return the command lines of the processes that work in a folder; Airflow's rename themselves."""
+    """Return the command lines of the processes that use a folder, by command line or by AIRFLOW_HOME."""
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         if process.pid == os.getpid():
@@ -61,25 +61,25 @@ def processes_of(folder: Path) -> list[list[str]]:
 
 
 def words_of(process: psutil.Process) -> list[str]:
-    """Return a process's command line; nothing when it has ended meanwhile."""
+    """Return the command line of a process; empty if the process has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
         return []
 
 
-def wait_until(is_so, what: str, seconds: float = PATIENCE_SECONDS):
-    """Wait for something to be true, and return it."""
+def wait_until(condition, what: str, seconds: float = TIMEOUT_SECONDS):
+    """Return the value of a condition as soon as it is true."""
     deadline = time.monotonic() + seconds
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain until {what}"
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"after {seconds:g} s still not true: {what}"
         time.sleep(0.3)
     return value
 
 
 @dataclass
 class Service:
-    """A running service, as a person with its password sees it."""
+    """A running service and a client that is logged in."""
 
     folder: Path
     port: int
@@ -123,13 +123,13 @@ class Service:
         return {name: task["state"] for name, task in self.tasks(run_id).items()}
 
     def clear(self, run_id: str, task: str) -> set[str]:
-        """Clear a task and all that follows, as the UI does by default; return what was cleared."""
+        """Clear a task with its downstream tasks, as the UI does by default; return the cleared tasks."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task], "include_downstream": True}
         found = self.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body | {"only_failed": False})
         return {task["task_id"] for task in found["task_instances"]}
 
     def clear_alone(self, run_id: str, task: str) -> set[str]:
-        """Clear a task by itself; Airflow takes its setups and teardowns along."""
+        """Clear a task without its downstream tasks; Airflow also clears its setups and teardowns."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task], "only_failed": False}
         found = self.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
         return {task["task_id"] for task in found["task_instances"]}
@@ -155,7 +155,7 @@ class Service:
         return {cluster["Name"]: cluster["Status"]["State"] for cluster in emr.list_clusters()["Clusters"]}
 
     def clusters_of(self, run_id: str) -> list[str]:
-        """Return the states of a run's clusters, the newest first."""
+        """Return the states of the clusters of a run, the newest first."""
         emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=self.endpoint)
         name = f"fruit-features {self.run_folder(run_id).name}"
         pages = emr.get_paginator("list_clusters").paginate()
@@ -172,23 +172,24 @@ class Service:
         return all(rule["matched"] for rule in rules)
 
     def run_folder(self, run_id: str) -> Path:
-        """Return the run's folder in the lake, which a run that failed early does not have."""
+        """Return the folder of a run in the lake; a run that failed early has none."""
         path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/open_run/xcomEntries/slug"
         return self.lake / "runs" / self.call("GET", path)["value"].strip('"')
 
 
-def furnish(folder: Path, models: Path) -> None:
-    """Put photos into a folder, some of them broken, and the models that were exported once for all tests."""
+def prepare_folder(folder: Path, models: Path, database: Path) -> None:
+    """Put photos into a folder, some of them broken, with the exported models and a migrated database."""
     put_pictures(folder / "photos")
     for number in range(BROKEN):
         (folder / "photos" / "Banana" / f"broken{number}_100.jpg").write_text("not an image")
     (folder / "state").mkdir()
     (folder / "state" / "models").symlink_to(models)
+    copy_database(database, folder / "state" / "airflow")
 
 
 @contextlib.contextmanager
 def serving(folder: Path, port: int, *arguments: str) -> Iterator[Service]:
-    """Run a service; whatever happens, nothing of it is left running."""
+    """Start a service, and stop it whatever happens."""
     try:
         started = up(folder, port, *arguments)
         assert started.returncode == 0, started.stdout

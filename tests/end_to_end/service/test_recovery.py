@@ -1,6 +1,6 @@
-"""What a person or an accident does to a run, with Airflow's scheduler: tasks cleared, tasks killed, clusters leaked.
+"""Runs under Airflow's scheduler: tasks cleared, tasks killed, clusters leaked.
 
-One service for all tests here; each has runs of its own, and each ends with no live cluster.
+After each test, no cluster is live.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from local.s3.process import free_ports
-from tests.end_to_end.airflow_service import CONF, Service, furnish, serving, wait_until
 from tests.end_to_end.conftest import LIVE, snapshot
 from tests.end_to_end.fault_matrix import ACCIDENTS, MARKED_FAILED, TASK_KILLED, WORKER_KILLED
+from tests.end_to_end.service.airflow_service import CONF, Service, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -25,16 +24,8 @@ REAPER = "fruit_reaper"
 NEVER_IDLE = {"idle_timeout_minutes": 1440}
 
 
-@pytest.fixture(scope="module")
-def service(bench, tmp_path_factory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("recovery")
-    furnish(folder, bench.models)
-    with serving(folder, free_ports(1)[0]) as service:
-        yield service
-
-
 @pytest.fixture(autouse=True)
-def nothing_leaks(service: Service) -> Iterator[None]:
+def no_live_cluster(service: Service) -> Iterator[None]:
     yield
     assert not [name for name, state in service.clusters().items() if state in LIVE]
 
@@ -60,10 +51,10 @@ def failed_in_pca(service: Service) -> str:
 
 @dataclass
 class Cleared:
-    """What clearing a task of a run has done."""
+    """A run after one of its tasks was cleared."""
 
     tasks: set[str]
-    """What Airflow cleared with it."""
+    """The cleared tasks."""
 
     state: str
     log: str
@@ -73,7 +64,7 @@ class Cleared:
 
 
 def clear(service: Service, run_id: str, task: str, *, alone: bool = False) -> Cleared:
-    """Clear a task, with or without what follows, and wait until the run has ended again."""
+    """Clear a task, with or without its downstream tasks, and wait until the run has ended again."""
     last = "terminate_cluster" if alone else "close_run"
     before = service.tasks(run_id)[last]["end_date"]
     tasks = service.clear_alone(run_id, task) if alone else service.clear(run_id, task)
@@ -95,24 +86,24 @@ def cleared_sensor(service: Service, failed_in_pca: str) -> Cleared:
 
 @pytest.fixture(scope="module")
 def cleared_step(service: Service, failed_in_pca: str, cleared_sensor: Cleared) -> Cleared:
-    """After the sensor alone, which has not helped: the step."""
+    """The step, cleared after the sensor alone."""
     return clear(service, failed_in_pca, "add_pca")
 
 
 @pytest.fixture(scope="module")
-def cleared_publication(service: Service, failed_in_pca: str, cleared_step: Cleared) -> tuple[Cleared, Cleared]:
-    """The publication of what has then succeeded, and what was published before."""
-    return clear(service, failed_in_pca, "publish_results"), cleared_step
+def cleared_verification(service: Service, failed_in_pca: str, cleared_step: Cleared) -> tuple[Cleared, Cleared]:
+    """The verification of the run that has succeeded then, and the state before it was cleared."""
+    return clear(service, failed_in_pca, "verify_results"), cleared_step
 
 
-def test_a_sensor_cleared_by_itself_says_what_to_clear_instead_and_makes_no_cluster(cleared_sensor: Cleared) -> None:
+def test_a_sensor_cleared_alone_names_the_task_to_clear_and_creates_no_cluster(cleared_sensor: Cleared) -> None:
     assert cleared_sensor.state == "failed"
     assert "cleared by itself" in cleared_sensor.log
     assert "clear add_pca with all that follows" in cleared_sensor.log
     assert cleared_sensor.clusters == ["TERMINATED"]
 
 
-def test_clearing_the_failed_step_makes_one_new_cluster_and_keeps_the_features(
+def test_clearing_the_failed_step_creates_one_cluster_and_keeps_the_features(
     cleared_sensor: Cleared, cleared_step: Cleared
 ) -> None:
     assert "create_cluster" not in cleared_step.tasks
@@ -122,15 +113,15 @@ def test_clearing_the_failed_step_makes_one_new_cluster_and_keeps_the_features(
     assert len(cleared_step.published) == 3
 
 
-def test_clearing_the_publication_makes_no_cluster_and_publishes_the_same(
-    cleared_publication: tuple[Cleared, Cleared],
+def test_clearing_the_verification_creates_no_cluster_and_publishes_the_same(
+    cleared_verification: tuple[Cleared, Cleared],
 ) -> None:
-    after, before = cleared_publication
-    assert after.tasks == {"publish_results", "close_run"}
+    after, before = cleared_verification
+    assert after.tasks == {"verify_results", "publish_results", "close_run"}
     assert after.state == "success"
     assert after.clusters == before.clusters
     changed = {name for name, digest in after.published.items() if before.published.get(name) != digest}
-    assert changed <= {"current.json"}, "it tells when"
+    assert changed <= {"current.json"}, "it contains the time of publication"
 
 
 @contextlib.contextmanager
@@ -142,7 +133,7 @@ def variable(service: Service, key: str, value: str) -> Iterator[None]:
 
 
 def reap(service: Service) -> tuple[str, str]:
-    """Run the reaper; return how it ended and what it said."""
+    """Run the reaper; return its state and its log."""
     runs = f"/dags/{REAPER}/dagRuns"
     run_id = service.call("POST", runs, {"logical_date": None})["dag_run_id"]
     state = wait_until(
@@ -153,7 +144,7 @@ def reap(service: Service) -> tuple[str, str]:
     return state, json.dumps(content)
 
 
-def test_time_limit_and_reaper_end_what_teardown_and_idle_time_out_do_not(service: Service) -> None:
+def test_time_limit_and_reaper_work_when_teardown_and_idle_time_out_fail(service: Service) -> None:
     faults = {
         "api": [{"action": "TerminateJobFlows", "error": "AccessDeniedException", "times": "forever"}],
         "steps": [{"name": "featurize*", "hangs": True, "limit_seconds": 5}],
@@ -161,18 +152,18 @@ def test_time_limit_and_reaper_end_what_teardown_and_idle_time_out_do_not(servic
     with service.faults(faults):
         run_id = service.trigger(CONF | NEVER_IDLE)
         assert service.finish(run_id) == "failed"
-        assert "Why it failed: TIME LIMIT" in service.log(run_id, "wait_featurize"), "it ends by itself"
+        assert "Why it failed: TIME LIMIT" in service.log(run_id, "wait_featurize"), "the time limit ended the step"
         assert service.clusters_of(run_id) == ["WAITING"]
-    assert reap(service)[0] == "success", "a young one is left alone"
+    assert reap(service)[0] == "success", "a young cluster is not terminated"
     assert service.clusters_of(run_id) == ["WAITING"]
     with variable(service, "fruits_reaper_grace_minutes", "0.01"):
-        state, told = reap(service)
-    assert state == "failed", "a leak has to be seen"
-    assert f"its run {run_id} is not live" in told
-    wait_until(lambda: service.clusters_of(run_id) == ["TERMINATED"], "the cluster has ended")
+        state, log = reap(service)
+    assert state == "failed", "a leak must be visible"
+    assert f"its run {run_id} is not live" in log
+    wait_until(lambda: service.clusters_of(run_id) == ["TERMINATED"], "the cluster has terminated")
 
 
-def test_the_reaper_leaves_the_cluster_of_a_live_run(service: Service) -> None:
+def test_the_reaper_keeps_the_cluster_of_a_live_run(service: Service) -> None:
     with service.faults({"steps": [{"name": "featurize*", "hangs": True}]}):
         run_id = service.trigger(CONF)
         wait_until(lambda: service.fault_matched("steps"), "featurize runs")
@@ -184,7 +175,7 @@ def test_the_reaper_leaves_the_cluster_of_a_live_run(service: Service) -> None:
 
 
 def kill_task(service: Service, run_id: str, task: str, *, worker: bool) -> None:
-    """Kill the process of a task as soon as it is there; also the worker that looks after it, when asked."""
+    """Kill the process of a task as soon as it exists, and its worker on request."""
     task_id = service.tasks(run_id)[task]["id"]
 
     def find() -> psutil.Process | None:
@@ -203,7 +194,7 @@ def kill_task(service: Service, run_id: str, task: str, *, worker: bool) -> None
 
 
 LATE = {"delay_seconds": 8}
-"""Long enough to be killed between the call's effect and its answer."""
+"""Long enough to kill a task between the effect of a call and its answer."""
 
 SLOWED = {
     "create_cluster": {"api": [{"action": "RunJobFlow", "when": "after", **LATE}]},
@@ -212,16 +203,16 @@ SLOWED = {
     "add_pca": {"api": [{"action": "AddJobFlowSteps", "when": "after", "skip": 1, **LATE}]},
     "terminate_cluster": {"api": [{"action": "TerminateJobFlows", "when": "after", **LATE}]},
 }
-"""Tasks that are killed when their call has taken effect, and they have not heard of it."""
+"""Tasks that are killed after their call took effect and before they got the answer."""
 
 
 def check_recovery(service: Service, task: str, *, worker: bool) -> None:
-    """Kill a task of a run: the run goes on by itself, on one cluster, and publishes."""
+    """Kill a task of a run: the run continues without help, uses one cluster, and publishes."""
     faults = SLOWED.get(task, {})
     with service.faults(faults):
         run_id = service.trigger(CONF)
         if faults:
-            wait_until(lambda: service.fault_matched("api"), f"{task} has made its call")
+            wait_until(lambda: service.fault_matched("api"), f"{task} has sent its call")
         kill_task(service, run_id, task, worker=worker)
         assert service.finish(run_id) == "success", service.states(run_id)
     assert service.tasks(run_id)[task]["try_number"] > 1
@@ -230,7 +221,7 @@ def check_recovery(service: Service, task: str, *, worker: bool) -> None:
     assert json.loads((service.lake / "current.json").read_text())["run_id"] == run_id
 
 
-def test_create_killed_between_the_call_and_its_answer_makes_no_second_cluster(service: Service) -> None:
+def test_create_killed_between_call_and_answer_creates_no_second_cluster(service: Service) -> None:
     check_recovery(service, "create_cluster", worker=False)
 
 
