@@ -1,4 +1,4 @@
-"""The page of reports in the Airflow UI: its place and its entry in the navigation."""
+"""The plugin that adds the page of reports to the Airflow UI and to its navigation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ URL_PREFIX = "/fruit-reports"
 
 
 class FruitReportsPlugin(AirflowPlugin):
-    """Adds the page, and its entry in the navigation."""
+    """The page of reports and its entry in the navigation."""
 
     name = "fruit_reports"
     external_views: list[Any] = [  # noqa: RUF012
@@ -25,7 +25,7 @@ class FruitReportsPlugin(AirflowPlugin):
 
     @property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """The application; only the API server asks for it, and every task would pay seconds for its imports."""
+        """The web application. It is imported here because only the API server needs it; the imports take seconds."""
         from include.reports.page import app
 
         return [{"app": app, "url_prefix": URL_PREFIX, "name": "Fruit reports"}]

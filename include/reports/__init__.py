@@ -1,1 +1,1 @@
-"""The report of a run and the page of reports in the Airflow UI."""
+"""The reports of runs, and the page that shows them in the Airflow UI."""

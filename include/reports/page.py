@@ -1,4 +1,4 @@
-"""The pages of reports and of the steps' logs, behind Airflow's own login."""
+"""The web application with the reports and the steps' logs, behind Airflow's login."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import SettingsError, read_airflow_settings
 
 MAX_RUNS = 200
+"""Number of runs on the index page."""
+
 CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
 LOG_LINES = 5_000
 
-# Airflow mounts a plugin's application without authentication: each route asks for it, for all of them at once.
+# Airflow mounts a plugin's application without authentication. This dependency adds it to every route.
 app = FastAPI(
     title="Fruit reports",
     dependencies=[
@@ -43,7 +45,7 @@ def _lake() -> tuple[Lake, str | None]:
 def list_reports() -> str:
     """Return a page with the newest runs that have a report."""
     lake, conn = _lake()
-    runs = lake_path(f"{lake.root}/runs", conn)
+    runs = lake_path(lake.runs, conn)
     names = [item.name for item in runs.iterdir()] if runs.exists() else []
     slugs = sorted((name for name in names if re.match(SLUG, name)), reverse=True)[:MAX_RUNS]
     return render_index([slug for slug in slugs if lake_path(lake.run(slug).report_html, conn).exists()])
@@ -56,7 +58,7 @@ def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
     report = lake_path(lake.run(slug).report_html, conn)
     if not report.exists():
         raise HTTPException(
-            status_code=404, detail=f"the run {slug} has no report: it did not publish, or is not known"
+            status_code=404, detail=f"the run {slug} has no report: it has not published, or does not exist"
         )
     return str(report.read_text(encoding="utf-8"))
 
@@ -65,13 +67,11 @@ def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
 def show_step_logs(
     cluster: Annotated[str, Path(pattern=CLUSTER)], step: Annotated[str, Path(pattern=STEP)]
 ) -> PlainTextResponse:
-    """Return the end of a step's logs, as the cluster has put them into the lake."""
+    """Return the last lines of a step's logs, which the cluster has written into the lake."""
     lake, conn = _lake()
     parts = []
     for stream in reversed(STREAMS):
         uri = step_log_uri(lake.logs, cluster, step, stream)
         tail = read_log_tail(uri, conn, LOG_LINES)
-        parts.append(
-            f"==== {uri}\n" + ("(not there: EMR writes it some minutes after the step)" if tail is None else tail)
-        )
+        parts.append(f"==== {uri}\n{'(not written yet: EMR needs some minutes)' if tail is None else tail}")
     return PlainTextResponse("\n\n".join(parts) + "\n", headers={"X-Content-Type-Options": "nosniff"})

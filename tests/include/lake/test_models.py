@@ -1,4 +1,4 @@
-"""Which model a run uses, and which it refuses."""
+"""The model that a run uses, and models that it refuses."""
 
 from __future__ import annotations
 
@@ -34,21 +34,12 @@ def lake(tmp_path: Path) -> Lake:
     return found
 
 
-def test_published_model_is_used(lake: Lake) -> None:
-    assert find_model(lake, LOCAL) == {
-        "digest": FIRST,
-        "weights": {"source": "file"},
-        "uri": lake.model(FIRST[:16]),
-    }
-
-
-def test_publishing_another_model_changes_what_runs_use(lake: Lake) -> None:
+def test_a_run_uses_the_published_model_unless_a_setting_names_another(lake: Lake) -> None:
+    expected = {"digest": FIRST, "weights": {"source": "file"}, "uri": lake.model(FIRST[:16])}
+    assert find_model(lake, LOCAL) == expected
+    assert find_model(lake, replace(LOCAL, model=SECOND[:16]))["digest"] == SECOND
     name_published_model(lake, SECOND, None)
     assert find_model(lake, LOCAL)["digest"] == SECOND
-
-
-def test_model_that_is_set_wins_over_the_published_one(lake: Lake) -> None:
-    assert find_model(lake, replace(LOCAL, model=SECOND[:16]))["digest"] == SECOND
 
 
 def test_missing_model_says_how_to_publish_one(tmp_path: Path) -> None:
@@ -56,19 +47,17 @@ def test_missing_model_says_how_to_publish_one(tmp_path: Path) -> None:
         find_model(Lake(f"file://{tmp_path}"), LOCAL)
 
 
-@pytest.mark.parametrize("name", [MODEL_FILE, MODEL_RECORD_FILE])
-def test_half_a_model_is_none(lake: Lake, tmp_path: Path, name: str) -> None:
-    (tmp_path / "models" / FIRST[:16] / name).unlink()
-    with pytest.raises(ModelError, match=r"no model at .*make publish ROOT="):
-        find_model(lake, LOCAL)
-
-
-def test_model_that_is_set_and_missing_is_named(lake: Lake) -> None:
+def test_incomplete_or_missing_model_is_named(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"models/feedface: .*correct FRUITS_MODEL='feedface'"):
         find_model(lake, replace(LOCAL, model="feedface"))
+    for name, digest in [(MODEL_FILE, FIRST), (MODEL_RECORD_FILE, SECOND)]:
+        (tmp_path / "models" / digest[:16] / name).unlink()
+        name_published_model(lake, digest, None)
+        with pytest.raises(ModelError, match=r"no model at .*make publish ROOT="):
+            find_model(lake, LOCAL)
 
 
-def test_production_refuses_random_weights_published_or_set(tmp_path: Path) -> None:
+def test_production_refuses_random_weights_whether_published_or_set(tmp_path: Path) -> None:
     lake = Lake(f"file://{tmp_path}")
     put_model(lake, FIRST, source="random")
     name_published_model(lake, FIRST, None)

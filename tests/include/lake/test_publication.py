@@ -173,7 +173,8 @@ def upload(root: Path, bucket: Any) -> None:
             bucket.put_object(Key=path.relative_to(root).as_posix(), Body=path.read_bytes())
 
 
-def test_publishing_on_s3_is_the_same(root: Path, bucket: Any) -> None:
+@pytest.mark.slow
+def test_publication_on_s3_writes_the_same_files(root: Path, bucket: Any) -> None:
     upload(root, bucket)
     lake = Lake(f"s3://{bucket.name}")
     for slug in (FIRST, SECOND, SECOND):
@@ -188,6 +189,7 @@ def test_publishing_on_s3_is_the_same(root: Path, bucket: Any) -> None:
     assert json.loads(bucket.Object("current.json").get()["Body"].read())["run"] == SECOND
 
 
+@pytest.mark.slow
 def test_failure_on_s3_leaves_no_part_of_a_file(root: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     upload(root, bucket)
     lake = Lake(f"s3://{bucket.name}")

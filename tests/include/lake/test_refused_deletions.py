@@ -1,4 +1,4 @@
-"""A store that refuses to delete: said as an error, never passed over."""
+"""A deletion that the store refuses is an error, and a publication stops there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.s3_store import Store
 FIRST, SECOND = "20261121T120000Z-aaaaaaaa", "20261122T120000Z-bbbbbbbb"
 
 
-def test_file_is_deleted_or_its_absence_told(tmp_path: Path) -> None:
+def test_file_is_deleted_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     delete_file(lake_path(f"file://{tmp_path}/file"))
     assert not (tmp_path / "file").exists()
@@ -26,27 +26,26 @@ def test_file_is_deleted_or_its_absence_told(tmp_path: Path) -> None:
         delete_file(lake_path(f"file://{tmp_path}/file"))
 
 
-def test_object_is_deleted(store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("a é%20+#b", "b"):
-        store.put(lake_bucket, key)
-    delete_file(lake_path(f"s3://{lake_bucket}/a é%20+#b", store.connection(monkeypatch, "worker")))
-    assert store.keys(lake_bucket) == {"b"}
-
-
-def test_refusal_to_delete_an_object_is_an_error(
+@pytest.mark.slow
+def test_object_is_deleted_and_a_refusal_is_an_error(
     store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.put(lake_bucket, "object")
+    conn_id = store.connection(monkeypatch, "worker")
+    for key in ("a é%20+#b", "object"):
+        store.put(lake_bucket, key)
+    delete_file(lake_path(f"s3://{lake_bucket}/a é%20+#b", conn_id))
+    assert store.keys(lake_bucket) == {"object"}
     store.deny_delete(lake_bucket)
     with pytest.raises(PermissionError, match="Access Denied"):
-        delete_file(lake_path(f"s3://{lake_bucket}/object", store.connection(monkeypatch, "worker")))
+        delete_file(lake_path(f"s3://{lake_bucket}/object", conn_id))
     assert store.keys(lake_bucket) == {"object"}
 
 
-def test_publishing_where_old_rows_cannot_go_fails_and_the_old_run_stays_named(
+@pytest.mark.slow
+def test_publication_fails_if_old_files_cannot_be_deleted_and_current_json_still_names_the_old_run(
     store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Rows of two runs in results/ that nobody was told of would be worse than a failed run."""
+    """Rows of two runs in results/ without an error would be worse than a failed run."""
     for slug, images in ((FIRST, 5), (SECOND, 8)):
         for path in write_run(tmp_path, images=images, slug=slug).rglob("*"):
             if path.is_file():

@@ -1,4 +1,4 @@
-"""Uploads that nobody will complete: those of a run that was killed go, and nobody else's."""
+"""The unfinished uploads of a killed run are aborted, and no others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from include.lake.layout import Lake
 from include.lake.uploads import STALE, abort_uploads
 from include.settings.deployment import Settings
 from tests.s3_store import REGION, Store, connection
+
+pytestmark = pytest.mark.slow
 
 
 def settings(conn_id: str) -> Settings:
@@ -52,28 +54,35 @@ def worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return settings(store.connection(monkeypatch, "worker"))
 
 
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_uploads_under_the_folder_are_aborted_and_no_others(begun: Uploads, worker: Settings, slash: str) -> None:
+def test_uploads_under_the_folder_are_aborted_and_no_others(
+    begun: Uploads, worker: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     others = ["runs/ab/features/part-0", "runs/a", "runs/a.old", "other/runs/a/x", "top"]
-    begun.begin(*others, "runs/a/features/part-0", "runs/a/features/part-1 é%+#🥝", "runs/a/report.html")
-    begun.begin("runs/a/report.html")  # a second one of the same name
+    begun.begin(*others)
     begun.store.put(begun.bucket, "runs/a/features/done", b"whole")
-    assert abort_uploads(begun.lake, f"{begun.lake.root}/runs/a{slash}", worker) == 4
-    assert begun.keys() == sorted(others)
+    folder = f"{begun.lake.root}/runs/a"
+    with caplog.at_level(logging.INFO, "include.lake.uploads"):
+        for uri in (folder, f"{folder}/"):
+            begun.begin("runs/a/features/part-0", "runs/a/features/part-1 é%+#🥝", "runs/a/report.html")
+            begun.begin("runs/a/report.html")  # a second upload with the same key
+            assert abort_uploads(begun.lake, uri, worker) == 4
+            assert begun.keys() == sorted(others)
+            assert abort_uploads(begun.lake, uri, worker) == 0
     assert begun.store.read(begun.bucket, "runs/a/features/done") == b"whole"
-    assert abort_uploads(begun.lake, f"{begun.lake.root}/runs/a{slash}", worker) == 0
-
-
-def test_lake_itself_can_be_cleaned(begun: Uploads, worker: Settings) -> None:
-    begun.begin("runs/a/x", "top")
-    assert abort_uploads(begun.lake, begun.lake.root, worker) == 2
+    messages = [record.getMessage() for record in caplog.records if record.name == "include.lake.uploads"]
+    assert messages == [
+        f"Aborted 4 unfinished uploads of killed processes under {uri}" for uri in (folder, f"{folder}/")
+    ]
+    assert abort_uploads(begun.lake, begun.lake.root, worker) == len(others)
     assert begun.keys() == []
 
 
-def test_only_old_ones_are_aborted(begun: Uploads, worker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_old_uploads_are_aborted_if_an_age_is_given(
+    begun: Uploads, worker: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun.begin("runs/a/old")
     (old,) = begun.listed()
-    while len({upload["Initiated"] for upload in begun.listed()}) == 1:  # the store tells whole seconds
+    while len({upload["Initiated"] for upload in begun.listed()}) == 1:  # the store reports whole seconds
         begun.begin("runs/a/new")
     new = max(upload["Initiated"] for upload in begun.listed())
     younger = sum(upload["Initiated"] == new for upload in begun.listed())
@@ -95,11 +104,11 @@ def test_only_old_ones_are_aborted(begun: Uploads, worker: Settings, monkeypatch
 
 
 def test_all_pages_are_read(begun: Uploads, worker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def ask_for_three(params: dict[str, Any], **_: Any) -> None:
         params["MaxUploads"] = 3
-        asked.append(params.get("KeyMarker"))
+        requests.append(params.get("KeyMarker"))
 
     real = S3Hook.conn.func
 
@@ -111,13 +120,13 @@ def test_all_pages_are_read(begun: Uploads, worker: Settings, monkeypatch: pytes
     begun.begin(*(f"runs/a/part-{number}" for number in range(8)), "runs/b")
     monkeypatch.setattr(S3Hook, "conn", property(short_paged))
     assert abort_uploads(begun.lake, f"{begun.lake.root}/runs/a", worker) == 8
-    assert len(asked) == 3
+    assert len(requests) == 3
     assert begun.keys() == ["runs/b"]
 
 
-def test_lake_in_a_folder_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lake_in_a_folder_has_no_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(hook: S3Hook) -> None:
-        pytest.fail("S3 was asked")
+        pytest.fail("S3 was called")
 
     monkeypatch.setattr(S3Hook, "conn", property(fail))
     assert abort_uploads(Lake(f"file://{tmp_path}"), f"file://{tmp_path}/runs/a", settings("aws_default")) == 0
@@ -144,14 +153,5 @@ def test_wrong_keys_and_a_missing_bucket_are_warnings(
     for name, bucket in (("stranger", "friuts"), ("local", "friuts")):
         conn_id = connection(monkeypatch, store.url, name)
         assert abort_uploads(Lake(f"s3://{bucket}"), f"s3://{bucket}/runs/a", settings(conn_id)) == 0
-    told = [record.getMessage() for record in caplog.records if record.name == "include.lake.uploads"]
-    assert ["InvalidAccessKeyId" in told[0], "NoSuchBucket" in told[1]] == [True, True]
-
-
-def test_aborted_uploads_are_told(begun: Uploads, worker: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    begun.begin("runs/a/x")
-    with caplog.at_level(logging.INFO, "include.lake.uploads"):
-        abort_uploads(begun.lake, f"{begun.lake.root}/runs/a", worker)
-        abort_uploads(begun.lake, f"{begun.lake.root}/runs/a", worker)
-    told = [record.getMessage() for record in caplog.records if record.name == "include.lake.uploads"]
-    assert told == [f"Aborted 1 unfinished uploads of killed processes under {begun.lake.root}/runs/a"]
+    messages = [record.getMessage() for record in caplog.records if record.name == "include.lake.uploads"]
+    assert ["InvalidAccessKeyId" in messages[0], "NoSuchBucket" in messages[1]] == [True, True]

@@ -35,6 +35,7 @@ def open_run(monkeypatch: pytest.MonkeyPatch) -> OpenRun:
     return call
 
 
+@pytest.mark.slow  # creates AWS clients
 def test_run_is_opened_with_everything_that_later_tasks_need_and_nothing_is_written(
     lake: Path, open_run: OpenRun
 ) -> None:
@@ -54,6 +55,7 @@ def test_run_is_opened_with_everything_that_later_tasks_need_and_nothing_is_writ
     assert repeated["images"] == f"file://{lake}/data/Kiwi"
 
 
+@pytest.mark.slow  # creates AWS clients
 @pytest.mark.usefixtures("lake")
 def test_wrong_environment_fails_the_first_task_without_retry(
     open_run: OpenRun, monkeypatch: pytest.MonkeyPatch
