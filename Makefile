@@ -42,13 +42,13 @@ bench: setup ## tables of measurements, into benchmarks/results [TABLES='noteboo
 	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
-	@$(IN_VENV) -m include.artifacts.publishing model
+	@$(IN_VENV) -m include.artifacts model
 
-wheels: setup ## download what the nodes of a cluster install into .local/wheelhouse (228 MB), and check it
-	@$(IN_VENV) -m include.artifacts.wheelhouse
+wheels: setup ## download the packages that cluster nodes install into .local/wheelhouse (228 MB), and check them
+	@$(IN_VENV) -m include.artifacts wheels
 
-publish: setup ## put model, code and wheels into a lake, before its first run: ROOT=s3://bucket
-	@$(IN_VENV) -m include.artifacts.publishing publish --root "$(ROOT)"
+publish: setup ## publish model, code and wheels into a lake, before its first run: ROOT=s3://bucket
+	@$(IN_VENV) -m include.artifacts publish --root "$(ROOT)"
 
 settings: setup ## print the DAG's settings from the stack's outputs [STACK=fruit-features] [FORMAT=env|variables]
 	@$(IN_VENV) -m include.deployment.stack settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")

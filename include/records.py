@@ -37,6 +37,37 @@ class PublishedModel(TypedDict):
     """Name of the model's folder."""
 
 
+class LockFile(TypedDict):
+    """The lock that a wheelhouse was built from."""
+
+    file: str
+    sha256: str
+
+
+class WheelFile(TypedDict):
+    """One wheel."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ArchitectureWheels(TypedDict):
+    """The wheels for one architecture, and their total size."""
+
+    bytes: int
+    wheels: list[WheelFile]
+
+
+class Wheelhouse(TypedDict):
+    """``wheels.json``: the wheels of a wheelhouse by architecture."""
+
+    requirements: LockFile
+    python: str
+    """Version of Python, ``3.11``."""
+    architectures: dict[str, ArchitectureWheels]
+
+
 class Previous(TypedDict):
     """The run that was published when this run started, for the comparison of the principal components."""
 

@@ -1,1 +1,1 @@
-"""Artifacts of a lake: code bundle, model, wheels."""
+"""The artifacts that runs read from the lake: code bundle, model, wheels."""

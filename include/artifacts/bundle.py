@@ -1,4 +1,4 @@
-"""The code bundle: what is put in the lake for the cluster, named by its content."""
+"""The code bundle: the files that a run uploads for the cluster. Their content names their folder."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parents[2]
+"""The folder that holds ``include`` and ``spark_jobs``."""
+
 JOBS_ZIP = "spark_jobs.zip"
 BOOTSTRAP_FILE = "bootstrap_node.sh"
 REQUIREMENTS_FILE = "requirements-cluster.txt"
 ENTRYPOINTS = ("featurize", "pca")
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can hold: a fixed one makes the same sources give the same bytes."""
+"""A fixed time, the earliest that a zip can hold: the same sources then give the same bytes."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Files by name, and the digest of them all: the code's version."""
+    """Files by name, and the digest of all files, which is the version of the code."""
 
     digest: str
     files: dict[str, bytes]
 
 
-def build_bundle(root: Path | None = None) -> Bundle:
+def build_bundle(root: Path = PROJECT) -> Bundle:
     """Build the bundle from the sources.
 
     Parameters
     ----------
     root : Path, optional
-        The folder that holds ``spark_jobs``, ``include`` and ``requirements-cluster.txt``; this project by default.
+        The folder that holds ``spark_jobs``, ``include`` and ``requirements-cluster.txt``; default: this project.
 
     Raises
     ------
     FileNotFoundError
-        When one of the sources is missing; the message names it.
+        When a source is missing; the message names it.
     """
-    root = Path(__file__).resolve().parents[2] if root is None else root
     jobs = root / "spark_jobs"
     sources = sorted(path for path in jobs.rglob("*.py") if path.is_file())
     if not sources:
-        raise FileNotFoundError(f"no Python file under {jobs}: deploy spark_jobs/ beside include/")
+        raise FileNotFoundError(f"no Python file under {jobs}: deploy spark_jobs/ next to include/")
     files = {JOBS_ZIP: zip_sources(root, sources)}
     files |= {f"{name}.py": (jobs / "entrypoints" / f"{name}.py").read_bytes() for name in ENTRYPOINTS}
     files[BOOTSTRAP_FILE] = (root / "include" / "cluster" / BOOTSTRAP_FILE).read_bytes()
@@ -51,7 +53,7 @@ def build_bundle(root: Path | None = None) -> Bundle:
 
 
 def zip_sources(root: Path, sources: list[Path]) -> bytes:
-    """Return a zip of the sources with sorted names, fixed times and fixed modes: the same sources, the same bytes."""
+    """Return a reproducible zip of the sources: sorted names, fixed times, fixed modes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(sources):

@@ -1,4 +1,4 @@
-"""Where the weights of MobileNetV2 come from on this machine."""
+"""Find the weights of MobileNetV2 on this machine."""
 
 from __future__ import annotations
 
@@ -7,38 +7,40 @@ from collections.abc import Mapping
 from pathlib import Path
 
 WEIGHTS_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
-"""Keras's name of the ImageNet weights without the top."""
+"""Keras's file name for the ImageNet weights without the classifier."""
 
 DOWNLOAD = "imagenet"
 RANDOM = "random:0"
 
 
 class WeightsError(RuntimeError):
-    """The weights that were asked for cannot be had."""
+    """The requested weights are missing or cannot be exported."""
 
 
 def find_weights(environ: Mapping[str, str] | None = None, shared: Path | None = None) -> str | None:
-    """Return the weights file to use, or None when there is none on this machine.
+    """Return the weights file to use, or None when this machine has no weights.
 
-    The order: ``FRUITS_WEIGHTS``, Keras's cache, ``../shared/weights``.
+    Searched in this order: ``FRUITS_WEIGHTS``, Keras's cache, ``../shared/weights``.
 
     Parameters
     ----------
     environ : mapping, optional
-        The environment; this process's by default.
+        The environment; default: that of this process.
     shared : Path, optional
-        A folder of shared files beside the project.
+        A folder of shared files.
 
     Raises
     ------
     WeightsError
-        When ``FRUITS_WEIGHTS`` names no file: what was asked for by name is not replaced by something else.
+        When ``FRUITS_WEIGHTS`` does not name a file. Weights that are requested by name are never replaced by others.
     """
     environ = os.environ if environ is None else environ
     named = environ.get("FRUITS_WEIGHTS")
     if named:
         if not Path(named).is_file():
-            raise WeightsError(f"FRUITS_WEIGHTS={named!r} is not a file; expected {WEIGHTS_FILE} or one like it")
+            raise WeightsError(
+                f"FRUITS_WEIGHTS={named!r} is not a file; expected {WEIGHTS_FILE} or a file of the same format"
+            )
         return named
     home = Path(environ.get("KERAS_HOME") or Path.home() / ".keras")
     candidates = [home / "models" / WEIGHTS_FILE]

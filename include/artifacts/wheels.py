@@ -1,4 +1,4 @@
-"""Wheels and the lock that names them: which fit the nodes, and whether they are all there."""
+"""Wheels and the lock that names them: which wheels fit the nodes, and whether all of them are present."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ NEWEST_GLIBC = 34
 binutils"); EMR's releases from 7.0 on run on it (EMR Management Guide, "Using the default Amazon Linux AMI")."""
 
 OLDEST_GLIBC = 17
-"""manylinux_2_17 is manylinux2014, the oldest that numpy's and Arrow's kind still build for (PEP 599, PEP 600)."""
+"""manylinux_2_17 is manylinux2014, the oldest for which numpy or Arrow still have wheels (PEP 599, PEP 600)."""
 
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
-"""What Linux calls the architectures of EC2."""
+"""EC2's name of an architecture to that of Linux."""
 
 
 class WheelhouseError(RuntimeError):
-    """The wheelhouse cannot be had, or is not whole; the message says what to do."""
+    """The wheelhouse is missing, incomplete or cannot be downloaded; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One package of the lock: its normalized name, its version, when it applies, and the files that it may be."""
+    """One package of the lock: normalized name, version, environment marker, and the digests of its permitted files."""
 
     name: str
     version: str
@@ -45,7 +45,7 @@ class Requirement:
     sha256: frozenset[str]
 
     def applies(self, architecture: str) -> bool:
-        """Tell whether nodes of an architecture need it."""
+        """Return whether nodes of an architecture need it."""
         return self.marker is None or self.marker.evaluate(environment(architecture))
 
 
@@ -62,16 +62,16 @@ class Wheel:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The file's size in bytes."""
         return self.path.stat().st_size
 
     @cached_property
     def sha256(self) -> str:
-        """The digest of its content."""
+        """The SHA-256 of the file's content."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def dependencies(self, architecture: str) -> Iterator[str]:
-        """Yield the normalized names of what it needs on nodes of an architecture, by its own metadata."""
+        """Yield the normalized names of the packages that its metadata requires on nodes of an architecture."""
         with zipfile.ZipFile(self.path) as archive:
             (metadata,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
             headers = BytesParser().parsebytes(archive.read(metadata), headersonly=True)
@@ -82,7 +82,7 @@ class Wheel:
 
 
 def environment(architecture: str) -> dict[str, str]:
-    """Return the markers' values on a node."""
+    """Return the values of the environment markers on a node (PEP 508)."""
     return {
         "implementation_name": "cpython",
         "implementation_version": f"{PYTHON_VERSION}.0",
@@ -99,14 +99,14 @@ def environment(architecture: str) -> dict[str, str]:
 
 
 def platforms(architecture: str) -> list[str]:
-    """Return the platform tags that nodes take, the best first."""
+    """Return the platform tags that nodes support, the best first."""
     machine = MACHINES[architecture]
     numbered = [f"manylinux_2_{minor}_{machine}" for minor in range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)]
     return [*numbered, f"manylinux2014_{machine}", "any"]
 
 
 def node_tags(architecture: str) -> frozenset[Tag]:
-    """Return the tags of the wheels that nodes take: those of CPython 3.11 on a glibc of 2.34."""
+    """Return the wheel tags that nodes support: CPython 3.11 with glibc 2.34."""
     version = (int(PYTHON_VERSION.split(".")[0]), int(PYTHON_VERSION.split(".")[1]))
     names = platforms(architecture)[:-1]
     own = cpython_tags(version, abis=["cp311"], platforms=names)
@@ -119,7 +119,7 @@ def read_requirements(text: str) -> list[Requirement]:
     Raises
     ------
     WheelhouseError
-        When a line is of another kind, or has no hash: such a package could not be checked.
+        When a line has another form or no hash, so that the package could not be checked.
     """
     lines = re.sub(r"\\\n", " ", text).splitlines()
     found = []
@@ -139,15 +139,15 @@ def read_requirements(text: str) -> list[Requirement]:
 
 
 def check_wheels(locked: Sequence[Requirement], folder: Path, architecture: str) -> list[Wheel]:
-    """Check that a folder is a complete wheelhouse for an architecture, and return its wheels by name.
+    """Check that a folder is a complete wheelhouse for an architecture, and return its wheels in order of name.
 
-    Every requirement that applies has exactly one wheel, of its version, with one of its hashes and with tags that
-    nodes take; there is nothing else; and what each wheel says that it needs is there, too.
+    Every requirement that applies needs exactly one wheel: with its version, one of its hashes, and tags that nodes
+    support. Other files are not allowed. Every dependency of a wheel must be in the lock.
 
     Raises
     ------
     WheelhouseError
-        With everything that is wrong.
+        The message lists every problem.
     """
     problems: list[str] = []
     wheels: dict[str, Wheel] = {}
@@ -156,13 +156,13 @@ def check_wheels(locked: Sequence[Requirement], folder: Path, architecture: str)
         try:
             name, version, _, tags = parse_wheel_filename(path.name)
         except InvalidWheelFilename:
-            problems.append(f"{path.name} is no wheel")
+            problems.append(f"{path.name} is not a wheel")
             continue
         item, wheel = needed.get(name), Wheel(path)
         if item is None:
             problems.append(f"{path.name} is not in the lock")
         elif name in wheels:
-            problems.append(f"{path.name} is there beside {wheels[name].name}")
+            problems.append(f"{path.name} is a second wheel of the package, next to {wheels[name].name}")
         elif version != Version(item.version):
             problems.append(f"{path.name}: the lock has version {item.version}")
         elif not tags & node_tags(architecture):
@@ -170,13 +170,13 @@ def check_wheels(locked: Sequence[Requirement], folder: Path, architecture: str)
                 f"{path.name} does not fit Python {PYTHON_VERSION} on {architecture}, glibc 2.{NEWEST_GLIBC}"
             )
         elif wheel.sha256 not in item.sha256:
-            problems.append(f"{path.name} has not a hash of the lock, but {wheel.sha256}")
+            problems.append(f"{path.name} has the hash {wheel.sha256}, which is not in the lock")
         else:
             wheels[name] = wheel
-    problems += [f"no wheel of {name}=={needed[name].version}" for name in sorted(set(needed) - set(wheels))]
+    problems += [f"no wheel for {name}=={needed[name].version}" for name in sorted(set(needed) - set(wheels))]
     for owner, wheel in wheels.items():
         missing = sorted(set(wheel.dependencies(architecture)) - set(needed))
         problems += [f"{owner} needs {dependency}, which is not in the lock" for dependency in missing]
     if problems:
-        raise WheelhouseError(f"{folder} is no wheelhouse for {architecture}: {'; '.join(problems)}")
+        raise WheelhouseError(f"{folder} is not a complete wheelhouse for {architecture}: {'; '.join(problems)}")
     return list(wheels.values())

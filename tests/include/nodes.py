@@ -12,7 +12,8 @@ from pathlib import Path
 import pip
 import pytest
 
-from include.artifacts.wheelhouse import CACHE, PROJECT, RECORD_FILE, requirements_digest
+from include.artifacts.bundle import PROJECT
+from include.artifacts.wheelhouse import CACHE, RECORD_FILE, requirements_digest
 
 SCRIPT = PROJECT / "include" / "cluster" / "bootstrap_node.sh"
 MACHINE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]

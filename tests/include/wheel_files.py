@@ -1,16 +1,23 @@
-"""Wheels made by hand, and a lock of them: a package index of a folder."""
+"""Artifacts for tests: wheels, a lock of them, and a model that needs no TensorFlow."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from spark_jobs.args import MODEL_FILE, MODEL_RECORD_FILE
+
+DIGEST = "ab" * 32
+"""Digest of the model that :func:`export_without_tensorflow` writes."""
 
 
 def make_wheel(folder: Path, file_name: str, *needs: str, python: str = ">=3.8", modules: Sequence[str] = ()) -> Path:
-    """Write a wheel that can be installed; it has one package, which bears its name, of these empty modules."""
+    """Write an installable wheel with one package of its name, which holds these modules, all empty."""
     name, version, *_ = file_name.split("-")
     info = f"{name}-{version}.dist-info"
     tags = "-".join(file_name.removesuffix(".whl").split("-")[-3:])
@@ -47,3 +54,14 @@ def make_lock(entries: Mapping[str, list[Path]]) -> str:
         lines += [f"    --hash=sha256:{sha256(file)}{' ' + chr(92) if file is not files[-1] else ''}" for file in files]
         lines += ["    # via", "    #   -r requirements-cluster.in"]
     return "\n".join(lines) + "\n"
+
+
+def export_without_tensorflow(weights: str, cache: Path) -> dict[str, Any]:
+    """Write the files of an exported model; a stand-in for ``export_model``."""
+    source = weights.partition(":")[0] if weights.startswith("random") else "file"
+    record = {"digest": DIGEST, "weights": {"source": source}}
+    folder = cache / DIGEST[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).write_bytes(b"TFL3")
+    (folder / MODEL_RECORD_FILE).write_text(json.dumps(record))
+    return record

@@ -1,4 +1,4 @@
-"""Where the weights come from, and in which order."""
+"""The places that are searched for weights, and their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from include.artifacts.weights import WEIGHTS_FILE, WeightsError, find_weights
 
 @pytest.fixture
 def machine(tmp_path: Path) -> dict[str, Path]:
-    """A machine with weights in every place."""
+    """A machine that has weights in each of the places."""
     places = {
         "named": tmp_path / "named.h5",
         "keras": tmp_path / "keras" / "models" / WEIGHTS_FILE,
@@ -35,15 +35,14 @@ def test_order_is_name_then_keras_cache_then_shared(machine: dict[str, Path], tm
     assert find_weights(environ, tmp_path / "shared") is None
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "random:0", "imagenet"])
-def test_wrong_name_is_an_error_and_never_a_fallback(machine: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    named = {"missing": str(tmp_path / "missing.h5"), "folder": str(tmp_path)}.get(kind, kind)
-    environ = {"FRUITS_WEIGHTS": named, "KERAS_HOME": str(machine["keras"].parents[1])}
-    with pytest.raises(WeightsError, match=r"FRUITS_WEIGHTS=.* is not a file; expected"):
-        find_weights(environ, tmp_path / "shared")
+def test_wrong_name_is_an_error_and_never_a_fallback(machine: dict[str, Path], tmp_path: Path) -> None:
+    for name in (str(tmp_path / "missing.h5"), str(tmp_path), "random:0", "imagenet"):
+        environ = {"FRUITS_WEIGHTS": name, "KERAS_HOME": str(machine["keras"].parents[1])}
+        with pytest.raises(WeightsError, match=r"FRUITS_WEIGHTS=.* is not a file; expected"):
+            find_weights(environ, tmp_path / "shared")
 
 
-def test_empty_name_is_no_name(machine: dict[str, Path], tmp_path: Path) -> None:
+def test_empty_name_is_ignored(machine: dict[str, Path], tmp_path: Path) -> None:
     environ = {"FRUITS_WEIGHTS": "", "KERAS_HOME": str(tmp_path / "keras")}
     assert find_weights(environ) == str(machine["keras"])
 

@@ -1,11 +1,13 @@
-"""The wheelhouse: downloaded and checked, put into the lake with its record last, and found only when it is whole."""
+"""The wheelhouse: downloaded and checked, uploaded with its record last, and found only when it is complete."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ STRENUM = "backports_strenum-1.3.1-py3-none-any.whl"
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes packages from, and nothing else."""
+    """A folder that is pip's only source of packages."""
     folder = tmp_path / "index"
     for name in (ARM_NUMPY, X86_NUMPY, "numpy-2.3.5-cp311-cp311-manylinux_2_35_aarch64.whl"):
         make_wheel(folder, name, "backports-strenum")
@@ -57,22 +59,21 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(f"file://{tmp_path}/lake")
 
 
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the first test that needs a wheelhouse leaves it: pip takes a second."""
-    return tmp_path_factory.mktemp("wheelhouse")
-
-
 @pytest.fixture
-def built(tmp_path: Path, requirements: Path, kept: Path) -> Path:
-    if not any(kept.iterdir()):
-        build_wheelhouse(kept, requirements)
-    shutil.copytree(kept, tmp_path / "cache")
-    (folder,) = (tmp_path / "cache").iterdir()
-    return folder
+def built(tmp_path: Path, requirements: Path, index: Path) -> Path:
+    """A wheelhouse whose wheels were already present, so that pip need not start."""
+    cache = tmp_path / "cache"
+    for architecture, numpy in {"arm64": ARM_NUMPY, "x86_64": X86_NUMPY}.items():
+        folder = cache / requirements_digest(requirements) / architecture
+        folder.mkdir(parents=True)
+        for name in (numpy, STRENUM):
+            shutil.copyfile(index / name, folder / name)
+    return build_wheelhouse(cache, requirements)
 
 
-def test_both_architectures_get_their_own_wheels_and_a_record_tells_all(built: Path, requirements: Path) -> None:
+@pytest.mark.slow  # starts pip
+def test_each_architecture_gets_its_wheels_and_the_record_lists_them(tmp_path: Path, requirements: Path) -> None:
+    built = build_wheelhouse(tmp_path / "cache", requirements)
     assert built.name == hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
     assert sorted(path.name for path in (built / "arm64").iterdir()) == [STRENUM, ARM_NUMPY]
     assert sorted(path.name for path in (built / "x86_64").iterdir()) == [STRENUM, X86_NUMPY]
@@ -86,14 +87,15 @@ def test_both_architectures_get_their_own_wheels_and_a_record_tells_all(built: P
         assert part["bytes"] == sum(wheel["bytes"] for wheel in part["wheels"])
 
 
-def test_what_is_there_is_not_downloaded_again(
+def test_present_wheels_are_not_downloaded_again(
     built: Path, requirements: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(index / "gone"))
     assert build_wheelhouse(built.parent, requirements) == built
 
 
-def test_download_that_was_cut_off_goes_on(built: Path, requirements: Path) -> None:
+@pytest.mark.slow  # starts pip
+def test_interrupted_download_is_resumed(built: Path, requirements: Path) -> None:
     wheel = built / "arm64" / ARM_NUMPY
     whole = wheel.read_bytes()
     wheel.write_bytes(whole[:100])
@@ -103,21 +105,16 @@ def test_download_that_was_cut_off_goes_on(built: Path, requirements: Path) -> N
     assert (built / "x86_64" / STRENUM).exists()
 
 
-def test_package_that_cannot_be_had_is_named(tmp_path: Path, requirements: Path, index: Path) -> None:
-    (index / ARM_NUMPY).unlink()
-    with pytest.raises(WheelhouseError, match=r"for arm64 could not be downloaded.*numpy==2\.3\.5"):
-        build_wheelhouse(tmp_path / "cache", requirements)
-
-
-def test_package_that_is_not_what_was_locked_is_refused(tmp_path: Path, requirements: Path, index: Path) -> None:
+@pytest.mark.slow  # starts pip
+def test_package_that_is_missing_or_not_the_locked_one_is_refused(
+    tmp_path: Path, requirements: Path, index: Path
+) -> None:
     make_wheel(index, ARM_NUMPY, "evil")
     with pytest.raises(WheelhouseError, match="for arm64 could not be downloaded"):
         build_wheelhouse(tmp_path / "cache", requirements)
-
-
-def test_published_wheelhouse_is_found(lake: Lake, built: Path) -> None:
-    uri = publish_wheelhouse(lake, built, None)
-    assert find_wheelhouse(lake, AWS) == uri == f"{lake.root}/wheels/{built.name}"
+    (index / ARM_NUMPY).unlink()
+    with pytest.raises(WheelhouseError, match=r"for arm64 could not be downloaded.*numpy==2\.3\.5"):
+        build_wheelhouse(tmp_path / "cache", requirements)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -128,20 +125,18 @@ def test_publishing_again_changes_nothing(
     lake: Lake, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_wheelhouse(lake, built, None)
+    assert find_wheelhouse(lake, AWS) == f"{lake.root}/wheels/{built.name}"
     before = files(tmp_path / "lake")
     assert before == {f"wheels/{built.name}/{name}": data for name, data in files(built).items()}
-    monkeypatch.setattr(wheelhouse, "write_file", lambda *_: pytest.fail("a wheel was put there again"))
+    monkeypatch.setattr(wheelhouse, "write_file", lambda *_: pytest.fail("a wheel was uploaded again"))
     publish_wheelhouse(lake, built, None)
     assert files(tmp_path / "lake") == before
 
 
-@pytest.mark.parametrize("broken_at", range(5))
-def test_upload_that_breaks_leaves_no_wheelhouse_and_goes_on_later(
-    lake: Lake, built: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
+def test_interrupted_upload_leaves_no_wheelhouse_and_can_be_resumed(
+    tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = iter(range(100))
-
-    def breaking(put: Any) -> Any:
+    def breaking(put: Any, calls: Iterator[int], broken_at: int) -> Any:
         def call(*args: Any) -> None:
             if next(calls) == broken_at:
                 raise OSError("network")
@@ -149,17 +144,19 @@ def test_upload_that_breaks_leaves_no_wheelhouse_and_goes_on_later(
 
         return call
 
-    with monkeypatch.context() as patched:
-        patched.setattr(wheelhouse, "write_file", breaking(wheelhouse.write_file))
-        patched.setattr(wheelhouse, "write_json", breaking(wheelhouse.write_json))
-        with pytest.raises(OSError, match="network"):
-            publish_wheelhouse(lake, built, None)
-    with pytest.raises(WheelhouseError, match="no wheelhouse at"):
-        find_wheelhouse(lake, AWS)
-    assert publish_wheelhouse(lake, built, None) == find_wheelhouse(lake, AWS)
+    for broken_at in range(5):
+        lake, calls = Lake(f"file://{tmp_path}/lake-{broken_at}"), itertools.count()
+        with monkeypatch.context() as patched:
+            for name in ("write_file", "write_json"):
+                patched.setattr(wheelhouse, name, breaking(getattr(wheelhouse, name), calls, broken_at))
+            with pytest.raises(OSError, match="network"):
+                publish_wheelhouse(lake, built, None)
+        with pytest.raises(WheelhouseError, match="no wheelhouse at"):
+            find_wheelhouse(lake, AWS)
+        assert publish_wheelhouse(lake, built, None) == find_wheelhouse(lake, AWS)
 
 
-def test_upload_tells_its_progress(lake: Lake, built: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_upload_logs_its_progress(lake: Lake, built: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "include.artifacts.wheelhouse")
     publish_wheelhouse(lake, built, None)
     assert "arm64 1/2: backports_strenum" in caplog.text
@@ -167,7 +164,7 @@ def test_upload_tells_its_progress(lake: Lake, built: Path, caplog: pytest.LogCa
 
 
 @pytest.mark.slow
-def test_wheelhouse_in_a_bucket_is_whole_and_found(bucket: Any, built: Path) -> None:
+def test_wheelhouse_in_a_bucket_is_complete_and_found(bucket: Any, built: Path) -> None:
     lake = Lake(f"s3://{bucket.name}/folder")
     for _ in range(2):
         assert publish_wheelhouse(lake, built, None) == find_wheelhouse(lake, AWS)
@@ -179,12 +176,12 @@ def test_wheelhouse_in_a_bucket_is_whole_and_found(bucket: Any, built: Path) -> 
 
 
 @pytest.mark.usefixtures("requirements")
-def test_lake_without_a_wheelhouse_is_told_with_the_remedy(lake: Lake) -> None:
+def test_missing_wheelhouse_is_reported_with_the_remedy(lake: Lake) -> None:
     with pytest.raises(WheelhouseError, match=rf"no wheelhouse at {lake.root}/wheels/.*make publish ROOT={lake.root}`"):
         find_wheelhouse(lake, AWS)
 
 
-def test_wheel_that_is_gone_from_the_lake_is_named(lake: Lake, built: Path, tmp_path: Path) -> None:
+def test_wheel_that_is_missing_from_the_lake_is_named(lake: Lake, built: Path, tmp_path: Path) -> None:
     publish_wheelhouse(lake, built, None)
     (tmp_path / "lake" / "wheels" / built.name / "arm64" / ARM_NUMPY).unlink()
     with pytest.raises(WheelhouseError, match=rf"lacks {ARM_NUMPY}.*make publish ROOT="):
@@ -192,33 +189,22 @@ def test_wheel_that_is_gone_from_the_lake_is_named(lake: Lake, built: Path, tmp_
     assert find_wheelhouse(lake, Settings(aws_conn_id=None, architecture="x86_64"))
 
 
-@pytest.mark.parametrize("record", ["{}", '{"architectures": {"x86_64": {}}}', '{"architectures": []}', "[]", '{"arch'])
-def test_record_of_another_shape_is_told(lake: Lake, built: Path, tmp_path: Path, record: str) -> None:
+def test_malformed_record_is_refused(lake: Lake, built: Path, tmp_path: Path) -> None:
     publish_wheelhouse(lake, built, None)
-    (tmp_path / "lake" / "wheels" / built.name / "wheels.json").write_text(record)
-    with pytest.raises(WheelhouseError, match="lists no wheels for arm64"):
-        find_wheelhouse(lake, AWS)
+    for record in ("{}", '{"architectures": {"x86_64": {}}}', '{"architectures": []}', "[]", '{"arch'):
+        (tmp_path / "lake" / "wheels" / built.name / "wheels.json").write_text(record)
+        with pytest.raises(WheelhouseError, match="lists no wheels for arm64"):
+            find_wheelhouse(lake, AWS)
 
 
 @pytest.mark.usefixtures("requirements")
-def test_local_profile_needs_none(lake: Lake) -> None:
+def test_local_profile_needs_no_wheelhouse(lake: Lake) -> None:
     settings = Settings(profile="local", aws_conn_id=None)
     assert find_wheelhouse(lake, settings).startswith(f"{lake.root}/wheels/")
 
 
-def test_other_requirements_are_another_wheelhouse(lake: Lake, built: Path, requirements: Path) -> None:
+def test_changed_requirements_need_another_wheelhouse(lake: Lake, built: Path, requirements: Path) -> None:
     publish_wheelhouse(lake, built, None)
     requirements.write_text(requirements.read_text() + "# changed\n")
     with pytest.raises(WheelhouseError, match="no wheelhouse at"):
         find_wheelhouse(lake, AWS)
-
-
-def test_command_tells_what_went_wrong_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail() -> Path:
-        raise WheelhouseError("the wheels for arm64 could not be downloaded")
-
-    monkeypatch.setattr(wheelhouse, "build_wheelhouse", fail)
-    assert wheelhouse.main() == 1
-    assert caplog.messages == ["the wheels for arm64 could not be downloaded"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from include.artifacts.wheelhouse import ARCHITECTURES, PROJECT
+from include.artifacts.bundle import PROJECT
+from include.artifacts.wheelhouse import ARCHITECTURES
 from include.artifacts.wheels import check_wheels, read_requirements
 from tests.include.nodes import HOUSE, MACHINE, Node, needs_wheelhouse, program
 from tests.include.wheel_files import make_lock, make_wheel

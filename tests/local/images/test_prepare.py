@@ -27,7 +27,7 @@ DIGEST = hashlib.sha256(MODEL).hexdigest()
 def export(weights: str, cache: Path) -> dict[str, Any]:
     """Take the place of the export, which needs TensorFlow and half a minute."""
     folder = cache / DIGEST[:MODEL_FOLDER_DIGITS]
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     record = {"digest": DIGEST, "weights": {"source": "file", "path": weights}}
     (folder / MODEL_FILE).write_bytes(MODEL)
     (folder / MODEL_RECORD_FILE).write_text(json.dumps(record))
