@@ -1,7 +1,7 @@
 """The wheelhouse: the packages that nodes install, in the lake, for both architectures. Nodes then need no internet.
 
-Its folder is ``wheels/<digest of requirements-cluster.txt>``, with ``<architecture>/*.whl`` and ``wheels.json``. The record
-is uploaded last, so a wheelhouse that has it is complete.
+Its folder is ``wheels/<digest of requirements-cluster.txt>``, with ``<architecture>/*.whl`` and ``wheels.json``. This
+record is uploaded last, so a wheelhouse that has it is complete.
 """
 
 from __future__ import annotations
