@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from spark_jobs.records import Drift, FeaturizeSummary, ModelFile, PcaSummary, Quality, RejectedFile, Seconds
+from spark_jobs.records import Drift, FeaturizeSummary, PcaSummary, Quality, RejectedFile, Seconds
+from spark_jobs.records import ModelFile as ModelFile  # for callers outside include
 
 JsonObject = dict[str, Any]
 """A JSON object whose keys are not ours, or not checked yet."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from include.artifacts.publishing import publish_model
 from include.artifacts.weights import DOWNLOAD, RANDOM, WeightsError, find_weights
 from include.lake.layout import Lake
+from include.records import ModelFile
 
 DOWNLOAD_FAILED = "download_failed"
 """Mark beside the exported models: Keras's download failed once; later runs start without trying again."""
 
 
-def choose_model(lake: str, cache: Path, shared: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def choose_model(lake: str, cache: Path, shared: Path, say: Callable[[str], None]) -> ModelFile:
     """Put a model into the lake and return its record.
 
     Parameters

@@ -10,11 +10,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.artifacts.weights import WeightsError
+from include.records import ModelFile
 from include.settings.parameters import RunParams
 from local.environment import LOCAL, PROJECT
 from local.images.bucket import ImageBucket
@@ -28,7 +28,7 @@ SHARED = PROJECT.parent / "shared"
 
 def prepare_lake(
     lake: str, images: Path | None, pattern: str, state: Path, say: Callable[[str], None], *, shared: Path = SHARED
-) -> dict[str, Any]:
+) -> ModelFile:
     """Bring images and a model into a lake; return the model's record.
 
     Parameters
