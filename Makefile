@@ -1,14 +1,14 @@
-# `make` alone lists the commands. Each sets up what it needs in .venv by itself.
+# `make` alone lists the commands. Each command sets up .venv first if necessary.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down store test soak bench model wheels publish settings mwaa prices docs lint format lock clean
+.PHONY: help setup run up down store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
-# One more than there are cores: much of the suite waits for servers.
+# One worker more than cores, since much of the suite waits for servers.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
 
-help: ## this list
+help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: ## make .venv, and find or install Python 3.11 and Java 17; the other commands do it by themselves [STORE=s3]
@@ -29,16 +29,22 @@ down: setup ## end what `make up` has started; lake, database and logs stay
 store: setup ## the local S3 store by itself, to read what `make run STORE=s3` has left, until Ctrl-C
 	@$(IN_VENV) -m local.s3
 
+check: setup ## lint, types, and the tests that start no Spark, no Airflow and no server: a minute
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target quick-tests lint
+
+quick-tests: setup
+	@$(IN_VENV) -m pytest -q -m "not soak and not slow" --numprocesses 2 --dist loadfile --durations=0 --durations-min=1 $(TESTS)
+
 test: setup ## the whole test suite [TESTS='paths and pytest options']
 	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-soak: setup ## the long form of the tests, with a dated report in docs/soak [TESTS=…]
+soak: setup ## the long tests and the fault matrix, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local
 	@$(IN_VENV) -m pytest -m "soak or matrix" --junitxml=.local/soak.xml $(TESTS); code=$$?; \
 		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
 		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && exit $$code
 
-bench: setup ## tables of measurements, into benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
+bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
@@ -59,7 +65,7 @@ mwaa: setup ## build the folder that Amazon MWAA takes, .local/mwaa [SETTINGS=fi
 prices: setup ## write the table of prices again, from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
 	@$(IN_VENV) -m include.cost.price_list $(OPTIONS)
 
-docs: setup ## write the generated documents again
+docs: setup ## regenerate the generated documents
 	@$(IN_VENV) scripts/write_dag_docs.py
 
 lint: setup ## ruff, import rules, types, the AWS template, generated documents, shell scripts
@@ -75,7 +81,7 @@ lint: setup ## ruff, import rules, types, the AWS template, generated documents,
 format: setup ## format the code
 	@.venv/bin/ruff check --fix --quiet . ; .venv/bin/ruff format .
 
-lock: setup ## compile the requirements again from the *.in files
+lock: setup ## compile the requirements from the *.in files
 	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 		--custom-compile-command "make lock" requirements.in --output-file requirements.txt
 	@for name in airflow cluster; do .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
@@ -87,5 +93,5 @@ lock: setup ## compile the requirements again from the *.in files
 	@for file in benchmarks/rivals/requirements/*.in; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --custom-compile-command "make lock" $$file --output-file $${file%.in}.txt; done
 
-clean: ## delete what local runs have made (.local), not the environment
+clean: ## delete .local: lakes, state and caches of local runs; .venv stays
 	@rm -rf .local
