@@ -62,15 +62,14 @@ from include.operators.links import ReportLink
 from include.operators.shared import ATTESTATION, CLUSTER_ID
 from include.operators.step_sensor import StepSensor
 from include.operators.terminate_cluster import TerminateCluster
+from include.settings.dag_arguments import common_arguments
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import read_settings
 from include.settings.form import run_params
-from include.settings.notifiers import failure_notifier
 from include.settings.parameters import MAX_STEP_MINUTES
 from include.tasks import plan, results, run
 
 settings = read_settings()
-notifier = failure_notifier(settings)
 RESULTS = Asset("fruit_features_results")
 CLUSTER_START = timedelta(hours=1)
 """Time that the sensors allow for the start of the cluster, in addition to the longest step."""
@@ -80,17 +79,9 @@ with DAG(
     doc_md=__doc__,
     description="Fruit photos to MobileNetV2 features and principal components, on a transient EMR cluster",
     schedule=settings.schedule,
-    start_date=settings.schedule_start,
-    catchup=False,
-    max_active_runs=1,
     params=run_params(settings.architecture, settings.max_cost_eur),
     tags=["fruits", "emr", "spark"],
-    default_args={
-        "owner": settings.owner,
-        "retries": settings.retries,
-        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
-    },
-    on_failure_callback=notifier,
+    **common_arguments(settings),
 ) as dag:
     aws = {"aws_conn_id": settings.aws_conn_id, "region_name": settings.region}
     waiting = {

@@ -20,13 +20,11 @@ permission, EMR does not answer), an orphaned cluster stays until its idle timeo
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, task
 
+from include.settings.dag_arguments import common_arguments
 from include.settings.dag_ids import REAPER_DAG
 from include.settings.deployment import read_settings
-from include.settings.notifiers import failure_notifier
 from include.tasks import reaper
 
 settings = read_settings()
@@ -36,15 +34,7 @@ with DAG(
     doc_md=__doc__,
     description="Terminates EMR clusters of fruit_features that no live run needs",
     schedule=settings.reaper_schedule,
-    start_date=settings.schedule_start,
-    catchup=False,
-    max_active_runs=1,
     tags=["fruits", "emr"],
-    default_args={
-        "owner": settings.owner,
-        "retries": settings.retries,
-        "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
-    },
-    on_failure_callback=failure_notifier(settings),
+    **common_arguments(settings),
 ) as dag:
     task(reaper.reap_clusters)()

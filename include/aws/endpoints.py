@@ -57,7 +57,7 @@ def check_endpoint(service: str, endpoint_url: str, settings: Settings) -> None:
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.eu", ".api.aws")
 
 
-def _is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:  # as in local/emr/server.py, which must not import include
     if host == "localhost":
         return True
     try:

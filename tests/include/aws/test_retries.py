@@ -15,7 +15,6 @@ from botocore.exceptions import (
 )
 from botocore.retries.standard import ThrottledRetryableChecker
 
-from include.aws import retries
 from include.aws.retries import THROTTLING_CODES, RetryPolicy, is_outcome_unknown, is_transient, is_unprocessed
 
 
@@ -48,15 +47,6 @@ def test_each_error_is_of_one_kind() -> None:
         assert is_unprocessed(caught) is (caught in UNPROCESSED), caught
         assert is_outcome_unknown(caught) is (caught in UNKNOWN), caught
         assert is_transient(caught) is (caught not in FINAL), caught
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses in seconds; time passes only while sleeping."""
-    slept: list[float] = []
-    monkeypatch.setattr(retries.time, "sleep", slept.append)
-    monkeypatch.setattr(retries.time, "monotonic", lambda: sum(slept))
-    return slept
 
 
 def failing(times: int, caught: Exception) -> Any:

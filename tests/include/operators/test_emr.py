@@ -17,7 +17,6 @@ from botocore.stub import ANY, Stubber
 
 from include.aws.endpoints import EndpointRefusedError
 from include.cluster.tags import LAKE_TAG, ROUND_TAG, RUN_TAG
-from include.emr import client as emr_module
 from include.emr.client import LIVE_STEP_STATES, REUSABLE_STEP_STATES
 from include.emr.identity import LIVE_CLUSTER_STATES
 from include.operators import add_steps, create_cluster, shared, step_sensor, terminate_cluster
@@ -494,16 +493,6 @@ def test_what_earlier_tasks_tell_may_be_templates() -> None:
     assert {"job_flow_id", "step_id", "run"} <= set(sensor().template_fields)
     assert {"job_flow_id", "steps", "run", "job_flow_overrides"} <= set(add().template_fields)
     assert {"job_flow_overrides", "run"} <= set(create().template_fields)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were slept; time passes in no other way."""
-    slept: list[float] = []
-    for module in (terminate_cluster, emr_module):
-        monkeypatch.setattr(module.time, "sleep", slept.append)
-        monkeypatch.setattr(module.time, "monotonic", lambda: sum(slept))
-    return slept
 
 
 def test_cluster_of_a_request_that_was_cut_off_is_waited_for(
