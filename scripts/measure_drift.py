@@ -65,7 +65,7 @@ def features_of(files: list[Path], extract: mobilenet.Extract, change: Callable[
 
 def fit(vectors: Any) -> tuple[decomposition.FittedPca, Any]:
     """Return the PCA of some vectors with the default target, and their covariance."""
-    found = moments.of(vectors.astype("float64"))
+    found = moments.compute(vectors.astype("float64"))
     return decomposition.fit(found, 0.8), found.covariance
 
 
@@ -134,12 +134,12 @@ def _shuffled(vectors: Any) -> Iterable[Any]:
 
 def quality_table(vectors: Any, labels: list[str]) -> Iterable[str]:
     """Yield the lines of the table of quality by number of components."""
-    fitted = decomposition.fit(moments.of(vectors.astype("float64")), n_components=300)
+    fitted = decomposition.fit(moments.compute(vectors.astype("float64")), n_components=300)
     yield "| components | variance | neighbours name the label | lost, gained | silhouette | variance missed | rmse |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for k in (1, 2, 5, 10, 20, 39, 100, 300):
         kept = replace(fitted, components=fitted.components[:k])
-        record = certificate.certificate(vectors, labels, kept, 0)
+        record = certificate.certify(vectors, labels, kept, 0)
         accuracy, rebuilt = record["knn_accuracy"], record["reconstruction"]
         yield (
             f"| {k} | {kept.variance_reached:.1%} | {accuracy['components']:.1%} | {accuracy['lost']}, "

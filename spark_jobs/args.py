@@ -27,6 +27,7 @@ APPLY_ORIENTATION = "apply"
 PROJECTED_SCORES = "projected"
 CENTRED_SCORES = "centred"
 WHITENED_SCORES = "whitened"
+SCORE_KINDS = (PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES)
 
 MAX_SAMPLE_IMAGES = 5_000
 """Maximum sample size of the quality certificate: its distance matrix takes 200 MB."""
@@ -307,7 +308,7 @@ class PcaArgs(JobArgs):
         f"kind of scores: {PROJECTED_SCORES} (not centred, as in Spark ML), {CENTRED_SCORES} (mean subtracted, as in "
         f"scikit-learn) or {WHITENED_SCORES} (centred, with unit variance)",
         default=PROJECTED_SCORES,
-        check=OneOf((PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES)),
+        check=OneOf(SCORE_KINDS),
     )
     previous_model: str | None = _argument(
         "URI of an earlier run's pca/model.npz, to measure the drift of the features since; none for no comparison",

@@ -51,7 +51,7 @@ def session(args: Arguments) -> Iterator[Lap]:
     def lap() -> Outcome:
         watch = summary.Stopwatch()
         done = analysis.run(spark, features.find(arguments.run), arguments, watch)
-        check_moments(args.variant, stored=len(done.gathered.digests), computed=done.gathered.computed)
+        check_moments(args.variant, stored=len(done.collected.digests), computed=done.collected.computed)
         ratio = done.fitted.explained_variance_ratio[: done.fitted.k].tolist()
         return Outcome(ratio, args.run / SCORES_FOLDER, watch.seconds())
 

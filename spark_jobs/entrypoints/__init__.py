@@ -1,1 +1,1 @@
-"""The files that ``spark-submit`` is given: a few lines each."""
+"""The main programs for ``spark-submit``."""

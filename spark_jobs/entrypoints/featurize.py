@@ -2,8 +2,8 @@
 
 import os
 
-# Before numpy is imported. BLAS' threads wait for one another by spinning: beside other processes an eigendecomposition
-# then takes seconds, with one thread 0.4 s, with two on a quiet machine 0.3 s.
+# Set before numpy is imported. BLAS threads wait for each other by spinning: with two threads, an eigendecomposition
+# takes 0.3 s on a quiet machine, but seconds on a busy one; with one thread it takes 0.4 s.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from spark_jobs.featurize import job

@@ -108,7 +108,7 @@ def run(
             logger.info("%d files there have other names than %s: they are left out", images.skipped, args.pattern)
     with (
         stopwatch.stage("featurize"),
-        progress.watch(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
+        progress.track(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
     ):
         written = staging.write(spark, args, borders, spark.broadcast(model), engine)
     with stopwatch.stage("write"):
@@ -131,7 +131,7 @@ def run(
         "seconds": seconds,
         "spark_version": spark.version,
     }
-    summary.write(storage.join(args.run, FEATURIZE_SUMMARY_FILE), record)
+    storage.write_json(storage.join(args.run, FEATURIZE_SUMMARY_FILE), record)
     summary.log_line(FeaturizeArgs.program, {"images listed": listed, **counts}, seconds)
     return record
 

@@ -1,4 +1,4 @@
-"""The features of a run: what featurize says of them, and what is there."""
+"""The features of a run: the counts of featurize, and the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Features:
         URI of the features.
     files : list of FeatureFile
     images, dimensions : int
-        As featurize has counted them.
+        As counted by featurize.
     """
 
     run: str
@@ -33,27 +33,25 @@ class Features:
 
 
 def find(run: str) -> Features:
-    """Return the features of a run, which are as many as featurize has counted.
-
-    Only footers are read.
+    """Return the features of a run, and check that featurize counted as many. Reads footers only.
 
     Raises
     ------
     JobError
-        When featurize is not complete, has counted no image or other rows than there are.
+        If featurize is not complete, counted no images, or counted other rows than the files have.
     """
     uri = storage.join(run, FEATURIZE_SUMMARY_FILE)
     try:
-        counted = storage.read_json(uri)
+        summary = storage.read_json(uri)
     except FileNotFoundError:
         raise JobError(
-            f"featurize has not completed for this run: {uri} is not there; run featurize on {run} first"
+            f"featurize has not completed for this run: {uri} does not exist; run featurize on {run} first"
         ) from None
-    images, dimensions = int(counted["features"]), int(counted["dimensions"])
+    images, dimensions = int(summary["features"]), int(summary["dimensions"])
     if images == 0:
         raise JobError(
-            f"{run} has features of 0 images: expected 1 or more; featurize listed {counted['listed']} files, "
-            f"{counted['rejects']} of them are rejects"
+            f"{run} has features of 0 images: expected 1 or more; featurize listed {summary['listed']} files, "
+            f"{summary['rejects']} of them are rejects"
         )
     folder = storage.join(run, FEATURES_FOLDER)
     files = parts.files(folder)

@@ -1,4 +1,4 @@
-"""numpy's .npz files as bytes."""
+"""Read and write numpy's .npz files as bytes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 
 def dump(**arrays: Any) -> bytes:
-    """Return the file of some arrays, by their names: the same bytes for the same arrays."""
+    """Return a file of named arrays; equal arrays give equal bytes."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
 def load(data: bytes) -> dict[str, NDArray[Any]]:
-    """Return a file's arrays by their names; nothing is unpickled.
+    """Return a file's arrays by name, without unpickling anything.
 
     Raises
     ------
     ValueError
-        When the bytes are no such file, or a damaged one.
+        If the bytes are not an intact .npz file.
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except Exception as error:  # it fails in a dozen ways of zipfile, zlib and numpy
-        raise ValueError(f"{len(data)} bytes that are not a whole .npz file ({error})") from error
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors for damaged files
+        raise ValueError(f"{len(data)} bytes that are not an intact .npz file ({error})") from error

@@ -1,4 +1,4 @@
-"""The files of a run's features, their row groups, and how these are shared out to tasks."""
+"""The files of a run's features, their row groups, and the distribution of row groups to tasks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from spark_jobs.lake import storage
 from spark_jobs.lake.schemas import VECTORS_DIGEST
 
 PART_BYTES = 32 * 1024 * 1024
-"""Least size of a part, in bytes of Parquet, some 8,000 rows or half a second of work: a part's moments cost 50 ms to
-send and to merge."""
+"""Minimum size of a part in bytes of Parquet: some 8,000 rows, or half a second of work. Sending and merging a part's
+moments costs 50 ms."""
 
 MAX_PARTS = 32
-"""Most parts: each may send 6.6 MB of moments to the driver, whatever the number of rows, and that has 1 GB by default.
-A million images are then 30,000 rows a part: seconds of work."""
+"""Maximum number of parts. Each may send 6.6 MB of moments to the driver, whatever its number of rows, and the driver
+has 1 GB by default. With a million images a part has 30,000 rows: seconds of work."""
 
 FOOTERS_AT_ONCE = 16
-"""Footers that are read at a time: on S3 each is a request or two, which is mostly waiting."""
+"""Number of footers to read concurrently: on S3 each takes one or two requests, mostly waiting time."""
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """A Parquet file of features, as its footer tells of it.
+    """A Parquet file of features, as described by its footer.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class FeatureFile:
     rows, sizes : tuple of int
         Rows and bytes of every row group.
     digest : str or None
-        What its writer has noted of the vectors (``schemas.VECTORS_DIGEST``).
+        Digest of the vectors in the footer (``schemas.VECTORS_DIGEST``).
     """
 
     name: str
@@ -60,7 +60,7 @@ class Piece:
     path : str
         The file, in the file system of the features' folder.
     file_bytes : int
-        Size of the file, which spares the reader a request.
+        Size of the file; it saves the reader a request.
     row_group : int
     rows : int
     bytes : int
@@ -75,24 +75,24 @@ class Piece:
 
 
 def files(folder: str) -> list[FeatureFile]:
-    """Return the files of a folder of features, in the features' order: by path.
+    """Return the files of a folder of features, in the order of the features: by path.
 
     Parameters
     ----------
     folder : str
-        URI. Files whose name or folder begins with ``_`` or ``.`` are not data, as for Spark and pandas.
+        URI. Files whose name or folder begins with ``_`` or ``.`` are not data, as in Spark and pandas.
 
     Raises
     ------
     JobError
-        When there is no such folder.
+        If the folder does not exist.
     """
     filesystem, root = storage.locate(folder)
     try:
-        found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+        infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
     except FileNotFoundError:
-        raise JobError(f"{folder} is not there: expected the features that featurize writes") from None
-    data = [info for info in found if info.type == fs.FileType.File and _is_data(info.path[len(root) :])]
+        raise JobError(f"{folder} does not exist: expected the features that featurize writes") from None
+    data = [info for info in infos if info.type == fs.FileType.File and _is_data(info.path[len(root) :])]
 
     def read(info: fs.FileInfo) -> FeatureFile:
         metadata = pq.read_metadata(info.path, filesystem=filesystem)
@@ -116,26 +116,26 @@ def _is_data(path: str) -> bool:
     return path.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
-def pieces(of: Iterable[FeatureFile]) -> list[Piece]:
-    """Return the row groups of some files, in their order; not those without rows."""
+def pieces(feature_files: Iterable[FeatureFile]) -> list[Piece]:
+    """Return the row groups of the files, in order, without empty ones."""
     return [
         Piece(file.path, file.bytes, number, rows, size)
-        for file in of
+        for file in feature_files
         for number, (rows, size) in enumerate(zip(file.rows, file.sizes, strict=True))
         if rows
     ]
 
 
 def split(all_pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Share pieces out to parts of consecutive pieces and similar size.
+    """Group pieces into parts of consecutive pieces and similar size.
 
-    The parts depend on the data only, never on the cluster: the order in which floats are added, and so the last digit
-    of every result, is the same on two cores as on two hundred.
+    The parts depend on the data only, never on the cluster. The order in which floats are added, and therefore the last
+    digit of every result, is the same on two cores as on two hundred.
 
     Returns
     -------
     list of list of Piece
-        At most ``MAX_PARTS``, none empty; of at least ``PART_BYTES`` each where there are several.
+        At most ``MAX_PARTS`` parts, none empty. If there are several, each has about ``PART_BYTES`` or more.
     """
     total = sum(piece.bytes for piece in all_pieces)
     count = max(1, min(MAX_PARTS, total // PART_BYTES))

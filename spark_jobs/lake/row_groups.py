@@ -1,4 +1,4 @@
-"""Row groups of Parquet files that we write."""
+"""The row groups of the Parquet files that the jobs write."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pyarrow as pa
 
 
 def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Cut batches anew into such of ``rows`` rows, in order; the last may be shorter.
+    """Combine and split batches into batches of ``rows`` rows, in order; the last may be shorter.
 
     Parameters
     ----------
     batches : iterable of RecordBatch
-        Of one schema.
+        All with the same schema.
     rows : int
     """
     waiting: list[pa.RecordBatch] = []

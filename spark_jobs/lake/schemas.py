@@ -1,14 +1,11 @@
-"""Columns of every dataset of the lake, once.
-
-They are pyarrow schemas, so that what Spark writes, what pyarrow writes and what pandas reads have the same types.
-"""
+"""The schemas of the lake's datasets, as pyarrow writes them."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 FILE_NAME = "part-{:05d}.parquet"
-"""Name of a dataset's file, by its number: sorted by name, the files are in the order of the rows."""
+"""Name of a dataset's file by its number. Sorted by name, the files are in the order of the rows."""
 
 LISTING = pa.schema(
     [
@@ -18,14 +15,14 @@ LISTING = pa.schema(
         pa.field("modification_time", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""One row a file that the pattern takes: ``path`` is the full URI as it is on the store (never URL-encoded), ``label``
-the name of the folder that the file is in, ``size`` in bytes."""
+"""One row per file that matches the pattern: ``path`` is the full URI as the store names it, never URL-encoded;
+``label`` is the name of the file's folder; ``size`` is in bytes."""
 
 FEATURES = pa.schema([*LISTING, pa.field("features", pa.list_(pa.float32()), nullable=False)])
-"""One row an image; ``features`` has ``args.FEATURE_DIMENSIONS`` values."""
+"""One row per image; ``features`` has ``args.FEATURE_DIMENSIONS`` values."""
 
 VECTORS_DIGEST = b"vectors_sha256"
-"""Key in the footer of a file of features: the digest of its vectors, by which their moments know them."""
+"""Key in the footer of a file of features: the digest of its vectors, which must match that of the stored moments."""
 
 REJECTS = pa.schema(
     [
@@ -34,7 +31,7 @@ REJECTS = pa.schema(
         pa.field("detail", pa.string(), nullable=False),
     ]
 )
-"""One row a file that could not become features: ``reason`` from ``images.REASONS``, ``detail`` for a person."""
+"""One row per file without features: ``reason`` is a key of ``images.rejects.REASONS``, ``detail`` is for people."""
 
 SCORES = pa.schema(
     [
@@ -43,4 +40,4 @@ SCORES = pa.schema(
         pa.field("components", pa.list_(pa.float64()), nullable=False),
     ]
 )
-"""One row an image, in the order of the features; ``components`` has k values, not centred, as in Spark ML."""
+"""One row per image, in the order of the features; ``components`` has k values, of the kind that ``--scores`` names."""

@@ -1,11 +1,11 @@
-"""Where bytes are: URIs to pyarrow file systems, and the few operations that the jobs need of them."""
+"""Access to files by URI through pyarrow's file systems: the operations that the jobs need."""
 
 from __future__ import annotations
 
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from pyarrow import fs
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI and the path in it.
 
-    The path is taken as it is written: never URL-decoded, since labels may hold ``%``, ``#`` and ``+``.
+    The path is never URL-decoded, since labels may contain ``%``, ``#`` and ``+``.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     Raises
     ------
     ValueError
-        When the URI is of another kind.
+        If the URI has another form.
     """
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "file" and rest.startswith("/"):
@@ -42,7 +42,7 @@ def join(uri: str, *parts: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Tell whether a file or a folder is there."""
+    """Return whether a file or a folder exists."""
     filesystem, path = locate(uri)
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
@@ -53,7 +53,7 @@ def read_bytes(uri: str) -> bytes:
     Raises
     ------
     FileNotFoundError
-        When there is no such file; the message names it.
+        If the file does not exist; the message names it.
     """
     filesystem, path = locate(uri)
     with filesystem.open_input_stream(path) as stream:
@@ -62,58 +62,58 @@ def read_bytes(uri: str) -> bytes:
 
 @contextmanager
 def writing(uri: str) -> Iterator[pa.NativeFile]:
-    """Put a file there in one step, piece by piece: a reader sees the old bytes or the new ones, never a part of them.
+    """Write a file atomically from a stream: readers see either the old content or the complete new content.
 
     Yields
     ------
     NativeFile
-        A stream to write to. When the block raises, nothing of what it wrote stays.
+        The stream to write to. If the block raises, its output is deleted.
     """
     filesystem, path = locate(uri)
     parent, _, name = path.rpartition("/")
     local = isinstance(filesystem, fs.LocalFileSystem)
-    # A store shows an object when its upload is complete; on a disk that is done by a name of its own until then.
-    written = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else path
+    # S3 shows an object when its upload is complete. On a disk, a temporary name does the same.
+    target = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else path
     if local:
         filesystem.create_dir(parent)
     try:
-        with filesystem.open_output_stream(written) as stream:
+        with filesystem.open_output_stream(target) as stream:
             yield stream
     except BaseException:
-        delete(f"{uri.partition('://')[0]}://{written}")
+        delete(f"{uri.partition('://')[0]}://{target}")
         raise
     if local:
-        filesystem.move(written, path)
+        filesystem.move(target, path)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Put a file there in one step: a reader sees the old bytes or the new ones, never a part of them."""
+    """Write a file atomically: readers see either the old content or the complete new content."""
     with writing(uri) as stream:
         stream.write(data)
 
 
-def write_json(uri: str, record: dict[str, Any]) -> None:
-    """Put a JSON file there in one step."""
+def write_json(uri: str, record: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically."""
     write_bytes(uri, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(uri: str) -> dict[str, Any]:
-    """Return the object of a JSON file.
+    """Return the object in a JSON file.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file; the message names it.
+        If the file does not exist; the message names it.
     """
     record: dict[str, Any] = json.loads(read_bytes(uri))
     return record
 
 
 def delete(uri: str) -> None:
-    """Delete a file, or a folder with all that is in it; nothing happens when it is not there."""
+    """Delete a file, or a folder with its content; do nothing if it does not exist."""
     filesystem, path = locate(uri)
     kind = filesystem.get_file_info(path).type
-    # A store may tell of a folder for a moment after the last object in it has gone.
+    # S3 may list a folder for a moment after its last object was deleted.
     with suppress(FileNotFoundError):
         if kind == fs.FileType.Directory:
             filesystem.delete_dir(path)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_jobs.args import PROJECTED_SCORES, WHITENED_SCORES
-from spark_jobs.numerics.fitted_pca import KINDS_OF_SCORES, TOLERANCE, FittedPca, orthonormality_error
+from spark_jobs.numerics.fitted_pca import TOLERANCE, FittedPca, orthonormality_error
 from spark_jobs.numerics.moments import Moments
 
 __all__ = ["FittedPca", "fit", "smallest_k"]
@@ -22,59 +22,48 @@ def fit(
     n_components: int | None = None,
     scores: str = PROJECTED_SCORES,
 ) -> FittedPca:
-    """Fit a PCA and keep as many components as are asked for, by a share of the variance, a number, or both.
+    """Fit a PCA and keep a number of components, given by a share of the variance, a number, or both.
+
+    :class:`spark_jobs.args.PcaArgs` defines defaults and valid values. With neither of the two, all components are
+    kept.
 
     Parameters
     ----------
     moments : Moments
-        Of one vector or more. A single vector, or vectors that are all alike, have no variance: ``n_components``
-        components are kept, or one where there is a target; their ratio is 0, and a warning says so.
+        Of one vector or more. If there is no variance (a single vector, or equal vectors), ``n_components`` components
+        are kept, or one if a target is set; their ratio is 0, and there is a warning.
     variance_target : float, optional
-        Keep the fewest components that explain so much of the variance; between 0 and 1, both excluded.
+        Keep the fewest components that explain this share of the variance; between 0 and 1, both excluded.
     n_components : int, optional
-        Keep so many components, or with a target at most so many, with a warning where that stops short of it. There
-        may be more than the data vary along: a warning says that these explain nothing.
+        Number of components to keep, from 1 to d. With a target it is an upper limit, and there is a warning if the
+        target is not reached. Components beyond the rank of the data explain nothing; a warning gives their number.
     scores : str
-        What the model's scores are: one of ``args.PROJECTED_SCORES``, ``CENTRED_SCORES`` and ``WHITENED_SCORES``.
+        Kind of the model's scores: one of ``args.SCORE_KINDS``.
 
     Raises
     ------
     ValueError
-        When there are no vectors, moments are not finite, or what is asked for is impossible.
+        If there are no vectors, or moments are not finite.
     ArithmeticError
-        When the result lacks a property that every PCA has; the message gives the figures.
+        If the result violates a property of every PCA; the message gives the figures.
     """
-    _check_request(moments.dimensions, variance_target, n_components, scores)
     covariance = moments.covariance
     if not np.isfinite(covariance).all():
         raise ValueError("the covariance has values that are not finite: expected features of moderate size")
     eigenvalues, axes = _eigen(covariance)
     total = float(eigenvalues.sum())
     ratio = eigenvalues / total if total > 0 else np.zeros_like(eigenvalues)
-    whole = FittedPca(moments.n, axes, moments.mean, eigenvalues, ratio, scores=scores)
-    _check(whole, covariance)
-    k, warnings = _keep(whole, variance_target, n_components)
-    return replace(whole, components=axes[:k].copy(), warnings=warnings)
-
-
-def _check_request(dimensions: int, variance_target: float | None, n_components: int | None, scores: str) -> None:
-    if variance_target is None and n_components is None:
-        raise ValueError("neither a variance target nor a number of components: expected one of them or both")
-    if variance_target is not None and not 0 < variance_target < 1:
-        raise ValueError(f"a variance target of {variance_target!r}: expected more than 0 and less than 1")
-    if n_components is not None and not 1 <= n_components <= dimensions:
-        raise ValueError(
-            f"{n_components} components of vectors of {dimensions} dimensions: expected between 1 and {dimensions}"
-        )
-    if scores not in KINDS_OF_SCORES:
-        raise ValueError(f"scores of the kind {scores!r}: expected one of {', '.join(KINDS_OF_SCORES)}")
+    full = FittedPca(moments.n, axes, moments.mean, eigenvalues, ratio, scores=scores)
+    _check(full, covariance)
+    k, warnings = _choose_k(full, variance_target, n_components)
+    return replace(full, components=axes[:k].copy(), warnings=warnings)
 
 
 def smallest_k(explained_variance_ratio: Floats, variance_target: float) -> int | None:
-    """Return the fewest components whose cumulative ratio reaches a target, or None when all together do not.
+    """Return the fewest components whose cumulative ratio reaches a target, or None if all together do not.
 
-    A target is reached at a distance of ``d`` units of rounding: the eigenvalues are not known any better, and a target
-    of 0.8 would otherwise be missed by 0.7 + 0.1 = 0.7999999999999999.
+    The tolerance is ``d`` units of rounding, the precision of the eigenvalues. Without it, 0.7 + 0.1 =
+    0.7999999999999999 would miss a target of 0.8.
 
     Parameters
     ----------
@@ -87,45 +76,45 @@ def smallest_k(explained_variance_ratio: Floats, variance_target: float) -> int 
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def _keep(whole: FittedPca, variance_target: float | None, n_components: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return how many components of a PCA that has them all to keep, and what a person should know about that."""
-    if not whole.explained_variance_ratio.any():
-        return _keep_of_nothing(whole, n_components if variance_target is None else None)
+def _choose_k(full: FittedPca, variance_target: float | None, n_components: int | None) -> tuple[int, tuple[str, ...]]:
+    """Return how many components of the full PCA to keep, and the warnings about that number."""
+    if not full.explained_variance_ratio.any():
+        return _choose_k_without_variance(full, n_components if variance_target is None else None)
     warnings = []
-    k = len(whole.mean) if n_components is None else n_components
+    k = len(full.mean) if n_components is None else n_components
     if variance_target is not None:
-        needed = smallest_k(whole.explained_variance_ratio, variance_target)
+        needed = smallest_k(full.explained_variance_ratio, variance_target)
         if needed is None or needed > k:
-            warnings.append(_short_of_target(whole, variance_target, needed, k))
+            warnings.append(_target_warning(full, variance_target, needed, k))
         else:
             k = needed
-    if k > whole.rank:
-        and_so = ", and their whitened scores are 0" if whole.scores == WHITENED_SCORES else ""
+    if k > full.rank:
+        and_so = ", and their whitened scores are 0" if full.scores == WHITENED_SCORES else ""
         warnings.append(
-            f"{k - whole.rank} of the {k} components explain nothing{and_so}: the features of all {whole.n} images "
-            f"vary along {whole.rank} axes"
+            f"{k - full.rank} of the {k} components explain nothing{and_so}: the features of all {full.n} images "
+            f"vary along {full.rank} axes"
         )
     return k, tuple(warnings)
 
 
-def _keep_of_nothing(whole: FittedPca, n_components: int | None) -> tuple[int, tuple[str, ...]]:
-    why = "there is a single image" if whole.n == 1 else f"the features of all {whole.n} images are alike"
+def _choose_k_without_variance(full: FittedPca, n_components: int | None) -> tuple[int, tuple[str, ...]]:
+    why = "there is a single image" if full.n == 1 else f"the features of all {full.n} images are alike"
     k = n_components or 1
     kept = "one component, which explains" if k == 1 else f"{k} components, which explain"
-    and_so = "; whitened scores are 0" if whole.scores == WHITENED_SCORES else ""
+    and_so = "; whitened scores are 0" if full.scores == WHITENED_SCORES else ""
     return k, (f"no variance to explain: {why}; kept {kept} 0 % of it{and_so}",)
 
 
-def _short_of_target(whole: FittedPca, variance_target: float, needed: int | None, k: int) -> str:
-    explained = float(whole.explained_variance_ratio[:k].sum())
+def _target_warning(full: FittedPca, variance_target: float, needed: int | None, k: int) -> str:
+    explained = float(full.explained_variance_ratio[:k].sum())
     if needed is None:
         return (
-            f"the target of {variance_target!r} of the variance cannot be reached: all {len(whole.mean)} components "
-            f"explain {float(whole.explained_variance_ratio.sum())!r}; kept {k}, which explain {explained!r}"
+            f"the target of {variance_target!r} of the variance cannot be reached: all {len(full.mean)} components "
+            f"explain {float(full.explained_variance_ratio.sum())!r}; kept {k}, which explain {explained!r}"
         )
     return (
-        f"the target of {variance_target!r} of the variance takes {needed} components: kept {k}, the most that were "
-        f"asked for, which explain {explained:.4f}"
+        f"the target of {variance_target!r} of the variance needs {needed} components: kept {k}, the requested upper "
+        f"limit, which explain {explained:.4f}"
     )
 
 
@@ -134,8 +123,8 @@ def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
     ascending, columns = np.linalg.eigh(covariance)
     eigenvalues = ascending[::-1].copy()
     axes = np.ascontiguousarray(columns.T[::-1])
-    # A covariance has no negative eigenvalue; eigh's error is of the order of d·eps times the largest, so what is below
-    # zero by no more than ten times that is a zero. More is wrong moments.
+    # A covariance has no negative eigenvalue. The error of eigh is of the order of d·eps times the largest eigenvalue:
+    # a value down to minus ten times that error counts as zero. A lower one means that the moments are wrong.
     rounding = 10 * len(eigenvalues) * np.finfo(np.float64).eps * max(eigenvalues[0], 0.0)
     if eigenvalues[-1] < -rounding:
         raise ArithmeticError(
@@ -143,18 +132,18 @@ def _eigen(covariance: Floats) -> tuple[Floats, Floats]:
             f"none below {-rounding:.3e}"
         )
     loadings = np.abs(axes)
-    # The first of equals, where rounding must not decide which of two is the larger.
+    # The first of loadings that are equal but for rounding.
     largest = (loadings >= loadings.max(axis=1, keepdims=True) * (1 - 1e-9)).argmax(axis=1)
     axes *= np.sign(axes[np.arange(len(axes)), largest])[:, np.newaxis]
     return np.maximum(eigenvalues, 0.0), axes
 
 
-def _check(whole: FittedPca, covariance: Floats) -> None:
-    """Check what holds for every PCA, of all its axes and each time, since wrong components look like right ones.
+def _check(full: FittedPca, covariance: Floats) -> None:
+    """Check the properties of every PCA on all axes, in every run: wrong components look like right ones.
 
-    It costs a fraction of the decomposition: 0.1 s at 1280 dimensions.
+    The check takes 0.1 s at 1280 dimensions, a fraction of the decomposition.
     """
-    axes, eigenvalues, ratio = whole.components, whole.eigenvalues, whole.explained_variance_ratio
+    axes, eigenvalues, ratio = full.components, full.eigenvalues, full.explained_variance_ratio
     total = float(np.trace(covariance))
     scale = total if total > 0 else 1.0
     captured = np.einsum("ij,ij->i", axes @ covariance, axes)
@@ -169,5 +158,5 @@ def _check(whole: FittedPca, covariance: Floats) -> None:
     broken = [f"{name}: off by {error:.3e}" for name, error in errors.items() if not error <= TOLERANCE]
     if broken:
         raise ArithmeticError(
-            f"the PCA of {whole.n} images is wrong, expected errors of at most {TOLERANCE}: {'; '.join(broken)}"
+            f"the PCA of {full.n} images is wrong, expected errors of at most {TOLERANCE}: {'; '.join(broken)}"
         )

@@ -1,12 +1,12 @@
-"""A fitted PCA: the scores of vectors, and the model's file. numpy only, no Spark.
+"""A fitted PCA: its scores and its file. numpy only, no Spark.
 
-The file's names are scikit-learn's. Three lines of numpy read it (features in float64, or the scores have 7 digits)::
+The file uses scikit-learn's names. numpy reads it in three lines (with float32 features, scores have only 7 digits)::
 
     model = np.load("model.npz")
     scores = features @ model["components_"].T  # projected, as Spark ML's PCAModel.transform
     scores = (features - model["mean_"]) @ model["components_"].T  # centred; whitened: / sqrt(explained_variance_)
 
-and three make a fitted estimator of scikit-learn, whose ``transform`` always centres, and whitens if the run did::
+Three lines create a fitted scikit-learn estimator. Its ``transform`` always centres, and whitens if the run did::
 
     pca = sklearn.decomposition.PCA()
     vars(pca).update(np.load("model.npz"))
@@ -21,41 +21,38 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_jobs.args import CENTRED_SCORES, PROJECTED_SCORES, WHITENED_SCORES
+from spark_jobs.args import PROJECTED_SCORES, SCORE_KINDS, WHITENED_SCORES
 from spark_jobs.lake import npz
 
 Floats = NDArray[np.float64]
 
-KINDS_OF_SCORES = (PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES)
-"""What a score may be."""
-
 TOLERANCE = 1e-8
-"""Largest error of a checked property, relative to the total variance where it is a variance."""
+"""Largest accepted error of a checked property; errors of variances are relative to the total variance."""
 
 _VECTORS = ("mean_", "eigenvalues", "eigenvalue_ratios")
 _NEEDED = ("components_", *_VECTORS, "n_samples_", "scores", "warnings")
-"""What :meth:`FittedPca.from_npz` reads: the rest of the file follows from these."""
+"""The arrays that :meth:`FittedPca.from_npz` reads; the rest of the file follows from them."""
 
 
 @dataclass(frozen=True)
 class FittedPca:
-    """A fitted PCA; names are scikit-learn's.
+    """A fitted PCA, with scikit-learn's names.
 
     Attributes
     ----------
     n : int
         Number of vectors it was fitted on.
     components : ndarray of float64, shape (k, d)
-        Kept principal axes: orthonormal rows, by descending variance; the largest absolute loading of each is positive.
+        Kept principal axes: orthonormal rows by descending variance. The largest absolute loading of each is positive.
     mean : ndarray of float64, shape (d,)
     eigenvalues : ndarray of float64, shape (d,)
         Variances along all axes, kept or not, descending; in the features' unit squared, with n − 1.
     explained_variance_ratio : ndarray of float64, shape (d,)
-        ``eigenvalues`` over their sum; zeros when there is no variance.
+        ``eigenvalues`` over their sum; zeros if there is no variance.
     warnings : tuple of str
-        What a person should know about the fit.
+        Warnings about the fit, for people.
     scores : str
-        What :meth:`transform` gives: one of ``KINDS_OF_SCORES``.
+        Kind of the scores that :meth:`transform` returns: one of ``SCORE_KINDS``.
     """
 
     n: int
@@ -78,26 +75,27 @@ class FittedPca:
 
     @property
     def rank(self) -> int:
-        """Number of axes, kept or not, along which there is variance: more than rounding, and at most n − 1.
+        """Number of axes, kept or not, whose variance exceeds the rounding error; at most n − 1.
 
-        An eigenvalue of zero comes out of the sums as some ``d·eps`` of the largest, by ``eigh``, and ``√n·eps``, by
-        adding up n products. A mean that is large beside the deviations adds nothing: its rounding enters squared.
+        The computed value of a zero eigenvalue is of the order of ``d·eps`` of the largest, from ``eigh``, plus
+        ``√n·eps``, from the sum of n products. A mean that is large compared with the deviations adds nothing, since
+        its rounding error enters squared.
         """
         rounding = np.finfo(np.float64).eps * (len(self.mean) + np.sqrt(self.n)) * self.eigenvalues[0]
         return min(self.n - 1, int((self.eigenvalues > rounding).sum()))
 
     def transform(self, features: NDArray[np.floating[Any]]) -> Floats:
-        """Return the scores of some vectors.
+        """Return the scores of vectors.
 
-        With V the components as columns: *projected* scores are x·V, as Spark ML's ``PCAModel.transform`` gives them;
-        *centred* ones (x − mean)·V, as scikit-learn's; *whitened* ones are these over the square roots of the
-        eigenvalues, as with scikit-learn's ``whiten=True``. A component without variance (beyond :attr:`rank`) whitens
-        to 0, where a division would blow rounding up.
+        With V the components as columns: *projected* scores are x·V, as in Spark ML's ``PCAModel.transform``; *centred*
+        scores are (x − mean)·V, as in scikit-learn; *whitened* scores are the centred ones over the square roots of the
+        eigenvalues, as with scikit-learn's ``whiten=True``. The whitened score of a component without variance (beyond
+        :attr:`rank`) is 0, where a division would amplify rounding errors.
 
         Parameters
         ----------
         features : ndarray of float32 or float64, shape (n, d)
-            Computed with in float64.
+            Converted to float64.
 
         Returns
         -------
@@ -106,31 +104,31 @@ class FittedPca:
         vectors = np.asarray(features, dtype=np.float64)
         if self.scores == PROJECTED_SCORES:
             return vectors @ self.components.T
-        # Not x·V − mean·V: the difference of two large numbers, where the mean is large beside the deviations.
+        # Not x·V − mean·V, which is the difference of two large numbers if the mean is large.
         centred = (vectors - self.mean) @ self.components.T
         return centred * self._whitening() if self.scores == WHITENED_SCORES else centred
 
     def _whitening(self) -> Floats:
-        """Return what whitening multiplies each component by."""
+        """Return the whitening factor of each component."""
         factors = np.zeros(self.k)
         varying = min(self.k, self.rank)
         factors[:varying] = 1 / np.sqrt(self.eigenvalues[:varying])
         return factors
 
     def to_npz(self) -> bytes:
-        """Return the model's file: the same bytes for the same model.
+        """Return the model's file; equal models give equal bytes.
 
-        Names are the attributes of a fitted scikit-learn ``PCA`` (``svd_solver="full"``), of the k kept components; and
+        The arrays are the attributes of a fitted scikit-learn ``PCA`` (``svd_solver="full"``) with k components,
         ``eigenvalues`` and ``eigenvalue_ratios`` of all d axes, ``scores`` and ``warnings``.
         """
-        kept, left_out = self.eigenvalues[: self.k], self.eigenvalues[self.k : min(self.n, len(self.mean))]
+        kept, dropped = self.eigenvalues[: self.k], self.eigenvalues[self.k : min(self.n, len(self.mean))]
         return npz.dump(
             components_=self.components,
             mean_=self.mean,
             explained_variance_=kept,
             explained_variance_ratio_=self.explained_variance_ratio[: self.k],
             singular_values_=np.sqrt(kept * (self.n - 1)),
-            noise_variance_=np.float64(left_out.mean() if len(left_out) else 0),
+            noise_variance_=np.float64(dropped.mean() if len(dropped) else 0),
             n_components_=np.int64(self.k),
             n_samples_=np.int64(self.n),
             n_features_in_=np.int64(len(self.mean)),
@@ -143,12 +141,12 @@ class FittedPca:
 
     @classmethod
     def from_npz(cls, data: bytes) -> Self:
-        """Return the model that :meth:`to_npz` made bytes of, equal to the bit.
+        """Return the model from the bytes of :meth:`to_npz`, bit for bit.
 
         Raises
         ------
         ValueError
-            When the bytes are anything else; the message names what is missing or wrong.
+            If the bytes are not such a file; the message names what is missing or wrong.
         """
         try:
             arrays = npz.load(data)
@@ -169,14 +167,14 @@ class FittedPca:
 
 
 def orthonormality_error(axes: Floats) -> float:
-    """Return by how much some rows are not orthonormal: the largest absolute value of A·Aᵀ − I."""
-    products = axes @ axes.T  # of a matrix with itself: one BLAS call (syrk), half of the work
+    """Return the deviation of rows from orthonormality: the largest absolute value of A·Aᵀ − I."""
+    products = axes @ axes.T  # one BLAS call (syrk), half of the work of a general product
     np.fill_diagonal(products, products.diagonal() - 1)
     return max(float(products.max()), -float(products.min()))  # NaN stays NaN
 
 
 def _problem(arrays: dict[str, NDArray[Any]]) -> str | None:
-    """Return what makes some arrays no fitted PCA, or None."""
+    """Return why the arrays are not a fitted PCA, or None."""
     missing = [name for name in _NEEDED if name not in arrays]
     if missing:
         return f"{', '.join(missing)} missing among {', '.join(arrays) or 'no arrays'}"
@@ -190,8 +188,8 @@ def _problem(arrays: dict[str, NDArray[Any]]) -> str | None:
             return f"{name} is {array.dtype} of shape {array.shape}, not finite float64 of shape {shape}"
     if n.shape or n.dtype.kind != "i" or n < 1:
         return f"n_samples_ is {n}, not a number of 1 or more"
-    if scores.shape or str(scores) not in KINDS_OF_SCORES:
-        return f"scores is {scores}, not one of {', '.join(KINDS_OF_SCORES)}"
+    if scores.shape or str(scores) not in SCORE_KINDS:
+        return f"scores is {scores}, not one of {', '.join(SCORE_KINDS)}"
     if arrays["warnings"].ndim != 1 or arrays["warnings"].dtype.kind != "U":
         return f"warnings is {arrays['warnings'].dtype}, not text"
     error = orthonormality_error(components)

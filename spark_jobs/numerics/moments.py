@@ -1,7 +1,7 @@
-"""Count, mean and centred sum of products of vectors: all that a PCA needs to know of them, and mergeable.
+"""Count, mean and centred sum of products of vectors: all that a PCA needs, and mergeable.
 
-Two sets' moments give those of their union (Chan, Golub and LeVeque 1983), so that every worker reduces its part of
-the rows to one small object, whatever their number, and nothing but these travels to the driver.
+The moments of two sets give those of their union (Chan, Golub and LeVeque 1983). So each worker reduces its part of the
+rows to one small object, whatever their number, and only these objects travel to the driver.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Moments:
     Attributes
     ----------
     n : int
-        Number of vectors; 0 for the moments of nothing.
+        Number of vectors; may be 0.
     mean : ndarray of float64, shape (d,)
         Zeros when ``n`` is 0.
     m2 : ndarray of float64, shape (d, d)
         Σ (x − mean)(x − mean)ᵀ, exactly symmetric.
     mean_rest : ndarray of float64, shape (d,)
-        What rounding has taken from ``mean``, zeros by default: merging needs the difference of two means, which has
-        few digits left where the means are large beside the deviations.
+        Rounding error of ``mean``, zeros by default: merging needs the difference of two means, which loses digits if
+        the means are large compared with the deviations.
     """
 
     n: int
@@ -49,17 +49,17 @@ class Moments:
 
     @property
     def upper(self) -> Floats:
-        """The upper triangle of ``m2``, row by row, which is all of it: shape (d * (d + 1) / 2,)."""
-        return self.m2.ravel()[_places(self.dimensions)[0]]
+        """The upper triangle of ``m2``, row by row, which determines ``m2``: shape (d * (d + 1) / 2,)."""
+        return self.m2.ravel()[_triangle_indices(self.dimensions)[0]]
 
     @property
     def covariance(self) -> Floats:
-        """The sample covariance ``m2 / (n − 1)``, as Spark ML and scikit-learn have it; zeros when ``n`` is 1.
+        """The sample covariance ``m2 / (n − 1)``, as in Spark ML and scikit-learn; zeros if ``n`` is 1.
 
         Raises
         ------
         ValueError
-            When ``n`` is 0.
+            If ``n`` is 0.
         """
         if self.n == 0:
             raise ValueError("the covariance of no vectors is not defined: expected the moments of 1 or more")
@@ -67,20 +67,20 @@ class Moments:
 
 
 def empty(dimensions: int) -> Moments:
-    """Return the moments of no vectors: what :func:`merge` leaves anything unchanged with."""
+    """Return the moments of no vectors, the neutral element of :func:`merge`."""
     return Moments(0, np.zeros(dimensions), np.zeros((dimensions, dimensions)))
 
 
-def of(block: Floats) -> Moments:
+def compute(block: Floats) -> Moments:
     """Return the moments of the rows of a block, in two passes.
 
-    The first row is taken off before the mean is: constant columns then have an ``m2`` of exactly zero, and a mean that
-    is large beside the deviations costs no digits.
+    The first row is subtracted before the mean is computed. Constant columns then have an ``m2`` of exactly zero, and a
+    mean that is large compared with the deviations costs no digits.
 
     Parameters
     ----------
     block : ndarray of float64, shape (n, d)
-        A few hundred rows at a time: the temporary memory is that of two blocks.
+        Temporary memory has the size of two blocks.
     """
     if len(block) == 0:
         return empty(block.shape[1])
@@ -89,20 +89,20 @@ def of(block: Floats) -> Moments:
     shifted_mean = shifted.mean(axis=0)
     shifted -= shifted_mean
     mean, rest = two_sum(origin, shifted_mean)
-    # The product of a matrix's transpose with itself is one BLAS call (syrk): half of the work, symmetric to the bit.
+    # The product of a matrix's transpose with itself is one BLAS call (syrk): half of the work, exactly symmetric.
     return Moments(len(block), mean, shifted.T @ shifted, rest)
 
 
 def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Return the rounded sum of two arrays and what the rounding has taken from it, exactly.
+    """Return the rounded sum of two arrays and its exact rounding error.
 
     References
     ----------
     Knuth, D. E. (1997). The Art of Computer Programming, vol. 2, 3rd ed., section 4.2.2, theorem B.
     """
     total = a + b
-    of_b = total - a
-    return total, (a - (total - of_b)) + (b - of_b)
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -111,12 +111,12 @@ def merge(a: Moments, b: Moments) -> Moments:
     Parameters
     ----------
     a, b : Moments
-        Of vectors of the same length.
+        Moments of vectors of the same length.
 
     Raises
     ------
     ValueError
-        When the lengths differ.
+        If the lengths differ.
 
     References
     ----------
@@ -129,40 +129,40 @@ def merge(a: Moments, b: Moments) -> Moments:
         return a if b.n == 0 else b
     n = a.n + b.n
     delta = (b.mean - a.mean) + (b.mean_rest - a.mean_rest)
-    # One vector times itself, the square root of the weight in both: the result is symmetric to the bit.
+    # The outer product of one vector with itself, scaled by the square root of the weight: exactly symmetric.
     scaled = delta * np.sqrt(a.n * (b.n / n))
     mean, rest = two_sum(a.mean, a.mean_rest + delta * (b.n / n))
     return Moments(n, mean, a.m2 + b.m2 + np.outer(scaled, scaled), rest)
 
 
 def accumulate(blocks: Iterable[Floats], dimensions: int) -> Moments:
-    """Return the moments of all rows of some blocks, merged in the order of the blocks.
+    """Return the moments of all rows of the blocks, merged in the order of the blocks.
 
     Parameters
     ----------
     blocks : iterable of ndarray of float64, shape (any, d)
-        Taken one at a time; a block may be overwritten once the next is asked for.
+        Consumed one at a time; the next iteration may overwrite a block.
     dimensions : int
-        ``d``, which no blocks at all do not tell.
+        ``d``; needed if there are no blocks.
     """
     total = empty(dimensions)
     for block in blocks:
-        total = merge(total, of(block))
+        total = merge(total, compute(block))
     return total
 
 
 def pack(moments: Moments) -> bytes:
-    """Return moments as bytes, of ``m2`` the upper triangle only: 6.6 MB at 1280 dimensions."""
+    """Return moments as bytes, with the upper triangle of ``m2`` only: 6.6 MB at 1280 dimensions."""
     return np.concatenate(([float(moments.n)], moments.mean, moments.mean_rest, moments.upper)).astype("<f8").tobytes()
 
 
 def unpack(data: bytes, dimensions: int) -> Moments:
-    """Return the moments that :func:`pack` made bytes of, equal to the bit.
+    """Return the moments from the bytes of :func:`pack`, bit for bit.
 
     Raises
     ------
     ValueError
-        When the bytes are not those of moments of so many dimensions.
+        If the bytes have the wrong length for that number of dimensions.
     """
     expected = 8 * (1 + 2 * dimensions + dimensions * (dimensions + 1) // 2)
     if len(data) != expected:
@@ -173,7 +173,7 @@ def unpack(data: bytes, dimensions: int) -> Moments:
 
 
 def from_triangle(n: int, mean: Floats, mean_rest: Floats, upper: Floats) -> Moments:
-    """Return moments whose ``m2`` has this upper triangle.
+    """Return moments with the given upper triangle of ``m2``.
 
     Parameters
     ----------
@@ -183,14 +183,14 @@ def from_triangle(n: int, mean: Floats, mean_rest: Floats, upper: Floats) -> Mom
         Row by row.
     """
     m2 = np.empty(len(mean) ** 2)
-    above, below = _places(len(mean))
+    above, below = _triangle_indices(len(mean))
     m2[above] = upper
     m2[below] = upper
     return Moments(n, mean, m2.reshape(len(mean), -1), mean_rest)
 
 
 @functools.lru_cache(maxsize=1)
-def _places(dimensions: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where a flat matrix has its upper triangle, row by row, and where the same values below the diagonal."""
+def _triangle_indices(dimensions: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the flat indices of a matrix's upper triangle, row by row, and of the mirrored elements."""
     rows, columns = np.triu_indices(dimensions)
     return rows * dimensions + columns, columns * dimensions + rows

@@ -1,8 +1,8 @@
-"""The moments that featurize leaves beside the features, a file each, and whether they are theirs.
+"""The moments that featurize stores for each file of features, and the check that they match the file.
 
-A fit then reads d² numbers a file of features and not n·d. That the two belong together is told by counts and digests:
-of every row group the rows and the digest of the vectors, and over these one digest that the file of features carries
-in its footer. Footers are compared before a fit; the vectors themselves when they are read for the scores.
+A fit then reads d² numbers per file of features instead of n·d. Counts and digests prove that moments match a file: the
+stored moments have the number of rows and the digest of the vectors of each row group, and the footer of the features'
+file has one digest over these. pca compares footers before a fit, and the vectors when it reads them for the scores.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _NAMES = ("n", "mean", "mean_rest", "m2_upper", "rows", "digests")
 
 
 class MismatchError(Exception):
-    """There are no moments of a file of features that can be trusted; the message says why, after the file's name."""
+    """A file of features has no valid stored moments. The message gives the reason, to follow the file's name."""
 
 
 @dataclass(frozen=True)
 class StoredMoments:
-    """The moments of a file of features, and what tells that they are its.
+    """The moments of a file of features, and the data to match them with the file.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class StoredMoments:
     digests: tuple[str, ...]
 
     def to_npz(self) -> bytes:
-        """Return the file: ``m2_upper`` is the upper triangle of M2, row by row; the other arrays have their names."""
+        """Return the file's bytes; ``m2_upper`` is the upper triangle of M2, row by row."""
         return npz.dump(
             n=np.int64(self.moments.n),
             mean=self.moments.mean,
@@ -58,18 +58,18 @@ class StoredMoments:
 
     @classmethod
     def from_npz(cls, data: bytes) -> StoredMoments:
-        """Return what :meth:`to_npz` made bytes of, equal to the bit.
+        """Return the moments from the bytes of :meth:`to_npz`, bit for bit.
 
         Raises
         ------
         ValueError
-            When the bytes are anything else.
+            If the bytes are not such a file.
         """
         try:
-            found = npz.load(data)
-            arrays = {name: found[name] for name in _NAMES}
+            content = npz.load(data)
+            arrays = {name: content[name] for name in _NAMES}
         except (ValueError, KeyError) as error:
-            raise ValueError(f"not a whole file of moments ({error})") from error
+            raise ValueError(f"not an intact file of moments ({error})") from error
         if problem := _problem(arrays):
             raise ValueError(problem)
         return cls(
@@ -94,7 +94,7 @@ def _problem(arrays: dict[str, NDArray[Any]]) -> str | None:
 
 
 class Accumulator:
-    """Makes the stored moments of a file while its row groups are written."""
+    """Computes the stored moments of a file while its row groups are written."""
 
     def __init__(self) -> None:
         self._total: Moments | None = None
@@ -102,27 +102,27 @@ class Accumulator:
         self._digests: list[str] = []
 
     def add(self, vectors: NDArray[np.floating[Any]]) -> None:
-        """Take the vectors of the next row group, shape (1 or more, d)."""
-        of_group = moments.of(vectors.astype(np.float64))
-        self._total = of_group if self._total is None else moments.merge(self._total, of_group)
+        """Add the vectors of the next row group, shape (1 or more, d)."""
+        group = moments.compute(vectors.astype(np.float64))
+        self._total = group if self._total is None else moments.merge(self._total, group)
         self._rows.append(len(vectors))
         digest = VectorsDigest()
         digest.update(vectors)
         self._digests.append(str(digest))
 
     def result(self) -> StoredMoments | None:
-        """Return the moments of what was taken, None when that is nothing."""
+        """Return the moments of all added vectors, or None without any."""
         return None if self._total is None else StoredMoments(self._total, tuple(self._rows), tuple(self._digests))
 
 
 class VectorsDigest:
-    """The digest of the vectors of a row group: SHA-256 of their floats as they are stored, row by row."""
+    """The digest of the vectors of a row group: SHA-256 of the floats as stored, row by row."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def update(self, vectors: NDArray[np.floating[Any]]) -> None:
-        """Take the next vectors, shape (any, d)."""
+        """Add the next vectors, shape (any, d)."""
         self._hash.update(np.ascontiguousarray(vectors).data)
 
     def __str__(self) -> str:
@@ -130,22 +130,22 @@ class VectorsDigest:
 
 
 def overall(digests: Iterable[str]) -> str:
-    """Return the one digest of a file that has row groups of these digests."""
+    """Return the digest of a file from the digests of its row groups."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def location(folder: str, name: str) -> str:
-    """Return the URI of the moments of a file of features, by its name in the features' folder."""
+    """Return the URI of the stored moments for the name of a file in the features' folder."""
     return storage.join(folder, str(PurePosixPath(name).with_suffix(".npz")))
 
 
 def write(folder: str, name: str, stored: StoredMoments) -> None:
-    """Put the moments of a file of features there, in one step."""
+    """Write the moments of a file of features atomically."""
     storage.write_bytes(location(folder, name), stored.to_npz())
 
 
 def read(folder: str, file: FeatureFile, dimensions: int) -> StoredMoments:
-    """Return the moments of a file of features.
+    """Return the stored moments of a file of features.
 
     Parameters
     ----------
@@ -158,24 +158,27 @@ def read(folder: str, file: FeatureFile, dimensions: int) -> StoredMoments:
     Raises
     ------
     MismatchError
-        When they are not there, damaged, or another file's.
+        If they are missing, damaged, or belong to another file.
     """
     if file.digest is None:
-        raise MismatchError("it carries no digest: featurize has not written it, or something has written it again")
+        raise MismatchError("its footer has no digest: featurize did not write it, or another program rewrote it")
     try:
         stored = StoredMoments.from_npz(storage.read_bytes(location(folder, file.name)))
     except FileNotFoundError:
-        raise MismatchError("there are no moments of it") from None
+        raise MismatchError("it has no stored moments") from None
     except ValueError as error:
-        raise MismatchError(f"its moments are {error}") from None
+        raise MismatchError(f"its stored moments are {error}") from None
     if stored.moments.dimensions != dimensions:
-        raise MismatchError(f"its moments have {stored.moments.dimensions} dimensions, not {dimensions}")
+        raise MismatchError(f"its stored moments have {stored.moments.dimensions} dimensions, not {dimensions}")
     if stored.rows != file.rows:
-        raise MismatchError(f"its moments are of row groups of {_shown(stored.rows)} rows, it has {_shown(file.rows)}")
+        raise MismatchError(
+            f"its stored moments are for row groups of {_format_rows(stored.rows)} rows, it has "
+            f"{_format_rows(file.rows)}"
+        )
     if overall(stored.digests) != file.digest:
-        raise MismatchError("its moments are of vectors of another digest")
+        raise MismatchError("its stored moments are for vectors with another digest")
     return stored
 
 
-def _shown(rows: Sequence[int]) -> str:
+def _format_rows(rows: Sequence[int]) -> str:
     return f"{len(rows)} x up to {max(rows)}" if rows else "no"

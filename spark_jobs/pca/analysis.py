@@ -1,6 +1,6 @@
-"""The two passes of a PCA over a run's features: their moments, unless featurize has left them, and their scores.
+"""The two passes of a PCA over a run's features: one for the moments that are not stored, one for the scores.
 
-The workers read the Parquet files themselves, a part of the features each.
+The workers read the Parquet files themselves; each task reads one part of the features.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from spark_jobs.runtime import progress, summary, workers
 
 logger = logging.getLogger(__name__)
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_FILES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The moments of all features, and where they come from.
+class CollectedMoments:
+    """The moments of all features, and their origin.
 
     Attributes
     ----------
     total : Moments
     digests : dict of str to tuple of str
-        Of every file whose stored moments were taken, by name, what the digests of its row groups' vectors must be.
+        The files whose stored moments were used: name, and the expected digest of the vectors of each row group.
     computed : dict of str to str
-        The other files, by name, each with the reason why its moments were made anew.
+        The other files: name, and the reason why their moments were computed from the vectors.
     """
 
     total: moments.Moments
@@ -48,79 +48,80 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A fit, and the scores that were written with it.
+    """A fit and the scores that were written with it.
 
     Attributes
     ----------
-    gathered : Gathered
-        What it was fitted on.
+    collected : CollectedMoments
+        The moments that the PCA was fitted on.
     fitted : FittedPca
-    projected : list of Projected
-        What the workers tell of every file of scores, in order.
+    projected : list of ProjectedPart
+        What the workers report about each file of scores, in order.
     """
 
-    gathered: Gathered
+    collected: CollectedMoments
     fitted: FittedPca
-    projected: list[scores.Projected]
+    projected: list[scores.ProjectedPart]
 
 
-def run(spark: SparkContext, features: Features, arguments: PcaArgs, watch: summary.Stopwatch) -> Analysis:
-    """Fit, and write the scores.
+def run(sc: SparkContext, features: Features, arguments: PcaArgs, stopwatch: summary.Stopwatch) -> Analysis:
+    """Fit the PCA and write the scores.
 
-    Stored moments are believed by their counts and digests. When the pass for the scores, which reads all vectors,
-    finds others than the moments were made of, those moments are made anew and all that follows is done again.
+    The fit uses stored moments if their counts and digests match. The pass for the scores reads all vectors and
+    computes their digests. If a digest differs, the job computes the moments of that file from its vectors, and repeats
+    the fit and the scores.
 
     Parameters
     ----------
-    spark : SparkContext
+    sc : SparkContext
     features : Features
     arguments : PcaArgs
-    watch : Stopwatch
-        Gets the stages ``moments``, ``fit`` and ``scores``.
+    stopwatch : Stopwatch
+        Measures the stages ``moments``, ``fit`` and ``scores``.
 
     Raises
     ------
     JobError
-        When a vector cannot be used; the message names the image.
+        If a vector is invalid; the message names the image.
     ArithmeticError
-        When the fit lacks a property that every PCA has; the message gives the figures.
+        If the fit violates a property of every PCA; the message gives the figures.
     """
-    sample_of = _sample_of(features, arguments)
-    distrusted: dict[str, str] = {}
+    rule = _sample_rule(features, arguments)
+    rejected: dict[str, str] = {}
     while True:
-        with watch.stage("moments"):
-            gathered = gather(spark, features, distrusted)
-        with watch.stage("fit"):
+        with stopwatch.stage("moments"):
+            collected = collect_moments(sc, features, rejected)
+        with stopwatch.stage("fit"):
             fitted = decomposition.fit(
-                gathered.total, arguments.variance_target, arguments.n_components, arguments.scores
+                collected.total, arguments.variance_target, arguments.n_components, arguments.scores
             )
-        with watch.stage("scores"):
-            projected = project(spark, features, fitted, sample_of, with_digests=bool(gathered.digests))
-        changed = _changed(features, gathered, projected)
+        with stopwatch.stage("scores"):
+            projected = project(sc, features, fitted, rule, with_digests=bool(collected.digests))
+        changed = _changed_files(features, collected, projected)
         if not changed:
-            return Analysis(gathered, fitted, projected)
-        distrusted |= dict.fromkeys(changed, "its vectors are not those that its moments were made of")
+            return Analysis(collected, fitted, projected)
+        rejected |= dict.fromkeys(changed, "its vectors differ from those that its stored moments were computed from")
 
 
-def gather(spark: SparkContext, features: Features, distrusted: Mapping[str, str] = NOTHING) -> Gathered:
-    """Return the moments of all features.
+def collect_moments(sc: SparkContext, features: Features, rejected: Mapping[str, str] = NO_FILES) -> CollectedMoments:
+    """Return the moments of all features: stored ones where they match, else computed ones.
 
     Parameters
     ----------
-    spark : SparkContext
+    sc : SparkContext
     features : Features
-    distrusted : mapping of str to str
-        Names of files whose stored moments are not to be used, each with the reason.
+    rejected : mapping of str to str
+        Names of files whose stored moments must not be used, each with the reason.
 
     Raises
     ------
     JobError
-        When a vector cannot be used; the message names the image.
+        If a vector is invalid; the message names the image.
     """
     folder = storage.join(features.run, MOMENTS_FOLDER)
     total = moments.empty(features.dimensions)
     digests: dict[str, tuple[str, ...]] = {}
-    computed = dict(distrusted)
+    computed = dict(rejected)
     for file in features.files:
         if file.name in computed or not sum(file.rows):
             continue
@@ -132,12 +133,12 @@ def gather(spark: SparkContext, features: Features, distrusted: Mapping[str, str
             total = moments.merge(total, stored.moments)
             digests[file.name] = stored.digests
     for name, reason in computed.items():
-        logger.info("the moments of %s are made anew: %s", name, reason)
-    return Gathered(moments.merge(total, _compute(spark, features, computed)), digests, computed)
+        logger.info("computing the moments of %s: %s", name, reason)
+    return CollectedMoments(moments.merge(total, _compute(sc, features, computed)), digests, computed)
 
 
-def _compute(spark: SparkContext, features: Features, names: Mapping[str, str]) -> moments.Moments:
-    """Return the moments of some files, by a pass over them: those of each part from a worker, merged in order."""
+def _compute(sc: SparkContext, features: Features, names: Mapping[str, str]) -> moments.Moments:
+    """Return the moments of some files: workers compute those of each part, the driver merges them in order."""
     shares = parts.split(parts.pieces(file for file in features.files if file.name in names))
 
     def work(part: Sequence[Piece]) -> bytes:
@@ -146,68 +147,70 @@ def _compute(spark: SparkContext, features: Features, names: Mapping[str, str]) 
 
     total = moments.empty(features.dimensions)
     if shares:
-        with _follow(spark, "pca-moments", shares):
-            for packed in workers.run(spark, shares, work):
+        with _track(sc, "pca-moments", shares):
+            for packed in workers.run(sc, shares, work):
                 total = moments.merge(total, moments.unpack(packed, features.dimensions))
     return total
 
 
 def project(
-    spark: SparkContext,
+    sc: SparkContext,
     features: Features,
     fitted: FittedPca,
-    sample_of: scores.SampleOf | None = None,
+    rule: scores.SampleRule | None = None,
     *,
     with_digests: bool = True,
-) -> list[scores.Projected]:
-    """Write the scores of all features in parallel, one file a part.
+) -> list[scores.ProjectedPart]:
+    """Write the scores of all features in parallel, one file per part.
 
     Parameters
     ----------
-    spark : SparkContext
+    sc : SparkContext
     features : Features
     fitted : FittedPca
-    sample_of : SampleOf, optional
-        Which images the workers send to the driver; none by default.
+    rule : SampleRule, optional
+        Selects the images that the workers send to the driver; none by default.
     with_digests : bool
-        Whether the workers digest the vectors, which is needed where stored moments were taken.
+        Whether the workers compute digests of the vectors; needed if stored moments were used.
 
     Returns
     -------
-    list of Projected
-        What the workers tell of every file, in order: bounded, whatever the number of images.
+    list of ProjectedPart
+        What the workers report about each file, in order. Its size is bounded, whatever the number of images.
     """
     folder = storage.join(features.run, SCORES_FOLDER)
     shares = list(enumerate(parts.split(parts.pieces(features.files))))
-    model = spark.broadcast(fitted)
+    model = sc.broadcast(fitted)
 
-    def work(share: tuple[int, list[Piece]]) -> scores.Projected:
+    def work(share: tuple[int, list[Piece]]) -> scores.ProjectedPart:
         number, part = share
         destination = storage.join(folder, schemas.FILE_NAME.format(number))
-        return scores.write(features.folder, part, model.value, destination, sample_of, with_digests=with_digests)
+        return scores.write(features.folder, part, model.value, destination, rule, with_digests=with_digests)
 
-    with _follow(spark, "pca-scores", [part for _, part in shares]):
-        return workers.run(spark, shares, work)
+    with _track(sc, "pca-scores", [part for _, part in shares]):
+        return workers.run(sc, shares, work)
 
 
-def _sample_of(features: Features, arguments: PcaArgs) -> scores.SampleOf | None:
+def _sample_rule(features: Features, arguments: PcaArgs) -> scores.SampleRule | None:
     if arguments.sample_images == 0:
         return None
-    return scores.SampleOf(arguments.seed, sampling.limit(features.images, arguments.sample_images))
+    return scores.SampleRule(arguments.seed, sampling.limit(features.images, arguments.sample_images))
 
 
-def _changed(features: Features, gathered: Gathered, projected: Sequence[scores.Projected]) -> list[str]:
-    """Return the names of the files whose vectors are others than those that their stored moments were made of."""
-    found = {piece: digest for part in projected for piece, digest in part.digests.items()}
+def _changed_files(
+    features: Features, collected: CollectedMoments, projected: Sequence[scores.ProjectedPart]
+) -> list[str]:
+    """Return the names of the files whose vectors do not match the digests of their stored moments."""
+    actual = {piece: digest for part in projected for piece, digest in part.digests.items()}
     return [
         file.name
         for file in features.files
-        if file.name in gathered.digests
-        and any(found[piece] != gathered.digests[file.name][piece.row_group] for piece in parts.pieces([file]))
+        if file.name in collected.digests
+        and any(actual[piece] != collected.digests[file.name][piece.row_group] for piece in parts.pieces([file]))
     ]
 
 
-def _follow(spark: SparkContext, name: str, shares: Sequence[Sequence[Piece]]) -> AbstractContextManager[None]:
-    """Log the progress of a pass: a task is a part, and parts are of similar size."""
+def _track(sc: SparkContext, name: str, shares: Sequence[Sequence[Piece]]) -> AbstractContextManager[None]:
+    """Log the progress of a pass: one task per part, and parts are of similar size."""
     images = sum(piece.rows for part in shares for piece in part)
-    return progress.watch(spark, name, total=images, unit="images", per_task=-(-images // len(shares)))
+    return progress.track(sc, name, total=images, unit="images", per_task=-(-images // len(shares)))

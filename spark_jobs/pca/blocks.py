@@ -1,7 +1,7 @@
-"""A run's features as blocks of rows: reading them, checking them, and cutting them anew.
+"""A run's features as blocks of rows: read, check and resize them.
 
-pyarrow reads the Parquet files inside the workers: the vectors never cross the JVM, which is most of what a fit through
-Spark's own reader costs.
+pyarrow reads the Parquet files inside the workers. The vectors never cross the JVM, which would be most of the cost of
+a fit.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from spark_jobs.lake.parts import Piece
 Vectors = NDArray[np.floating[Any]]
 
 BLOCK_ROWS = 2048
-"""Rows worked on at once: 21 MB of float64 at 1280 dimensions. With 512, merging and starting BLAS take half as long
-again as the products themselves; with 4096 they take no less."""
+"""Rows per block: 21 MB of float64 at 1280 dimensions. With 512, merging and BLAS start-up add half of the time of the
+matrix products; with 4096 the overhead is not smaller than with 2048."""
 
 COLUMNS = ["path", "label", "features"]
 
@@ -50,7 +50,7 @@ class Block:
 
 
 def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[Block]:
-    """Read the rows of some pieces, in order, at most ``BLOCK_ROWS`` at a time.
+    """Read the rows of the pieces in order, at most ``BLOCK_ROWS`` at a time.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[Block]
     Raises
     ------
     JobError
-        When the features are not lists of floats; or when a vector is missing, of another length, or has a value that
-        is null or not finite: the message names the image.
+        If the features are not lists of floats, or if a vector is missing, has another length, or contains a value that
+        is null or not finite. The message names the image.
     """
     filesystem, _ = storage.locate(folder)
     for path, of_file in groupby(part, lambda piece: piece.path):
         with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
             _check_type(file.schema_arrow, path)
             for piece in of_file:
-                # One thread decodes, as Spark gave this worker one core.
+                # Decode in one thread, since Spark gives each worker one core.
                 batches = file.iter_batches(BLOCK_ROWS, [piece.row_group], COLUMNS, use_threads=False)
                 for batch in batches:
                     yield Block(piece, batch.select(["path", "label"]), _vectors(batch, dimensions))
@@ -80,15 +80,17 @@ def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[Block]
 def _check_type(schema: pa.Schema, path: str) -> None:
     missing = [name for name in COLUMNS if name not in schema.names]
     if missing:
-        raise JobError(f"{path} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}, as featurize writes")
+        raise JobError(
+            f"{path} has no column {', '.join(missing)}: expected {', '.join(COLUMNS)}, as featurize writes them"
+        )
     found = schema.field("features").type
     is_list = pa.types.is_list(found) or pa.types.is_large_list(found) or pa.types.is_fixed_size_list(found)
     if not is_list or not pa.types.is_floating(found.value_type):
-        raise JobError(f"the features in {path} are of type {found}: expected lists of floats, as featurize writes")
+        raise JobError(f"the features in {path} have type {found}: expected lists of floats, as featurize writes them")
 
 
 def _vectors(batch: pa.RecordBatch, dimensions: int) -> Vectors:
-    """Return a batch's vectors as one matrix that shares the batch's memory, checked."""
+    """Check a batch's vectors and return them as one matrix that shares the batch's memory."""
     vectors = batch.column("features")
     lengths = pc.fill_null(pc.list_value_length(vectors), -1).to_numpy(zero_copy_only=False)
     if (lengths != dimensions).any():
@@ -98,16 +100,16 @@ def _vectors(batch: pa.RecordBatch, dimensions: int) -> Vectors:
     values = vectors.flatten()
     if values.null_count:
         position = values.is_null().to_numpy(zero_copy_only=False).argmax()
-        raise _unusable(batch, int(position), dimensions, "null")
+        raise _invalid_value(batch, int(position), dimensions, "null")
     matrix: Vectors = values.to_numpy().reshape(-1, dimensions)
     finite = np.isfinite(matrix)
     if not finite.all():
         position = finite.argmin()
-        raise _unusable(batch, int(position), dimensions, str(matrix.flat[position]))
+        raise _invalid_value(batch, int(position), dimensions, str(matrix.flat[position]))
     return matrix
 
 
-def _unusable(batch: pa.RecordBatch, position: int, dimensions: int, value: str) -> JobError:
+def _invalid_value(batch: pa.RecordBatch, position: int, dimensions: int, value: str) -> JobError:
     row, feature = divmod(position, dimensions)
     return JobError(
         f"feature {feature} of {_name(batch, row)} is {value}: expected a finite number; run featurize again"
@@ -119,10 +121,10 @@ def _name(batch: pa.RecordBatch, row: int) -> str:
 
 
 def refill(matrices: Iterable[Vectors], rows: int = BLOCK_ROWS) -> Iterator[NDArray[np.float64]]:
-    """Cut matrices anew into blocks of ``rows`` rows, in float64; the last may be shorter.
+    """Copy the rows of the matrices into float64 blocks of ``rows`` rows; the last may be shorter.
 
-    Row groups of a few dozen rows, which others may write, would leave BLAS waiting for memory. The blocks depend on
-    the rows and their order only, not on how files and readers cut them.
+    Other writers may use row groups of a few dozen rows, with which BLAS would be limited by memory bandwidth. The
+    blocks depend only on the rows and their order, not on the sizes of files and batches.
 
     Parameters
     ----------
@@ -132,7 +134,7 @@ def refill(matrices: Iterable[Vectors], rows: int = BLOCK_ROWS) -> Iterator[NDAr
     Yields
     ------
     ndarray of float64, shape (rows, d)
-        Overwritten when the next is asked for.
+        The next iteration overwrites it.
     """
     block: NDArray[np.float64] | None = None
     filled = 0

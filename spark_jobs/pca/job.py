@@ -1,8 +1,9 @@
-"""The pca job: from a run's features to components, scores, the CSV, and how good the components are.
+"""The pca job: from a run's features to components, scores, the CSV, and the quality of the components.
 
-The moments of the features are those that featurize has left, else a pass over the features makes them; then, after one
-eigendecomposition on the driver, a pass writes the scores. In both the workers read the Parquet files themselves. All
-eigenvalues are known after one fit, so that keeping the smallest k that reaches the variance target is a slice.
+The job uses the moments that featurize stored; a pass over the features computes those that are missing or do not
+match. The driver then computes one eigendecomposition, and a second pass writes the scores. In both passes the workers
+read the Parquet files themselves. One fit gives all eigenvalues, so keeping the smallest k that reaches the variance
+target is a slice.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from pyspark import SparkContext
 
@@ -30,12 +30,13 @@ from spark_jobs.numerics.fitted_pca import FittedPca
 from spark_jobs.pca import analysis, score_csv, spark_ml
 from spark_jobs.pca.analysis import Analysis
 from spark_jobs.quality import certificate, drift, sampling
+from spark_jobs.records import Drift, PcaSummary, Quality
 from spark_jobs.runtime import context, launcher, summary, workers
 
 logger = logging.getLogger(__name__)
 
 FOLDER = SCORES_FOLDER.partition("/")[0]
-"""Everything that the job writes under the run, but its summary."""
+"""Folder in the run of everything that the job writes except its summary."""
 
 CSV_PARTS_FOLDER = f"{FOLDER}/csv"
 
@@ -57,63 +58,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     return launcher.run(functools.partial(run, arguments))
 
 
-def run(arguments: PcaArgs) -> dict[str, Any]:
-    """Run the job, and return its summary as it is written.
+def run(arguments: PcaArgs) -> PcaSummary:
+    """Run the job and return its summary as it is written to ``pca.json``.
 
-    What an earlier try has left is deleted first, the summary before all, so that a summary always tells of complete
-    outputs.
+    The job first deletes the outputs of an earlier attempt, the summary before everything else, and writes the summary
+    last. If a summary exists, the outputs are therefore complete.
 
     Raises
     ------
     JobError
-        When featurize is not complete, there are no images, the features are not those that featurize wrote, or more
-        components are asked for than there are features.
+        If featurize is not complete, there are no images, the features are not those that featurize wrote, or more
+        components are requested than there are features.
     ArithmeticError
-        When the fit lacks a property that every PCA has; the message gives the figures.
+        If the fit violates a property of every PCA; the message gives the figures.
     """
-    watch = summary.Stopwatch()
+    stopwatch = summary.Stopwatch()
     for output in (PCA_SUMMARY_FILE, FOLDER):
         storage.delete(storage.join(arguments.run, output))
-    of_run = features.find(arguments.run)
-    _check_number(arguments, of_run.dimensions)
-    with watch.stage("start"):
-        spark = context.start(PcaArgs.program)
-    done = analysis.run(spark, of_run, arguments, watch)
-    fitted = done.fitted
-    with watch.stage("model"):
+    run_features = features.find(arguments.run)
+    _check_number(arguments, run_features.dimensions)
+    with stopwatch.stage("start"):
+        sc = context.start(PcaArgs.program)
+    result = analysis.run(sc, run_features, arguments, stopwatch)
+    fitted, collected = result.fitted, result.collected
+    with stopwatch.stage("model"):
         storage.write_bytes(storage.join(arguments.run, PCA_MODEL_FILE), fitted.to_npz())
-        spark_ml.write(storage.join(arguments.run, SPARK_ML_MODEL_FOLDER), fitted, spark.version)
-    with watch.stage("csv"):
-        rows = write_csv(spark, arguments.run, len(done.projected), fitted.k)
-    if rows != of_run.images:
+        spark_ml.write(storage.join(arguments.run, SPARK_ML_MODEL_FOLDER), fitted, sc.version)
+    with stopwatch.stage("csv"):
+        rows = write_csv(sc, arguments.run, len(result.projected), fitted.k)
+    if rows != run_features.images:
         scores_folder = storage.join(arguments.run, SCORES_FOLDER)
-        raise JobError(f"{scores_folder} has {rows} rows for {of_run.images} images: run the job again")
-    with watch.stage("quality"):
-        certificate = _certify(done, arguments)
-    with watch.stage("drift"):
-        change = _compare(done, arguments)
+        raise JobError(f"{scores_folder} has {rows} rows for {run_features.images} images: run the job again")
+    with stopwatch.stage("quality"):
+        quality = _certify(result, arguments)
+    with stopwatch.stage("drift"):
+        change = _compare(result, arguments)
     warnings = [*fitted.warnings, *change["warnings"]]
     for warning in warnings:
         logger.warning("%s", warning)
-    record = {
+    record: PcaSummary = {
         "job": PcaArgs.program,
-        "images": of_run.images,
-        "dimensions": of_run.dimensions,
+        "images": run_features.images,
+        "dimensions": run_features.dimensions,
         "k": fitted.k,
         "variance_target": arguments.variance_target,
         "n_components": arguments.n_components,
         "scores": arguments.scores,
         "variance_reached": fitted.variance_reached,
         "explained_variance_ratio": fitted.explained_variance_ratio[: fitted.k].tolist(),
-        "moments": {"stored": len(done.gathered.digests), "computed": done.gathered.computed},
-        "quality": certificate,
+        "moments": {"stored": len(collected.digests), "computed": collected.computed},
+        "quality": quality,
         "drift": change,
         "warnings": warnings,
-        "seconds": watch.seconds(),
+        "seconds": stopwatch.seconds(),
         "arguments": asdict(arguments),
     }
-    summary.write(storage.join(arguments.run, PCA_SUMMARY_FILE), record)
-    counts = {"images": of_run.images, "components": fitted.k, "of the variance": f"{fitted.variance_reached:.4f}"}
+    storage.write_json(storage.join(arguments.run, PCA_SUMMARY_FILE), record)
+    variance = f"{fitted.variance_reached:.4f}"
+    counts = {"images": run_features.images, "components": fitted.k, "of the variance": variance}
     summary.log_line(PcaArgs.program, counts, record["seconds"])
     return record
 
@@ -125,14 +127,14 @@ def _check_number(arguments: PcaArgs, dimensions: int) -> None:
         )
 
 
-def write_csv(spark: SparkContext, run_folder: str, parts: int, k: int) -> int:
-    """Write the CSV of the scores: the workers make its text, a file of scores each, and the driver puts it together.
+def write_csv(sc: SparkContext, run_folder: str, parts: int, k: int) -> int:
+    """Write the CSV of the scores and return its number of rows, without the header.
 
-    Returns the number of rows, without the header.
+    Each worker formats one file of scores; the driver concatenates the texts.
 
     Parameters
     ----------
-    spark : SparkContext
+    sc : SparkContext
     run_folder : str
         URI of the run's folder.
     parts : int
@@ -142,32 +144,32 @@ def write_csv(spark: SparkContext, run_folder: str, parts: int, k: int) -> int:
     """
     sources = [storage.join(run_folder, SCORES_FOLDER, FILE_NAME.format(number)) for number in range(parts)]
     texts = [storage.join(run_folder, CSV_PARTS_FOLDER, f"part-{number:05d}.csv") for number in range(parts)]
-    rows = workers.run(spark, list(zip(sources, texts, strict=True)), lambda item: score_csv.write_part(*item))
+    rows = workers.run(sc, list(zip(sources, texts, strict=True)), lambda item: score_csv.write_part(*item))
     score_csv.assemble(texts, k, storage.join(run_folder, CSV_FILE))
     storage.delete(storage.join(run_folder, CSV_PARTS_FOLDER))
     return sum(rows)
 
 
-def _certify(done: Analysis, arguments: PcaArgs) -> dict[str, Any] | None:
-    """Return the certificate of quality, None when no sample was wanted."""
-    samples = [sample for part in done.projected for sample in part.samples]
+def _certify(result: Analysis, arguments: PcaArgs) -> Quality | None:
+    """Return the certificate of quality, or None if no sample was requested."""
+    samples = [sample for part in result.projected for sample in part.samples]
     if not samples:
         return None
     sample = sampling.merge(samples, arguments.sample_images)
-    return certificate.certificate(sample.vectors, sample.labels, done.fitted, arguments.seed)
+    return certificate.certify(sample.vectors, sample.labels, result.fitted, arguments.seed)
 
 
-def _compare(done: Analysis, arguments: PcaArgs) -> dict[str, Any]:
-    """Return how the features have changed since the previous model; a model that cannot be read is no failure."""
+def _compare(result: Analysis, arguments: PcaArgs) -> Drift:
+    """Return the drift since the previous model; a model that cannot be read does not fail the job."""
     uri = arguments.previous_model
     if uri is None:
         return drift.unavailable("there is no previous model")
     try:
         previous = FittedPca.from_npz(storage.read_bytes(uri))
     except FileNotFoundError:
-        return drift.unavailable(f"{uri} is not there")
+        return drift.unavailable(f"{uri} does not exist")
     except OSError as error:
         return drift.unavailable(f"{uri} cannot be read: {error}")
     except ValueError as error:
         return drift.unavailable(f"{uri} is {error}")
-    return drift.compare(previous, done.fitted, done.gathered.total.covariance, arguments.drift_threshold)
+    return drift.compare(previous, result.fitted, result.collected.total.covariance, arguments.drift_threshold)

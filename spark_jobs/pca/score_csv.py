@@ -1,4 +1,4 @@
-"""The scores as the notebook's one CSV file: text made part by part in the workers, put together as a stream."""
+"""The scores as one CSV file, as in the notebook: workers format the parts, the driver concatenates them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import pyarrow.parquet as pq
 from spark_jobs.lake import storage
 
 CSV_ROWS = 1024
-"""Rows turned into text at once: 10 MB of floats where all 1280 components are kept."""
+"""Rows formatted at a time: 10 MB of floats if all 1280 components are kept."""
 
 CHUNK_BYTES = 8 * 1024 * 1024
-"""Bytes of text in the driver's memory at once."""
+"""Bytes of text in the driver's memory at a time."""
 
 
 def write_part(scores: str, destination: str) -> int:
-    """Write the lines of a file of scores, without a header, and return their number.
+    """Write one file of scores as CSV lines without a header, and return the number of lines.
 
-    They are the bytes of ``pandas.to_csv(index=False)``: a float is the shortest text that reads back as the same.
+    The bytes equal those of ``pandas.to_csv(index=False)``: each float is the shortest text that parses to the same
+    value.
 
     Parameters
     ----------
     scores : str
         URI of the Parquet file.
     destination : str
-        URI of the text; it is there once it is complete.
+        URI of the text; the file appears when it is complete.
     """
     filesystem, path = storage.locate(scores)
     rows = 0
@@ -49,18 +50,18 @@ def _lines(batch: pa.RecordBatch) -> str:
 
 
 def assemble(parts: list[str], k: int, destination: str) -> None:
-    """Put a header and the parts' text together to one file, some megabytes in memory at a time.
+    """Concatenate a header and the parts' texts into one file, some megabytes in memory at a time.
 
-    A store gets it as a multipart upload, which is complete, and seen, at its end.
+    On S3 this is a multipart upload: the object becomes visible when the upload is complete.
 
     Parameters
     ----------
     parts : list of str
-        URIs of what :func:`write_part` has written, in order.
+        URIs of the texts that :func:`write_part` wrote, in order.
     k : int
         Number of components: columns ``F 1`` … ``F k``, and then ``label``.
     destination : str
-        URI of the file; it is there once it is complete.
+        URI of the file; it appears when it is complete.
     """
     header = ",".join([*(f"F {number}" for number in range(1, k + 1)), "label"])
     with storage.writing(destination) as stream:

@@ -1,4 +1,4 @@
-"""The scores of the images: one pass over the features, each part in a worker."""
+"""The scores of the images: each worker projects one part of the features."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ROW_GROUP_BYTES = 16 * 1024 * 1024
 
 
 @dataclass
-class Projected:
-    """What a worker tells of a part whose scores it has written.
+class ProjectedPart:
+    """What a worker reports about a part whose scores it wrote.
 
     Attributes
     ----------
     digests : dict of Piece to str
-        :class:`spark_jobs.numerics.stored_moments.VectorsDigest` of every piece; empty when they were not wanted.
+        :class:`spark_jobs.numerics.stored_moments.VectorsDigest` of every piece; empty if not requested.
     samples : list of Sample
-        The part's images that may be in the sample.
+        The part's candidates for the sample.
     """
 
     digests: dict[Piece, str] = field(default_factory=dict)
@@ -41,23 +41,23 @@ class Projected:
 
 
 @dataclass(frozen=True)
-class SampleOf:
-    """Which images a worker is to send to the driver.
+class SampleRule:
+    """Selects the images that a worker sends to the driver.
 
     Attributes
     ----------
     seed : int
     largest_key : int
-        What :func:`spark_jobs.quality.sampling.limit` returned.
+        The result of :func:`spark_jobs.quality.sampling.limit`.
     """
 
     seed: int
     largest_key: int
 
-    def take(self, block: Block) -> Sample:
-        """Return the sample's images of a block."""
+    def select(self, block: Block) -> Sample:
+        """Return the images of a block that the rule selects."""
         paths, labels = (column.to_pylist() for column in block.rows.columns)
-        return sampling.take(paths, labels, block.vectors, seed=self.seed, largest_key=self.largest_key)
+        return sampling.select(paths, labels, block.vectors, seed=self.seed, largest_key=self.largest_key)
 
 
 def write(
@@ -65,14 +65,14 @@ def write(
     part: Sequence[Piece],
     fitted: FittedPca,
     destination: str,
-    sample_of: SampleOf | None = None,
+    rule: SampleRule | None = None,
     *,
     with_digests: bool = True,
-) -> Projected:
-    """Write the scores of a part, as ``schemas.SCORES``, in the features' order.
+) -> ProjectedPart:
+    """Write the scores of a part as ``schemas.SCORES``, in the order of the features.
 
-    It runs in a worker, with no committer: the file's name and bytes depend on the part alone and
-    it is put there in one step, so that a task which Spark runs twice replaces a file by its equal.
+    This runs in a worker, without a committer. The file's name and bytes depend on the part alone, and the file is
+    written atomically: if Spark runs a task twice, the second run replaces the file by an equal one.
 
     Parameters
     ----------
@@ -82,46 +82,46 @@ def write(
     fitted : FittedPca
     destination : str
         URI of the file.
-    sample_of : SampleOf, optional
-        Which images to send to the driver; none by default.
+    rule : SampleRule, optional
+        Selects the images to send to the driver; none by default.
     with_digests : bool
-        Whether to digest the vectors.
+        Whether to compute digests of the vectors.
 
     Raises
     ------
     JobError
-        When a vector cannot be used, or a score is NaN or infinite.
+        If a vector is invalid, or a score is NaN or infinite.
     """
-    result = Projected()
+    result = ProjectedPart()
     digests = {piece: VectorsDigest() for piece in part} if with_digests else {}
-    rows_a_group = max(blocks.BLOCK_ROWS, ROW_GROUP_BYTES // (8 * fitted.k))
+    rows_per_group = max(blocks.BLOCK_ROWS, ROW_GROUP_BYTES // (8 * fitted.k))
     with (
         storage.writing(destination) as stream,
         pq.ParquetWriter(stream, SCORES, use_dictionary=["label"]) as writer,
     ):
-        for group in row_groups.regroup(_of(features, part, fitted, sample_of, digests, result), rows_a_group):
+        for group in row_groups.regroup(_score_batches(features, part, fitted, rule, digests, result), rows_per_group):
             writer.write_batch(group)
     result.digests = {piece: str(digest) for piece, digest in digests.items()}
     return result
 
 
-def _of(
+def _score_batches(
     features: str,
     part: Sequence[Piece],
     fitted: FittedPca,
-    sample_of: SampleOf | None,
+    rule: SampleRule | None,
     digests: Mapping[Piece, VectorsDigest],
-    result: Projected,
+    result: ProjectedPart,
 ) -> Iterator[pa.RecordBatch]:
     for block in blocks.read(features, part, len(fitted.mean)):
-        with np.errstate(over="ignore", invalid="ignore"):  # told below, by the name of the file
+        with np.errstate(over="ignore", invalid="ignore"):  # reported below, with the name of the file
             scores = fitted.transform(block.vectors)
         if not np.isfinite(scores).all():
             raise JobError(f"scores of {block.piece.path} are not finite: its features are too large to project")
         if digests:
             digests[block.piece].update(block.vectors)
-        if sample_of is not None:
-            result.samples.append(sample_of.take(block))
+        if rule is not None:
+            result.samples.append(rule.select(block))
         offsets = np.arange(0, scores.size + 1, fitted.k, dtype=np.int32)
         components = pa.ListArray.from_arrays(offsets, scores.ravel())
         yield pa.RecordBatch.from_arrays([*block.rows.columns, components], schema=SCORES)

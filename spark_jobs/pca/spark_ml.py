@@ -1,7 +1,8 @@
-"""The fitted model in Spark ML's format: ``pyspark.ml.feature.PCAModel.load(uri)`` reads it. Written without Spark.
+"""The fitted model in Spark ML's format, for ``pyspark.ml.feature.PCAModel.load(uri)``. Written without Spark.
 
 The format is that of ``PCAModel.write`` since Spark 2.0, the same in 3.5 and 4.1: a line of JSON with the parameters,
-and a Parquet file of one row with the matrix and the vector, whose footer tells Spark that they are user-defined types.
+and a Parquet file with one row that holds the matrix and the vector. The file's footer declares both as user-defined
+types.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ INPUT_COLUMN = "features"
 OUTPUT_COLUMN = "components"
 
 ROW_METADATA_KEY = "org.apache.spark.sql.parquet.row.metadata"
-"""Key of a Parquet footer under which Spark keeps a schema in its own terms."""
+"""Key in a Parquet footer under which Spark stores its own schema."""
 
 _DENSE = 1
 """Tag of a dense matrix or vector in its user-defined type; 0 is a sparse one."""
@@ -59,17 +60,18 @@ _SPARK_NAMES = {pa.int8(): "byte", pa.int32(): "integer", pa.float64(): "double"
 
 
 def write(folder: str, fitted: FittedPca, spark_version: str) -> None:
-    """Write a model as a ``PCAModel`` of k components; the same bytes for the same model and version.
+    """Write a model as a ``PCAModel`` with k components; equal models and versions give equal bytes.
 
-    Its ``transform`` gives *projected* scores, x·V, whatever the model's own are: Spark ML never centres.
+    ``PCAModel.transform`` gives *projected* scores, x·V, whatever the kind of the model's scores: Spark ML never
+    centres.
 
     Parameters
     ----------
     folder : str
-        URI. What is there is deleted; the metadata, without which Spark reads nothing, are written last.
+        URI. Its previous content is deleted. The metadata are written last; without them Spark reads nothing.
     fitted : FittedPca
     spark_version : str
-        Version that is named as the writer's, as ``SparkContext.version`` has it: Spark 2.0 or later.
+        Version to record as the writer's, in the form of ``SparkContext.version``: Spark 2.0 or later.
     """
     storage.delete(folder)
     with (
@@ -88,7 +90,7 @@ def _metadata(fitted: FittedPca, spark_version: str) -> dict[str, Any]:
     uid = f"PCA_{hashlib.sha256(fitted.to_npz()).hexdigest()[:12]}"
     return {
         "class": "org.apache.spark.ml.feature.PCAModel",
-        "timestamp": 0,  # of the writing, in ms: a model written again has the same bytes
+        "timestamp": 0,  # the time of writing in ms: fixed, so that equal models have equal bytes
         "sparkVersion": spark_version,
         "uid": uid,
         "paramMap": {"inputCol": INPUT_COLUMN, "outputCol": OUTPUT_COLUMN, "k": fitted.k},
@@ -97,7 +99,7 @@ def _metadata(fitted: FittedPca, spark_version: str) -> dict[str, Any]:
 
 
 def _row(fitted: FittedPca) -> dict[str, Any]:
-    # Values are column by column, a column of Spark's matrix is a component, and components are our rows.
+    # Spark stores values column by column. A column of its matrix is a component; in ours a component is a row.
     matrix = {
         "type": _DENSE,
         "numRows": len(fitted.mean),
@@ -109,7 +111,7 @@ def _row(fitted: FittedPca) -> dict[str, Any]:
 
 
 def _row_metadata() -> str:
-    """Return the schema in Spark's terms, as ``StructType.json()`` has it."""
+    """Return the schema as Spark's ``StructType.json()`` writes it."""
     fields = [
         _spark_field(
             column.name,
@@ -127,7 +129,7 @@ def _row_metadata() -> str:
 
 
 def _spark_type(arrow: pa.DataType) -> str | dict[str, Any]:
-    """Return an Arrow type as Spark's JSON of a schema has it."""
+    """Return an Arrow type as Spark writes it in a JSON schema."""
     if pa.types.is_struct(arrow):
         fields = [_spark_field(each.name, _spark_type(each.type), nullable=each.nullable) for each in arrow]
         return {"type": "struct", "fields": fields}

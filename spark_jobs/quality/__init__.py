@@ -1,1 +1,1 @@
-"""How good the components are: certificate, drift, sampling."""
+"""The quality of the components: certificate, drift, sampling."""

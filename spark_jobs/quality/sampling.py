@@ -1,8 +1,8 @@
-"""A bounded sample of the images, the same whatever their order, files, partitions or cluster.
+"""A sample of the images of bounded size that does not depend on their order, on files, on parts or on the cluster.
 
-Every image has a key, a number that its path and the seed alone decide, and the sample is the images with the smallest
-keys. Each worker keeps those of its rows whose keys are below a limit, a few more than wanted in all; the driver keeps
-the smallest of these.
+Every image has a key, a number computed from its path and the seed alone. The sample consists of the images with the
+smallest keys. Each worker selects its images with keys up to a limit; in total these are a few more than needed. The
+driver keeps those with the smallest keys.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Keys = NDArray[np.uint64]
 LARGEST_KEY = 2**64 - 1
 
 MARGIN = 6.0
-"""How far above the wanted number the expected one is, as in :func:`limit`: fewer come in 1 of 10⁷ runs at most."""
+"""Safety margin of :func:`limit`, in standard deviations: fewer images than requested in at most 1 of 10⁷ runs."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some images, by ascending key.
+    """A sample of images, by ascending key.
 
     Attributes
     ----------
     keys : ndarray of uint64, shape (m,)
     labels : tuple of str
-        ``m`` of them.
+        ``m`` labels.
     vectors : ndarray of float32, shape (m, d)
     """
 
@@ -44,7 +44,7 @@ class Sample:
 
 
 def keys(paths: Sequence[str], seed: int) -> Keys:
-    """Return the images' keys, uniform from 0 to 2⁶⁴ − 1: BLAKE2b of each path (RFC 7693), keyed by the seed.
+    """Return the images' keys, uniform from 0 to 2⁶⁴ − 1: BLAKE2b (RFC 7693) of each path, keyed with the seed.
 
     Parameters
     ----------
@@ -59,66 +59,65 @@ def keys(paths: Sequence[str], seed: int) -> Keys:
 def limit(images: int, sample_images: int) -> int:
     """Return the largest key that an image of the sample may have.
 
-    So many images have one as large at most that fewer than ``sample_images`` are found with a probability below
-    exp(−MARGIN² / 2), the Chernoff bound of a binomial's lower tail; what is found is then a smaller sample, not a
-    wrong one.
+    The probability that fewer than ``sample_images`` images have such a key is below exp(−MARGIN² / 2), the Chernoff
+    bound of a binomial's lower tail. In that case the sample is smaller, but still correct.
 
     Parameters
     ----------
     images : int
-        How many there are in all.
+        Number of all images.
     sample_images : int
-        How many are wanted, 1 or more.
+        Requested size of the sample, 1 or more.
 
     Raises
     ------
     ValueError
-        When ``sample_images`` is less than 1.
+        If ``sample_images`` is less than 1.
     """
     if sample_images < 1:
         raise ValueError(f"a sample of {sample_images} images: expected 1 or more")
-    # The expected number e with e − MARGIN·√e = sample_images.
+    # The expected number e satisfies e − MARGIN·√e = sample_images.
     expected = ((MARGIN + math.sqrt(MARGIN**2 + 4 * sample_images)) / 2) ** 2
     return LARGEST_KEY if expected >= images else int(expected / images * LARGEST_KEY)
 
 
-def take(
+def select(
     paths: Sequence[str], labels: Sequence[str], vectors: NDArray[np.float32], *, seed: int, largest_key: int
 ) -> Sample:
-    """Return the rows of a block whose keys are ``largest_key`` at most.
+    """Return the rows of a block whose keys are at most ``largest_key``.
 
     Parameters
     ----------
     paths, labels : sequence of str
-        One a row.
+        One per row.
     vectors : ndarray of float32, shape (rows, d)
     seed : int
     largest_key : int
-        What :func:`limit` returned.
+        The result of :func:`limit`.
     """
-    found = keys(paths, seed)
-    rows = np.flatnonzero(found <= np.uint64(largest_key))
-    rows = rows[np.argsort(found[rows], kind="stable")]
-    return Sample(found[rows], tuple(labels[row] for row in rows), vectors[rows])
+    row_keys = keys(paths, seed)
+    rows = np.flatnonzero(row_keys <= np.uint64(largest_key))
+    rows = rows[np.argsort(row_keys[rows], kind="stable")]
+    return Sample(row_keys[rows], tuple(labels[row] for row in rows), vectors[rows])
 
 
 def merge(samples: Sequence[Sample], sample_images: int) -> Sample:
-    """Return the images with the smallest keys of some samples.
+    """Return the images with the smallest keys of all samples.
 
     Parameters
     ----------
     samples : sequence of Sample
-        One or more, of vectors of the same length.
+        One or more, whose vectors have the same length.
     sample_images : int
-        How many images to keep at most.
+        Maximum number of images to keep.
 
     Raises
     ------
     ValueError
-        When there are no samples, or the vectors' lengths differ.
+        If there are no samples, or the vectors' lengths differ.
     """
-    found = np.concatenate([sample.keys for sample in samples])
+    all_keys = np.concatenate([sample.keys for sample in samples])
     labels = [label for sample in samples for label in sample.labels]
-    rows = np.argsort(found, kind="stable")[:sample_images]
+    rows = np.argsort(all_keys, kind="stable")[:sample_images]
     vectors = np.concatenate([sample.vectors for sample in samples])[rows]
-    return Sample(found[rows], tuple(labels[row] for row in rows), vectors)
+    return Sample(all_keys[rows], tuple(labels[row] for row in rows), vectors)

@@ -8,18 +8,18 @@ from pyspark import SparkConf, SparkContext
 def start(name: str) -> SparkContext:
     """Start the job's Spark context.
 
-    The master, memory and cores come from ``spark-submit``; what is set here is what the jobs' code relies on. There is
-    no SparkSession, since no row passes through Spark SQL, and it takes half a second more.
+    The master, memory and cores come from ``spark-submit``; this function sets only what the jobs' code relies on. The
+    jobs need no SparkSession, since no row passes through Spark SQL; starting one takes another half second.
 
     Parameters
     ----------
     name : str
-        The application's name, as the Spark UI and YARN show it.
+        Name of the application in the Spark UI and in YARN.
     """
     settings = SparkConf().setAppName(name)
-    # As many Python workers as cores: a BLAS with threads of its own would only take cores from the others.
+    # There are as many Python workers as cores: BLAS threads would only compete with the other workers.
     settings.set("spark.executorEnv.OMP_NUM_THREADS", "1")
     settings.set("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
-    context = SparkContext.getOrCreate(settings)
-    context.setLogLevel("WARN")
-    return context
+    sc = SparkContext.getOrCreate(settings)
+    sc.setLogLevel("WARN")
+    return sc

@@ -1,4 +1,4 @@
-"""Running a job as a program: logging, and the exit code and last line of a failure."""
+"""Run a job as a program: logging, exit code, and the last line of a failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def run(work: Callable[[], object]) -> int:
-    """Run a job's work and turn its outcome into an exit code.
+    """Run a job and return its exit code.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def run(work: Callable[[], object]) -> int:
     Returns
     -------
     int
-        0 when it returned; 1 when it raised. The last line of standard error then is the error's qualified name and
-        message on one line; an error other than :class:`JobError` has its stack trace above that line.
+        0 if the job returned; 1 if it raised. The last line of standard error is then the error's qualified name and
+        message. An error other than :class:`JobError` has its stack trace above that line.
     """
     configure_logging()
     try:
@@ -34,7 +34,7 @@ def run(work: Callable[[], object]) -> int:
     except JobError as error:
         sys.stderr.write(f"{describe(error)}\n")
         return 1
-    except Exception as error:  # the program's end: everything that is known is written, then the exit code says so
+    except Exception as error:  # the outermost level of the program: report the error in full and return an exit code
         sys.stderr.write(f"{''.join(traceback.format_exception(error))}{describe(error)}\n")
         return 1
     finally:
@@ -43,7 +43,7 @@ def run(work: Callable[[], object]) -> int:
 
 
 def configure_logging() -> None:
-    """Log to standard error with timestamps, without py4j's chatter about its connections."""
+    """Log to standard error with timestamps, without py4j's messages about its connections."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     logging.getLogger("py4j").setLevel(logging.WARNING)
 
@@ -51,8 +51,8 @@ def configure_logging() -> None:
 def describe(error: BaseException) -> str:
     """Return an error as one line: its qualified name and its message.
 
-    Spark wraps what a Python worker raised in two stack traces, its own outermost: of such a text the worker's error,
-    the last unindented line of the Python trace, is what a reader needs.
+    Spark wraps an error of a Python worker in two stack traces, its own outermost. From such a text this function
+    extracts the worker's error: the last unindented line of the Python trace.
     """
     kind = type(error)
     worker_error = _worker_error(str(error))
@@ -63,7 +63,7 @@ def describe(error: BaseException) -> str:
 
 
 def _worker_error(text: str) -> str | None:
-    """Return the last line of the first Python stack trace in a text, or None when there is no trace."""
+    """Return the last line of the first Python stack trace in a text, or None if there is no trace."""
     _, found, trace = text.partition("Traceback (most recent call last):\n")
     if not found:
         return None

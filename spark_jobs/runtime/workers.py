@@ -1,7 +1,7 @@
-"""Work in Spark's Python workers: one task an item, results in the order of the items.
+"""Run functions in Spark's Python workers: one task per item, results in the order of the items.
 
-An RDD and not a DataFrame, since no row passes through Spark: planning and code generation of a first SQL query take
-longer than the work on a thousand images does.
+This uses an RDD, not a DataFrame, since no row passes through Spark: planning and code generation of the first SQL
+query would take longer than the work on a thousand images.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def run(spark: SparkContext, items: Sequence[S], work: Callable[[S], T]) -> list[T]:
-    """Do some work on every item, a task each.
+def run(sc: SparkContext, items: Sequence[S], work: Callable[[S], T]) -> list[T]:
+    """Call a function with every item, one task per item.
 
     Parameters
     ----------
-    spark : SparkContext
+    sc : SparkContext
     items : sequence
-        What tasks get; none of them is no Spark job.
+        The input of the tasks. Without items, no Spark job starts.
     work : callable
-        Called with an item, in a worker, perhaps more than once for one item.
+        Called in a worker with one item, possibly more than once per item.
 
     Returns
     -------
     list
-        What the work returned, in the order of the items.
+        The results, in the order of the items.
 
     Raises
     ------
     JobError
-        The first that the work has raised, once all tasks have ended: Spark does not try it again, since it would be
-        the same.
+        The first one that ``work`` raised, after all tasks have finished. Spark does not retry the task, since the
+        error would be the same.
     """
     if not items:
         return []
@@ -53,7 +53,7 @@ def run(spark: SparkContext, items: Sequence[S], work: Callable[[S], T]) -> list
         finally:
             forget_archives()
 
-    outcomes = spark.parallelize(list(items), len(items)).map(task).collect()
+    outcomes = sc.parallelize(list(items), len(items)).map(task).collect()
     for _, error in outcomes:
         if error is not None:
             raise error
@@ -61,11 +61,11 @@ def run(spark: SparkContext, items: Sequence[S], work: Callable[[S], T]) -> list
 
 
 def forget_archives() -> None:
-    """Drop this process's importers of zip archives, which the next import from one makes again.
+    """Drop this process's importers of zip archives; the next import from an archive creates its importer again.
 
-    Before each task, PySpark's worker calls ``importlib.invalidate_caches``, and until Python 3.12 every zip importer
-    then reads its archive's directory anew: 16 times those of ``pyspark.zip`` and ``spark-core.jar``, 0.12 s of CPU a
-    task (https://github.com/python/cpython/issues/103200).
+    Before each task, PySpark's worker calls ``importlib.invalidate_caches``. Before Python 3.12, every zip importer
+    then reads its archive's directory again: 16 reads of ``pyspark.zip`` and ``spark-core.jar``, 0.12 s of CPU per task
+    (https://github.com/python/cpython/issues/103200).
     """
     for path, importer in list(sys.path_importer_cache.items()):
         if isinstance(importer, zipimport.zipimporter):

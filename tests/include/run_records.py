@@ -62,14 +62,14 @@ def featurize_summary(**changes: Any) -> dict[str, Any]:
 
 @functools.cache
 def _fit(images: int, shift: float) -> tuple[decomposition.FittedPca, Any]:
-    found = moments.of(realistic(images, 16).astype(np.float64) + shift)
+    found = moments.compute(realistic(images, 16).astype(np.float64) + shift)
     return decomposition.fit(found, n_components=2), found.covariance
 
 
 def quality_record(**changes: Any) -> dict[str, Any]:
     """The quality certificate that the pca job computes."""
     labels = [f"label {row % 3}" for row in range(40)]
-    return certificate.certificate(realistic(40, 16), labels, _fit(40, 0)[0], 0) | changes
+    return certificate.certify(realistic(40, 16), labels, _fit(40, 0)[0], 0) | changes
 
 
 def drift_record(shift: float = 0, threshold: float = 0.1) -> dict[str, Any]:

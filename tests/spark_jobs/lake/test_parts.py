@@ -24,7 +24,7 @@ def test_what_is_not_data_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"nowhere is not there: expected the features that featurize writes"):
+    with pytest.raises(JobError, match=r"nowhere does not exist: expected the features that featurize writes"):
         parts.files((tmp_path / "nowhere").as_uri())
 
 

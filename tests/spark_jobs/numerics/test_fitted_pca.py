@@ -162,11 +162,11 @@ def changed(**arrays: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "0 bytes that are not a whole .npz"),
-        (b"components,mean\n1,2\n", "20 bytes that are not a whole .npz"),
-        (pickle.dumps({"components_": 1}), "not a whole .npz"),
-        (FILE[:-1], "not a whole .npz"),
-        (FILE[: len(FILE) // 2], "not a whole .npz"),
+        (b"", "0 bytes that are not an intact .npz"),
+        (b"components,mean\n1,2\n", "20 bytes that are not an intact .npz"),
+        (pickle.dumps({"components_": 1}), "not an intact .npz"),
+        (FILE[:-1], "not an intact .npz"),
+        (FILE[: len(FILE) // 2], "not an intact .npz"),
         (npz(), "components_, mean_, eigenvalues, eigenvalue_ratios, n_samples_, scores, warnings missing among no"),
         (npz(components=np.eye(2), mean=np.zeros(2)), "n_samples_, scores, warnings missing among components, mean"),
         (changed(mean_=None), "mean_ missing among components_, "),

@@ -18,7 +18,7 @@ def assert_close(a: Moments, b: Moments, rtol: float = 1e-12) -> None:
 
 
 def test_moments_of_a_matrix_solved_by_hand() -> None:
-    found = moments.of(np.array([[1.0, 2.0], [3.0, 2.0], [5.0, 8.0]]))
+    found = moments.compute(np.array([[1.0, 2.0], [3.0, 2.0], [5.0, 8.0]]))
     assert found.n == 3
     np.testing.assert_array_equal(found.mean, [3, 4])
     # Deviations: (-2, -2), (0, -2), (2, 4).
@@ -27,19 +27,19 @@ def test_moments_of_a_matrix_solved_by_hand() -> None:
 
 
 def test_merging_by_hand() -> None:
-    merged = moments.merge(moments.of(np.array([[1.0, 2.0]])), moments.of(np.array([[3.0, 2.0], [5.0, 8.0]])))
+    merged = moments.merge(moments.compute(np.array([[1.0, 2.0]])), moments.compute(np.array([[3.0, 2.0], [5.0, 8.0]])))
     assert_close(merged, Moments(3, np.array([3.0, 4.0]), np.array([[8.0, 12.0], [12.0, 24.0]])))
 
 
 def test_one_vector_has_no_covariance() -> None:
-    found = moments.of(np.array([[0.1, 7.3]]))
+    found = moments.compute(np.array([[0.1, 7.3]]))
     np.testing.assert_array_equal(found.mean, [0.1, 7.3])
     np.testing.assert_array_equal(found.covariance, np.zeros((2, 2)))
 
 
 def test_no_vectors_change_nothing_and_have_no_covariance() -> None:
-    some = moments.of(np.array([[1.0, 2.0], [3.0, 5.0]]))
-    nothing = moments.of(np.empty((0, 2)))
+    some = moments.compute(np.array([[1.0, 2.0], [3.0, 5.0]]))
+    nothing = moments.compute(np.empty((0, 2)))
     assert nothing.n == 0
     assert moments.merge(some, nothing) is some
     assert moments.merge(nothing, some) is some
@@ -55,7 +55,7 @@ def test_different_dimensions_do_not_merge() -> None:
 def test_a_block_is_left_as_it_was() -> None:
     block = np.random.default_rng(0).normal(size=(7, 3))
     before = block.copy()
-    moments.of(block)
+    moments.compute(block)
     np.testing.assert_array_equal(block, before)
 
 
@@ -112,8 +112,8 @@ matrices = st.integers(1, 5).flatmap(
 @settings(deadline=None)
 @given(matrices, st.lists(st.integers(0, 20), max_size=6), st.randoms(use_true_random=False))
 def test_however_rows_are_cut_ordered_and_merged_the_moments_are_the_same(rows, cuts, random) -> None:
-    expected = moments.of(rows)
-    parts = [moments.of(part) for part in np.split(rows, sorted(min(cut, len(rows)) for cut in cuts))]
+    expected = moments.compute(rows)
+    parts = [moments.compute(part) for part in np.split(rows, sorted(min(cut, len(rows)) for cut in cuts))]
     left = functools.reduce(moments.merge, parts)
     right = functools.reduce(lambda later, earlier: moments.merge(earlier, later), reversed(parts))
     random.shuffle(parts)
@@ -123,7 +123,7 @@ def test_however_rows_are_cut_ordered_and_merged_the_moments_are_the_same(rows, 
 
 
 def test_packed_moments_come_back_equal_to_the_bit() -> None:
-    found = moments.of(np.random.default_rng(5).normal(size=(20, 7)))
+    found = moments.compute(np.random.default_rng(5).normal(size=(20, 7)))
     packed = moments.pack(found)
     assert len(packed) == 8 * (1 + 7 + 7 + 28)
     back = moments.unpack(packed, 7)

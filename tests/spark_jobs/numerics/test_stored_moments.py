@@ -71,14 +71,14 @@ def test_they_come_back_equal_to_the_bit_and_have_the_same_bytes(run: Path) -> N
 def test_features_without_a_digest_have_no_moments(run: Path) -> None:
     file = run / "features" / "part-00000.parquet"
     pq.write_table(pq.read_table(file), file)
-    with pytest.raises(MismatchError, match="it carries no digest"):
+    with pytest.raises(MismatchError, match="its footer has no digest"):
         read(run)
     assert read(run, 1).moments.n == 10
 
 
 def test_missing_ones_are_told(run: Path) -> None:
     (run / "moments" / "part-00001.npz").unlink()
-    with pytest.raises(MismatchError, match="there are no moments of it"):
+    with pytest.raises(MismatchError, match="it has no stored moments"):
         read(run, 1)
 
 
@@ -92,7 +92,7 @@ def test_as_many_rows_of_other_vectors_are_not_believed(run: Path, tmp_path: Pat
     other = tmp_path / "other"
     write_run(other, VECTORS + np.float32(1e-3), rows_a_file=20, with_moments=True)
     (other / "moments" / "part-00000.npz").replace(run / "moments" / "part-00000.npz")
-    with pytest.raises(MismatchError, match="of vectors of another digest"):
+    with pytest.raises(MismatchError, match="for vectors with another digest"):
         read(run)
 
 
@@ -110,7 +110,7 @@ def test_other_dimensions_are_not_believed(run: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"mean": None}, "not a whole file of moments"),
+        ({"mean": None}, "not an intact file of moments"),
         ({"m2_upper": np.zeros(9)}, r"float64 of shape \(9,\) and means of \(4,\) and \(4,\), not a triangle"),
         ({"m2_upper": np.zeros(10, np.float32)}, r"float32 of shape \(10,\)"),
         ({"mean_rest": np.zeros(3)}, r"means of \(4,\) and \(3,\)"),
@@ -122,7 +122,7 @@ def test_other_dimensions_are_not_believed(run: Path) -> None:
 )
 def test_wrong_ones_are_not_believed(run: Path, changes: dict[str, object], reason: str) -> None:
     change_arrays(run / "moments" / "part-00000.npz", **changes)
-    with pytest.raises(MismatchError, match=f"its moments are .*{reason}"):
+    with pytest.raises(MismatchError, match=f"its stored moments are .*{reason}"):
         read(run)
 
 

@@ -73,7 +73,7 @@ def test_lists_of_any_floats_are_features(tmp_path: Path, element: pa.DataType, 
 def test_features_that_are_no_floats_are_an_error_that_names_the_file(tmp_path: Path) -> None:
     folder = write_run(tmp_path, [[1.0, 2.0]]) + "/features"
     change_features(folder, lambda features: features.cast(pa.list_(pa.int32())))
-    with pytest.raises(JobError, match=r"part-00000.parquet are of type list<.*int32>: expected lists of floats"):
+    with pytest.raises(JobError, match=r"part-00000.parquet have type list<.*int32>: expected lists of floats"):
         read_all(folder, 2)
 
 

@@ -18,7 +18,7 @@ from tests.spark_jobs.feature_runs import path_of, realistic, write_run
 
 
 def fitted_on(vectors: np.ndarray, target: float = 0.9) -> decomposition.FittedPca:
-    return decomposition.fit(moments.of(vectors.astype(np.float64)), target)
+    return decomposition.fit(moments.compute(vectors.astype(np.float64)), target)
 
 
 def pieces_of(folder: str) -> list[Piece]:
@@ -61,7 +61,7 @@ def test_a_worker_tells_digests_and_its_images_of_the_sample(tmp_path: Path) -> 
     paths = [path_of(row) for row in range(20)]
     keys = sampling.keys(paths, seed=3)
     wanted = np.flatnonzero(keys <= np.sort(keys)[6])
-    rule = scores.SampleOf(seed=3, largest_key=int(np.sort(keys)[6]))
+    rule = scores.SampleRule(seed=3, largest_key=int(np.sort(keys)[6]))
     told = scores.write(folder, pieces_of(folder), fitted_on(vectors), (tmp_path / "x.parquet").as_uri(), rule)
     assert pq.read_metadata(tmp_path / "x.parquet").num_rows == 20
     digests = []

@@ -55,7 +55,7 @@ def test_features_to_scores_to_csv(bucket: str, tmp_path: Path) -> None:
     assert len(pieces) == 5
     read = moments.accumulate(blocks.refill(block.vectors for block in blocks.read(features, pieces, 6)), 6)
     of_run = features_of_runs.find(f"{bucket}/runs/a")
-    gathered = analysis.gather(None, of_run)  # type: ignore[arg-type]  # no Spark: the moments are there
+    gathered = analysis.collect_moments(None, of_run)  # type: ignore[arg-type]  # no Spark: the moments are there
     assert (len(gathered.digests), gathered.computed) == (5, {})
     np.testing.assert_allclose(gathered.total.m2, read.m2, rtol=1e-12, atol=1e-12)
     fitted = decomposition.fit(gathered.total, 0.9)

@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def fit(n: int, d: int, k: int, scores: str = "projected") -> FittedPca:
-    return decomposition.fit(moments.of(realistic(n, d).astype(np.float64)), n_components=k, scores=scores)
+    return decomposition.fit(moments.compute(realistic(n, d).astype(np.float64)), n_components=k, scores=scores)
 
 
 def file_of(folder: Path, name: str) -> Path:

@@ -22,12 +22,12 @@ from tests.spark_jobs.feature_runs import realistic
 
 
 def fit(vectors: np.ndarray, n_components: int) -> FittedPca:
-    return decomposition.fit(moments.of(vectors.astype(np.float64)), n_components=n_components)
+    return decomposition.fit(moments.compute(vectors.astype(np.float64)), n_components=n_components)
 
 
 def certify(vectors: Any, labels: list[str], fitted: FittedPca) -> dict[str, Any]:
     """The certificate, as it comes back from the summary's file; JSON has no NaN."""
-    record = certificate.certificate(np.asarray(vectors, np.float32), labels, fitted, 0)
+    record = certificate.certify(np.asarray(vectors, np.float32), labels, fitted, 0)
     copy: dict[str, Any] = json.loads(json.dumps(record, allow_nan=False))
     return copy
 
@@ -161,7 +161,7 @@ def test_labels_with_a_single_image_vote_but_are_not_asked() -> None:
         "asked": 3,
         "lost": 0,
         "gained": 0,
-        "note": "labels with a single image in the sample, which no neighbour can name, are left out: 1",
+        "note": "labels with a single image in the sample, which cannot be predicted, are left out: 1",
     }
     assert record["by_label"][1] == {"label": "b", "images": 1, "features": None, "components": None}
     expected = silhouette_score(vectors.astype(np.float64), ["a", "a", "a", "b"])
@@ -171,9 +171,9 @@ def test_labels_with_a_single_image_vote_but_are_not_asked() -> None:
 @pytest.mark.parametrize(
     ("vectors", "labels", "note"),
     [
-        (np.empty((0, 3)), [], r"two labels or more .* of 0 image\(s\) has 0"),
-        ([[1, 2, 3]], ["a"], r"two labels or more .* of 1 image\(s\) has 1"),
-        (realistic(9, 3), ["a"] * 9, r"two labels or more .* of 9 image\(s\) has 1"),
+        (np.empty((0, 3)), [], r"at least two labels are needed; the sample of 0 image\(s\) has 0"),
+        ([[1, 2, 3]], ["a"], r"at least two labels are needed; the sample of 1 image\(s\) has 1"),
+        (realistic(9, 3), ["a"] * 9, r"at least two labels are needed; the sample of 9 image\(s\) has 1"),
         (realistic(4, 3), list("abcd"), "no label has two images in the sample"),
         ([[1, 2, 3]] * 6, ["a", "b"] * 3, "all images of the sample have the same features"),
     ],
@@ -192,7 +192,7 @@ def test_images_at_the_mean_have_no_variance_to_miss() -> None:
     vectors = np.array([[0.1, 0.7]] * 4, dtype=np.float32)
     record = certify(vectors, ["a", "b"] * 2, fit(vectors, 1))["reconstruction"]
     assert (record["variance_missed"], record["rmse"]) == (None, 0)
-    assert "no variance to miss" in record["note"]
+    assert "the sample has no variance" in record["note"]
     record = certify(np.empty((0, 2)), [], fit(vectors, 1))["reconstruction"]
     assert record == {"variance_missed": None, "rmse": None, "note": "the sample has no images"}
 

@@ -21,7 +21,7 @@ Fit = tuple[FittedPca, np.ndarray]
 
 
 def fit(vectors: Any, variance_target: float | None = 0.8, n_components: int | None = None) -> Fit:
-    return of(moments.of(np.asarray(vectors, dtype=np.float64)), variance_target, n_components)
+    return of(moments.compute(np.asarray(vectors, dtype=np.float64)), variance_target, n_components)
 
 
 def of(of_vectors: Moments, variance_target: float | None = 0.8, n_components: int | None = None) -> Fit:
@@ -158,7 +158,7 @@ def test_new_features_are_told_with_figures_threshold_and_advice(spectrum: np.nd
         (warning,) = record["warnings"]
         assert f"{name} {record[name]['value']:.3f}" in warning
         assert "threshold of 0.1" in warning
-        assert "Look at what is new in the photos" in warning
+        assert "Check what changed in the photos" in warning
     assert "variance_missed" not in shifted["warnings"][0]
     assert compare(before, fit(normal[1] * np.roll(spectrum, 5)), 0.99)["warnings"] == []
 
@@ -189,7 +189,7 @@ def test_all_components_miss_nothing() -> None:
 
 def test_models_of_other_dimensions_cannot_be_compared() -> None:
     record = compare(fit(realistic(20, 5)), fit(realistic(20, 6)))
-    assert record["reason"] == "the previous model is of 5 features, this one of 6"
+    assert record["reason"] == "the previous model has 5 features, this one has 6"
     assert record["warnings"] == []
 
 

@@ -21,7 +21,7 @@ def draw(order: np.ndarray, cuts: list[int], sample_images: int, seed: int = 7) 
     """Draw a sample as the job does: every part takes its own, in some order, and they are merged."""
     largest_key = sampling.limit(len(order), sample_images)
     samples = [
-        sampling.take(
+        sampling.select(
             [PATHS[row] for row in rows],
             [LABELS[row] for row in rows],
             VECTORS[rows],
@@ -61,7 +61,7 @@ def test_the_sample_is_the_images_with_the_smallest_keys_with_their_own_labels_a
 def test_a_part_hands_on_what_has_the_limit_as_its_key_and_below_by_ascending_key() -> None:
     found = sampling.keys(PATHS, 7)
     largest_key = int(np.sort(found)[41])
-    taken = sampling.take(PATHS, LABELS, VECTORS, seed=7, largest_key=largest_key)
+    taken = sampling.select(PATHS, LABELS, VECTORS, seed=7, largest_key=largest_key)
     assert len(taken) == 42
     assert taken.keys[-1] == largest_key
     np.testing.assert_array_equal(taken.keys, np.sort(found)[:42])
