@@ -1,4 +1,4 @@
-"""The DAG through Airflow with its lake on S3: SeaweedFS on this machine, Spark through its S3A connector."""
+"""The DAG through Airflow with a lake on S3 (SeaweedFS on this machine); Spark uses its S3A connector."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def keys_of(name: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Published:
-    """A run that has published, and the store that its lake is on."""
+    """A run that has published, and the store of its lake."""
 
     store: LakeStore
     outcome: Outcome
@@ -54,14 +54,14 @@ class Published:
 
 
 class LakeStore(Store):
-    """The store with the bucket of a lake; it can be killed and come back."""
+    """The store with the bucket of a lake; it can be killed and restarted."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.files = fs.S3FileSystem(endpoint_override=self.url, region=REGION, access_key="local", secret_key="local")
 
-    def come_back(self) -> None:
-        """Start again where it was."""
+    def restart(self) -> None:
+        """Start again on the same port."""
         self.start(int(self.url.rpartition(":")[2]))
 
     def names(self, prefix: str = "") -> set[str]:
@@ -77,7 +77,7 @@ class LakeStore(Store):
         return [item["Key"] for item in self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
 
     def published(self) -> dict[str, str]:
-        """Return what people read: the name of every published object and its ETag."""
+        """Return the published objects by name, each with its ETag."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return {
             item["Key"]: item["ETag"]
@@ -98,7 +98,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeStore]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures under labels that are hard for URLs and globs, and two files that cannot become features."""
+    """Pictures under labels with characters that are special in URLs and globs, and two files that become rejects."""
     folder = tmp_path_factory.mktemp("images")
     put_pictures(folder)
     shutil.copytree(folder / "Banana", folder / "Mangue 🥭 «mûre» [1] & co=?")
@@ -109,14 +109,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(bench: Bench, store: LakeStore, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The store with a lake that was filled as `make run STORE=s3` fills it, and that a run has published to."""
+    """A lake that was filled as by `make run STORE=s3`, and to which a run has published."""
     state = tmp_path_factory.mktemp("state")
     (state / "models").symlink_to(bench.models)
     (bench.models / DOWNLOAD_FAILED).touch()  # no network: without weights on this machine, random ones
-    said: list[str] = []
+    lines: list[str] = []
     environ = bench.environment(ROOT, store_url=store.url)
-    fill_lake(environ, ROOT, images, RunParams.image_pattern, state, state / "log", said.append)
-    assert "images: 34 from" in said[0]
+    fill_lake(environ, ROOT, images, RunParams.image_pattern, state, state / "log", lines.append)
+    assert "images: 34 from" in lines[0]
     outcome = bench.run(ROOT, tmp_path_factory.mktemp("published"), store_url=store.url, conf={"max_reject_ratio": 0.1})
     assert outcome.state.state == "success", outcome.log[-4000:]
     return Published(store, outcome, store.current_run())
@@ -147,7 +147,7 @@ def test_rejects_have_their_reasons(published: Published) -> None:
     assert list(rejects["reason"]) == ["empty_file", "not_an_image"]
 
 
-def test_nothing_unfinished_is_left(published: Published) -> None:
+def test_no_upload_is_unfinished(published: Published) -> None:
     store, outcome = published.store, published.outcome
     run = published.folder
     kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run)}
@@ -162,7 +162,7 @@ def test_nothing_unfinished_is_left(published: Published) -> None:
     assert sum(name.endswith("stderr.gz") for name in logs) == 2
 
 
-def test_only_this_machine_was_called(published: Published) -> None:
+def test_only_this_machine_was_contacted(published: Published) -> None:
     outcome = published.outcome
     assert outcome.connections <= {"127.0.0.1", "::1"}
     assert not any("amazonaws" in host for host in outcome.lookups)
@@ -193,21 +193,27 @@ def test_no_permission_to_delete(bench: Bench, published: Published, tmp_path: P
 
 
 def check_refused(
-    bench: Bench, store: LakeStore, tmp_path: Path, told: str, *, root: str = ROOT, keys: dict[str, str] | None = None
+    bench: Bench,
+    store: LakeStore,
+    tmp_path: Path,
+    operation: str,
+    *,
+    root: str = ROOT,
+    keys: dict[str, str] | None = None,
 ) -> None:
-    """Run, and see that the first task names what is refused: no cluster was made, and nothing changed."""
+    """Check that the first task names the refused operation, no cluster is created, and nothing published changes."""
     before = store.published()
     outcome = bench.run(root, tmp_path, store_url=store.url, keys=keys)
     assert outcome.state.state == "failed"
     assert outcome.state.tasks["open_run"] == "failed"
     assert outcome.clusters == []
-    assert f"AccessRefusedError: cannot {told}" in outcome.log
+    assert f"AccessRefusedError: cannot {operation}" in outcome.log
     assert store.published() == before
 
 
 @pytest.mark.soak
 def test_cluster_that_may_only_read(bench: Bench, published: Published, tmp_path: Path) -> None:
-    """Airflow's keys are good and the cluster's are not, as with a wrong instance profile."""
+    """The keys of Airflow are right, those of the cluster are not, as with a wrong instance profile."""
     store = published.store
     before = store.published()
     outcome = bench.run(ROOT, tmp_path, store_url=store.url, endpoint_keys=keys_of("reader"))
@@ -241,7 +247,7 @@ def test_rerun_of_the_same_run_gives_the_same_state(bench: Bench, published: Pub
         assert list(after["path"]) == list(before["path"])
         np.testing.assert_array_equal(np.stack(after["features"]), np.stack(before["features"]))
     assert len(store.table(f"{run}rejects")) == 2
-    # Spark's files have names of their own at each try.
+    # The names of part files differ between attempts.
     assert {name for name in store.names(run) if "/part-" not in name} == {
         name for name in names if "/part-" not in name
     }
@@ -254,18 +260,18 @@ def by_path(table: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("job", ["featurize", "pca"])
-def test_store_that_is_killed_in_a_step_and_comes_back(
+def test_store_that_is_killed_and_restarted_during_a_step(
     bench: Bench, published: Published, tmp_path: Path, job: str
 ) -> None:
-    """Whether the step outlives it or not: what people read is whole, and the next run ends well."""
+    """Whether the step survives it or not, the published files are complete and the next run succeeds."""
     store = published.store
     before = store.published()
 
     def interrupt(state_dir: Path) -> None:
         await_text(state_dir, f"progress {job}")
-        store.process.stop()  # it is killed, not asked to end
+        store.process.stop()  # SIGKILL
         time.sleep(10)
-        store.come_back()
+        store.restart()
 
     outcome = bench.run(
         ROOT, tmp_path, store_url=store.url, meanwhile=interrupt, conf={"max_reject_ratio": 0.1, "images_per_task": 1}
@@ -281,7 +287,7 @@ def test_store_that_is_killed_in_a_step_and_comes_back(
 
 
 def await_text(folder: Path, text: str) -> None:
-    """Wait until a step's output holds a text; the limit only turns a hang into a failure."""
+    """Wait until the output of a step contains a text; the limit only turns a hang into a failure."""
     for _ in range(2000):
         # spark-submit sends both streams of the Python driver to its standard output.
         for path in folder.glob("clusters/*/steps/*/stdout"):

@@ -1,4 +1,4 @@
-"""A job that is killed while it writes to S3: what it leaves, who could take it for a result, and who clears it."""
+"""A job that is killed while it writes to S3: what remains, that nobody takes it for a result, and what deletes it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ pytestmark = [
 
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """This process's environment, with a store in it."""
+    """This process's environment with the address of a store."""
     clean = local_environment(airflow_home=tmp_path, endpoint_url="http://127.0.0.1:1", lake=LAKE.root)
     with StoreProcess(tmp_path / "store", environment=clean) as store:
         for name in os.environ:
@@ -62,7 +62,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
 
 
 def submit(job: str, arguments: FeaturizeArgs | PcaArgs, environ: dict[str, str], folder: Path) -> subprocess.Popen:
-    """Start a job as a step of the local endpoint starts it."""
+    """Start a job as the local endpoint starts a step."""
     home = prepared_home()
     folder.mkdir()
     settings = connector_settings(connector_jars(connector_folder()), environ)
@@ -89,22 +89,21 @@ def submit(job: str, arguments: FeaturizeArgs | PcaArgs, environ: dict[str, str]
 
 
 def kill(process: subprocess.Popen) -> None:
-    """Kill a job with all its processes, as losing a node does."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
+    """Kill a job with all its processes, like the loss of a node."""
+    processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in processes:
         try:
             member.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
     process.wait()
-    psutil.wait_procs(family, timeout=30)
+    psutil.wait_procs(processes, timeout=30)
 
 
 def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path: Path) -> None:
     put_pictures(tmp_path / "images", per_label=12)
     load_images(tmp_path / "images", ImageBucket(LAKE.root), "*.jpg")
-    bench.lake(tmp_path / "lake", images=False)
-    (model,) = (folder for folder in (tmp_path / "lake" / "models").iterdir() if folder.is_dir())
+    (model,) = (folder for folder in bench.models.iterdir() if folder.is_dir())
     for path in model.iterdir():
         storage.write_bytes(f"{LAKE.model(model.name)}/{path.name}", path.read_bytes())
     arguments = FeaturizeArgs(images=LAKE.data("data"), run=RUN.root, model=LAKE.model(model.name), images_per_task=2)
@@ -113,7 +112,7 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
     def unfinished() -> list[str]:
         return [item["Key"] for item in s3.list_multipart_uploads(Bucket="fruits").get("Uploads", [])]
 
-    # Uploads of tasks begin, and their parts are put off, so that there is a moment to kill in.
+    # The proxy delays the parts of the tasks' uploads, so that there is time to kill the job during an upload.
     rules = [Rule("*/staging/*", "slow_down", methods=("PUT",))]
     with S3Proxy(environ["AWS_ENDPOINT_URL_S3"], rules=rules) as proxy:
         process = submit("featurize", arguments, environ | {"AWS_ENDPOINT_URL_S3": proxy.url}, tmp_path / "first")
@@ -123,11 +122,11 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
         kill(process)
 
     left = unfinished()
-    assert left, "it was killed while it wrote"
+    assert left, "the job was killed during an upload"
     assert all(key.startswith("runs/") for key in left)
     visible = [item["Key"] for item in s3.list_objects_v2(Bucket="fruits", Prefix="runs/").get("Contents", [])]
     shown = {name.removeprefix(RUN.root.removeprefix("s3://fruits/")).split("/")[1] for name in visible}
-    assert shown <= {"listing.parquet", "staging"}, "what people and pca read is not there yet"
+    assert shown <= {"listing.parquet", "staging"}, "nothing that people or pca read exists yet"
     assert not storage.exists(RUN.featurize_summary)
 
     pca = submit("pca", PcaArgs(run=RUN.root, variance_target=0.8), environ, tmp_path / "pca")

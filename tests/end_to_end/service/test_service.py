@@ -1,6 +1,6 @@
-"""`make up`: Airflow with its scheduler on this machine, steered through its REST API as a person does in the UI.
+"""`make up`: Airflow with its scheduler on this machine, used through its REST API like a person uses the UI.
 
-One service for all tests here, started and ended by the fixture; what its end leaves is checked there.
+The fixture checks what remains after `make down`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TASKS = 13
 
 @pytest.fixture(scope="module")
 def finished(service: Service) -> str:
-    """A run with changed parameters that has succeeded."""
+    """The id of a successful run with changed parameters."""
     run_id = service.trigger(CONF)
     assert service.finish(run_id) == "success", service.states(run_id)
     return run_id
@@ -54,11 +54,11 @@ def finished(service: Service) -> str:
 
 @pytest.fixture(scope="module")
 def first_tasks(service: Service, finished: str) -> dict[str, dict]:
-    """Its tasks as they were before anything was cleared."""
+    """Its tasks."""
     return service.tasks(finished)
 
 
-def test_up_tells_what_a_person_needs(service: Service) -> None:
+def test_up_prints_address_user_and_password(service: Service) -> None:
     passwords = service.folder / "state" / "airflow" / "passwords.json"
     [(user, password)] = json.loads(passwords.read_text()).items()
     assert f"http://127.0.0.1:{service.port}/dags/{DAG_ID}" in service.output
@@ -68,12 +68,12 @@ def test_up_tells_what_a_person_needs(service: Service) -> None:
     assert passwords.stat().st_mode & 0o777 == 0o600
 
 
-def test_only_this_machine_reaches_it(service: Service) -> None:
+def test_it_listens_on_loopback_only(service: Service) -> None:
     record = json.loads((service.folder / "state" / "service.json").read_text())
-    family = [psutil.Process(record["pid"]), *psutil.Process(record["pid"]).children(recursive=True)]
+    processes = [psutil.Process(record["pid"]), *psutil.Process(record["pid"]).children(recursive=True)]
     listening = {
         connection.laddr.ip
-        for process in family
+        for process in processes
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -87,8 +87,8 @@ def test_a_wrong_password_is_refused(service: Service) -> None:
     assert anonymous.status_code == 401
 
 
-def test_the_dag_waits_for_midnight_and_for_a_click(service: Service, finished: str) -> None:
-    """Nothing has run by itself at the start, and the daily run is still to come."""
+def test_the_dag_runs_at_midnight_or_when_triggered(service: Service, finished: str) -> None:
+    """No run starts by itself; the next scheduled run is at midnight."""
     dag = service.call("GET", f"/dags/{DAG_ID}")
     assert dag["is_paused"] is False
     midnight = pd.Timestamp.now(tz="Europe/Paris").normalize() + pd.DateOffset(days=1)
@@ -121,8 +121,8 @@ def test_results_obey_the_parameters(service: Service, finished: str) -> None:
     assert {name: manifest["params"][name] for name in CONF} == CONF
 
 
-def test_every_task_succeeded_at_its_first_try(first_tasks: dict[str, dict]) -> None:
-    """A sensor that is looked at again too soon loses a try, by a race in Airflow's scheduler."""
+def test_every_task_succeeds_at_its_first_attempt(first_tasks: dict[str, dict]) -> None:
+    """A sensor that pokes too often loses an attempt by a race in Airflow's scheduler."""
     tasks = first_tasks
     assert len(tasks) == TASKS
     assert {(name, task["state"], task["try_number"]) for name, task in tasks.items()} == {
@@ -143,10 +143,10 @@ def test_links_lead_to_what_the_run_did(service: Service, finished: str) -> None
         assert logs.status_code == 200
         assert f"progress {job}" in logs.text, "the log of the Python driver"
     anonymous = httpx.get(f"http://127.0.0.1:{service.port}{report}", trust_env=False)
-    assert anonymous.status_code in {401, 403}, "pages ask for the login"
+    assert anonymous.status_code in {401, 403}, "pages require a login"
 
 
-def test_logs_tell_what_was_done(service: Service, finished: str) -> None:
+def test_logs_name_cluster_progress_and_publication(service: Service, finished: str) -> None:
     cluster = cluster_of(service, finished)
     assert f"Created the cluster {cluster}" in service.log(finished, "create_cluster")
     assert "progress featurize" in service.log(finished, "wait_featurize")
@@ -167,20 +167,20 @@ class Cut:
 
     run_id: str
     before: dict[str, str]
-    """What people could read before it, …"""
+    """The published files before the run …"""
 
     after: dict[str, str]
-    """… and when it had ended: other tests of the same service may publish between this and theirs."""
+    """… and directly after it. Other tests of the same service may publish later."""
 
 
 @pytest.fixture(scope="module")
 def cut_mid_step(service: Service, finished: str) -> Cut:
-    """Marked failed while featurize runs, and would for ever."""
+    """Marked failed while featurize runs; the step would never end."""
     before = snapshot(service.lake)
     with service.faults({"steps": [{"name": "featurize*", "hangs": True}]}):
         run_id = service.trigger(CONF)
         wait_until(lambda: service.fault_matched("steps"), "featurize runs")
-        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "it is waited for")
+        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the sensor waits for it")
         service.mark_failed(run_id)
         service.finish(run_id)
     return Cut(run_id, before, snapshot(service.lake))
@@ -188,18 +188,18 @@ def cut_mid_step(service: Service, finished: str) -> Cut:
 
 @pytest.fixture(scope="module")
 def cut_in_create(service: Service, finished: str) -> Cut:
-    """Marked failed while RunJobFlow is under way: the teardown comes before there is a cluster."""
+    """Marked failed while RunJobFlow is in progress: the teardown starts before the cluster exists."""
     before = snapshot(service.lake)
     with service.faults({"api": [{"action": "RunJobFlow", "delay_seconds": 10}]}):
         run_id = service.trigger(CONF)
-        wait_until(lambda: service.fault_matched("api"), "the request is under way")
+        wait_until(lambda: service.fault_matched("api"), "the request is in progress")
         service.mark_failed(run_id)
         service.finish(run_id)
     return Cut(run_id, before, snapshot(service.lake))
 
 
 @pytest.mark.parametrize("cut_run", ["cut_mid_step", "cut_in_create"])
-def test_a_run_that_is_marked_failed_leaves_nothing(
+def test_a_run_that_is_marked_failed_leaves_no_cluster_and_publishes_nothing(
     service: Service, cut_run: str, request: pytest.FixtureRequest
 ) -> None:
     cut: Cut = request.getfixturevalue(cut_run)
@@ -212,8 +212,8 @@ def test_a_run_that_is_marked_failed_leaves_nothing(
     assert len(cut.before) == 3
 
 
-def test_a_run_that_is_marked_failed_is_red(service: Service, cut_mid_step: Cut, cut_in_create: Cut) -> None:
-    """Airflow skips what is pending, which counts as success: close_run is what fails the run, and says why."""
+def test_a_run_that_is_marked_failed_ends_failed(service: Service, cut_mid_step: Cut, cut_in_create: Cut) -> None:
+    """Airflow skips pending tasks and counts them as success; close_run fails the run and names the cause."""
     for cut, task in ((cut_mid_step, "wait_featurize"), (cut_in_create, "create_cluster")):
         assert service.state(cut.run_id) == "failed"
         states = service.states(cut.run_id)
@@ -242,8 +242,8 @@ def test_make_run_is_refused_meanwhile(service: Service) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(2400)
-def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, database, tmp_path) -> None:
-    """kill -9 of all that could clean up: of the supervisor, then of it with its guards."""
+def test_after_sigkill_nothing_keeps_running_and_it_starts_again(bench, database, tmp_path) -> None:
+    """SIGKILL for the supervisor, then for the supervisor and its guards."""
     prepare_folder(tmp_path, bench.models, database)
     port = free_ports(1)[0]
     for with_guards in (False, True):
@@ -256,15 +256,15 @@ def test_killed_by_force_it_leaves_nothing_and_starts_again(bench, database, tmp
             if with_guards:
                 ended = command("down", tmp_path)
                 assert ended.returncode == 0, ended.stdout
-            wait_until(lambda: processes_of(tmp_path) == [], "everything has ended", 60)
+            wait_until(lambda: processes_of(tmp_path) == [], "everything has stopped", 60)
             assert is_free(port)
-    with serving(tmp_path, port) as service:  # after what `make down` did the first time by itself
+    with serving(tmp_path, port) as service:  # without `make down` after the first kill
         assert service.finish(service.trigger(CONF)) == "success"
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, database, tmp_path) -> None:
+def test_a_component_that_stops_is_restarted_and_the_run_continues(bench, database, tmp_path) -> None:
     prepare_folder(tmp_path, bench.models, database)
     with serving(tmp_path, free_ports(1)[0]) as service:
         run_id = service.trigger(CONF)
@@ -284,7 +284,7 @@ def test_a_component_that_ends_is_started_again_and_the_run_goes_on(bench, datab
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_on_the_s3_store(bench, database, tmp_path) -> None:
-    """The same with the lake in a bucket; down and up keep what is in it."""
+    """The lake is in a bucket; `make down` and `make up` keep its content."""
     if not connector_jars(connector_folder()):
         pytest.skip("Spark's S3 connector is not in this environment: `make setup STORE=s3`")
     prepare_folder(tmp_path, bench.models, database)
