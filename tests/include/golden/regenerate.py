@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from include.cluster.request import run_job_flow_request
 from include.cluster.steps import spark_step
+from include.records import ClusterRequest, JsonObject, StepRequest
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
 from spark_jobs.args import FeaturizeArgs, PcaArgs
@@ -51,7 +51,7 @@ CUSTOM = RunParams(
 )
 
 
-def cluster_requests() -> dict[str, dict[str, Any]]:
+def cluster_requests() -> dict[str, ClusterRequest]:
     """Return the RunJobFlow requests by the name of their file."""
     common = {"slug": SLUG, "run_id": RUN_ID, "lake": LAKE, "code": CODE, "wheels": WHEELS}
     x86 = RunParams.for_architecture("x86_64")
@@ -66,7 +66,7 @@ def cluster_requests() -> dict[str, dict[str, Any]]:
     }
 
 
-def steps() -> dict[str, dict[str, Any]]:
+def steps() -> dict[str, StepRequest]:
     """Return the steps by the name of their file."""
     featurize = FeaturizeArgs(images="s3://bucket/data", run=RUN, model="s3://bucket/models/feedface")
     pca = PcaArgs(run=RUN, variance_target=None, n_components=40, previous_model=f"{PREVIOUS}/pca/model.npz")
@@ -76,9 +76,9 @@ def steps() -> dict[str, dict[str, Any]]:
     }
 
 
-def read_golden(name: str) -> dict[str, Any]:
+def read_golden(name: str) -> JsonObject:
     """Return the content of a golden file."""
-    record: dict[str, Any] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
+    record: JsonObject = json.loads((FOLDER / name).read_text(encoding="utf-8"))
     return record
 
 
