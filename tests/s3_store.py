@@ -1,4 +1,4 @@
-"""A real S3 store for the tests: SeaweedFS with some identities, and what tests do with it."""
+"""SeaweedFS as the S3 store of the tests, with identities and helpers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ACTIONS = {
     "reader": ["Read", "List"],
     "worker": ["Read", "List", "Write", "Tagging"],
 }
-"""Identities and what they may do; an identity's key and its secret are its name."""
+"""Identities and their permissions; the access key and the secret key of an identity are its name."""
 
 
 class Store:
-    """A running store. Each test takes a bucket of its own."""
+    """A running store; each test uses a new bucket."""
 
     def __init__(self, folder: Path) -> None:
         users = [
@@ -41,17 +41,17 @@ class Store:
         self.s3 = client(self.url, "local")
 
     def start(self, port: int = 0) -> None:
-        """Start it, or start it again on what it has stored."""
+        """Start the store, or restart it with the data that it has stored."""
         self.process = StoreProcess(self._folder / "data", port=port, identities=self._folder / "identities.json")
 
     def new_bucket(self) -> str:
-        """Make a bucket and return its name."""
+        """Create a bucket and return its name."""
         name = f"lake-{uuid.uuid4().hex}"
         self.s3.create_bucket(Bucket=name)
         return name
 
     def delete_bucket(self, name: str) -> None:
-        """Delete a bucket with all that is in it, whatever its policy is."""
+        """Delete a bucket and its objects, whatever its policy is."""
         with contextlib.suppress(ClientError):  # most have no policy
             self.s3.delete_bucket_policy(Bucket=name)
         await_true(lambda: not is_refused(lambda: self.s3.delete_bucket(Bucket=name)), f"{name} is deleted")
@@ -63,12 +63,12 @@ class Store:
         return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def keys(self, bucket: str, prefix: str = "") -> set[str]:
-        """Return the keys of all objects, without the empty ones that stand for folders."""
+        """Return the keys of all objects except markers of folders."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return {item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")}
 
     def deny(self, bucket: str, action: str, attempt: Callable[[], Any]) -> None:
-        """Let a bucket's policy refuse an action, to everyone, and wait until an attempt is refused."""
+        """Deny an action to everyone by the bucket's policy, and wait until an attempt is refused."""
         statement = {
             "Effect": "Deny",
             "Principal": "*",
@@ -85,12 +85,12 @@ class Store:
         self.s3.delete_object(Bucket=bucket, Key="nothing")
 
     def allow(self, bucket: str, attempt: Callable[[], Any]) -> None:
-        """Take a bucket's policy back, and wait until an attempt is let through."""
+        """Delete a bucket's policy, and wait until an attempt is allowed."""
         self.s3.delete_bucket_policy(Bucket=bucket)
         await_true(lambda: not is_refused(attempt), "it is allowed again")
 
     def connection(self, monkeypatch: pytest.MonkeyPatch, name: str, secret: str | None = None) -> str:
-        """Make an Airflow connection with the keys of an identity; return its id."""
+        """Create an Airflow connection with the keys of an identity; return its id."""
         return connection(monkeypatch, self.url, name, secret)
 
 
@@ -101,7 +101,7 @@ def client(url: str, name: str, secret: str | None = None) -> Any:
 
 
 def connection(monkeypatch: pytest.MonkeyPatch, url: str, name: str, secret: str | None = None, **extra: Any) -> str:
-    """Make an Airflow connection; a new one for every test, since a process keeps the clients of a connection."""
+    """Create an Airflow connection with a new id, since a process caches the clients of a connection."""
     conn_id = f"aws_{uuid.uuid4().hex}"
     record = {
         "conn_type": "aws",
@@ -115,13 +115,13 @@ def connection(monkeypatch: pytest.MonkeyPatch, url: str, name: str, secret: str
 
 @functools.cache
 def session_of(url: str, name: str) -> boto3.Session:
-    """Return a session for one environment, which takes its keys from there when it is first used."""
+    """Return the session for a store and an identity; it reads the keys from the environment at its first use."""
     return boto3.Session()
 
 
 def use_environment(monkeypatch: pytest.MonkeyPatch, url: str, name: str = "local") -> None:
-    """Point boto3's own configuration at a store, as the environment of a local run does."""
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session_of(url, name))  # a session remembers the keys it has found
+    """Configure boto3 for a store by environment variables, as a local run does."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session_of(url, name))  # a session caches the keys that it has read
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", name)
@@ -138,9 +138,9 @@ def is_refused(attempt: Callable[[], Any]) -> bool:
 
 
 def await_true(condition: Callable[[], bool], what: str) -> None:
-    """Wait until the store applies a policy that it has taken; the limit only turns a hang into a failure."""
+    """Wait until the store applies a policy; the limit only turns a hang into a failure."""
     for _ in range(600):
         if condition():
             return
         time.sleep(0.05)
-    pytest.fail(f"never happened: {what}")
+    pytest.fail(f"did not happen within 30 s: {what}")
