@@ -117,7 +117,7 @@ class Residency(TypedDict):
 
 
 class Run(TypedDict):
-    """What ``open_run`` returns: the run's identity and everything that later tasks share."""
+    """The record that ``open_run`` returns: the run's identity and everything that later tasks share."""
 
     slug: str
     """The run's name in the lake."""
@@ -175,7 +175,7 @@ class PriceOrigin(TypedDict):
 
 
 class Forecast(TypedDict):
-    """What a run is expected to cost, before it starts."""
+    """The expected cost of a run, computed before it starts."""
 
     prices: PriceOrigin
     images: int | None
@@ -209,7 +209,7 @@ class FleetCost(TypedDict):
 
 
 class StorageCost(TypedDict):
-    """What a month of storage of the run's files costs; it is not part of the run's cost."""
+    """The cost of storing the run's files for a month, which is not part of the run's cost."""
 
     bytes: int | None
     usd_per_month: AmountRecord
@@ -217,7 +217,7 @@ class StorageCost(TypedDict):
 
 
 class Cost(TypedDict):
-    """``cost.json``: what a run has cost, computed from the instances that EMR reports."""
+    """``cost.json``: the cost of a run, computed from the instances that EMR reports."""
 
     cluster_id: str | None
     counted_at: str
@@ -244,7 +244,7 @@ class PlanSummary(TypedDict):
 
 
 class Plan(PlanSummary):
-    """What ``plan_cluster`` returns: all requests of the run, as data."""
+    """The record that ``plan_cluster`` returns: all requests of the run, as data."""
 
     job_flow_overrides: ClusterRequest
     featurize_steps: list[StepRequest]
@@ -259,7 +259,7 @@ class Created(TypedDict):
 
 
 class Verified(TypedDict):
-    """What ``verify_results`` returns."""
+    """The record that ``verify_results`` returns: figures of the run."""
 
     images: int
     rejects: int
@@ -269,7 +269,7 @@ class Verified(TypedDict):
 
 
 class Publication(Verified):
-    """What ``publish_results`` adds to the figures of the verification."""
+    """The figures of the verification, with the time of the publication."""
 
     run_id: str
     published_at: str

@@ -142,8 +142,8 @@ def _collect(*checks: Callable[[], list[str]]) -> list[str]:
     return problems
 
 
-def _expect(what: str, found: object, expected: object) -> list[str]:
-    return [] if found == expected else [f"{what}: found {found}, expected {expected}"]
+def _expect(name: str, found: object, expected: object) -> list[str]:
+    return [] if found == expected else [f"{name}: found {found}, expected {expected}"]
 
 
 def _listing_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:

@@ -122,9 +122,17 @@ def _template(name: str) -> jinja2.Template:
     return environment.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-def _chart(ratios: list[float], target: float | None) -> dict[str, Any]:
-    """Return the coordinates of the cumulative curve, the ticks and the target's line."""
+@dataclass(frozen=True)
+class Chart:
+    """Coordinates of the cumulative explained variance, in the SVG's units; y grows downwards."""
 
+    points: str
+    ticks: list[tuple[float, str]]
+    """y and label of each horizontal line."""
+    target_y: float | None
+
+
+def _chart(ratios: list[float], target: float | None) -> Chart:
     def height(share: float) -> float:
         return round(CHART_BOTTOM - share * (CHART_BOTTOM - CHART_TOP), 1)
 
@@ -132,8 +140,8 @@ def _chart(ratios: list[float], target: float | None) -> dict[str, Any]:
     points = [
         f"{CHART_LEFT + index * step:.1f},{height(share)}" for index, share in enumerate(itertools.accumulate(ratios))
     ]
-    ticks = [{"y": height(share), "label": f"{share:.0%}"} for share in (0, 0.25, 0.5, 0.75, 1)]
-    return {"points": " ".join(points), "ticks": ticks, "target_y": None if target is None else height(target)}
+    ticks = [(height(share), f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)]
+    return Chart(" ".join(points), ticks, None if target is None else height(target))
 
 
 def _worst_labels(quality: Quality | None) -> list[LabelAccuracy]:

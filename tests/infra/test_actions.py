@@ -282,6 +282,6 @@ def test_nodes_may_do_what_jobs_do_on_s3(
 
 
 def _fail_half_way(uri: str) -> None:
-    with storage.atomic_write(uri) as stream:
+    with storage.writing(uri) as stream:
         stream.write(b"x" * (6 * 1024 * 1024))
         raise RuntimeError("half way")

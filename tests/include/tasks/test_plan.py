@@ -1,4 +1,4 @@
-"""The plan is data that EMR accepts, made from the run's parameters; a run above its cost limit gets no plan."""
+"""The plan is data that EMR accepts, built from the run's parameters; a run above its cost limit gets no plan."""
 
 from __future__ import annotations
 
