@@ -1,6 +1,6 @@
-"""Measure the certificate of quality and the drift on real photos, changed in known ways: for docs/quality.md.
+"""Measure the certificate of quality and the drift on real photos after known changes, for docs/quality.md.
 
-``scripts/measure_drift.py MODEL IMAGES``: the folder of an exported model, and one of photos, ``<label>/<name>.jpg``.
+``scripts/measure_drift.py MODEL IMAGES``: the folder of an exported model, and a folder of photos, ``<label>/<name>.jpg``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ THRESHOLD = 0.1
 
 
 def brightness(factor: float) -> Callable[[Picture], Picture]:
-    """Return what makes a picture darker or brighter."""
+    """Return a function that changes the brightness of a picture."""
     return lambda picture: PIL.ImageEnhance.Brightness(picture).enhance(factor)
 
 
 def compress(picture: Picture) -> Picture:
-    """Return a picture as a JPEG of low quality shows it."""
+    """Return a picture after JPEG compression at low quality."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=30)
     return PIL.Image.open(file)
@@ -55,7 +55,7 @@ CHANGES: dict[str, Callable[[Picture], Picture]] = {
 
 
 def features_of(files: list[Path], extract: mobilenet.Extract, change: Callable[[Picture], Picture]) -> Any:
-    """Return the features of some photos after a change, as the job computes them."""
+    """Return the features of photos after a change, computed as in the job."""
     import numpy as np
 
     side = (decoding.SIDE, decoding.SIDE)
@@ -64,20 +64,20 @@ def features_of(files: list[Path], extract: mobilenet.Extract, change: Callable[
 
 
 def fit(vectors: Any) -> tuple[decomposition.FittedPca, Any]:
-    """Return the PCA of some vectors with the default target, and their covariance."""
-    found = moments.compute(vectors.astype("float64"))
-    return decomposition.fit(found, 0.8), found.covariance
+    """Return the PCA of vectors with the default target, and their covariance."""
+    computed = moments.compute(vectors.astype("float64"))
+    return decomposition.fit(computed, 0.8), computed.covariance
 
 
-def drift_line(name: str, pairs: Iterable[tuple[Any, Any]]) -> str:
-    """Return the line of a table: means over some pairs of sets of vectors, and how many of them warn."""
+def drift_row(name: str, pairs: Iterable[tuple[Any, Any]]) -> str:
+    """Return a table row: means over pairs of sets of vectors, and the number of pairs with a warning."""
     records = []
     for before, after in pairs:
         previous, (current, covariance) = fit(before)[0], fit(after)
         records.append(drift.compare(previous, current, covariance, THRESHOLD))
 
     def mean(*keys: str) -> float:
-        """Return the mean amount of a figure, by its keys in the records, the outermost first."""
+        """Return the mean absolute value of a figure, given its keys in the records, the outermost first."""
         return sum(abs(functools.reduce(operator.getitem, keys, record)) for record in records) / len(records)
 
     measures = [f"{mean(name, 'value'):.3f} ({mean(name, 'by_chance'):.3f})" for name in drift.MEASURES]
@@ -90,7 +90,7 @@ def drift_line(name: str, pairs: Iterable[tuple[Any, Any]]) -> str:
 
 
 def drift_table(vectors: Any, files: list[Path], extract: mobilenet.Extract) -> Iterable[str]:
-    """Yield the lines of the table of drift from the features of the photos as they are."""
+    """Yield the lines of the drift table, relative to the features of the unchanged photos."""
     import numpy as np
 
     labels = np.array([file.parent.name for file in files])
@@ -112,17 +112,17 @@ def drift_table(vectors: Any, files: list[Path], extract: mobilenet.Extract) -> 
 
     yield "| change | k | mean_shift | variance_change | variance_missed | largest angle | subspace_distance | warns |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    yield drift_line("random halves of the photos", halves(len(files)))
-    yield drift_line("random halves of 200 photos", halves(200))
-    yield drift_line("a quarter of the photos is new", ((v[: len(v) * 3 // 4], v) for v in _shuffled(vectors)))
+    yield drift_row("random halves of the photos", halves(len(files)))
+    yield drift_row("random halves of 200 photos", halves(200))
+    yield drift_row("a quarter of the photos is new", ((v[: len(v) * 3 // 4], v) for v in _shuffled(vectors)))
     for count in (1, len(names) // 4, len(names) // 2):
-        yield drift_line(f"{count} of {len(names)} labels left out", ((vectors, rest) for rest in without(count)))
-        yield drift_line(f"{count} of {len(names)} labels new", ((rest, vectors) for rest in without(count)))
-    yield drift_line("other labels altogether", disjoint())
+        yield drift_row(f"{count} of {len(names)} labels left out", ((vectors, rest) for rest in without(count)))
+        yield drift_row(f"{count} of {len(names)} labels new", ((rest, vectors) for rest in without(count)))
+    yield drift_row("other labels altogether", disjoint())
     for name, change in CHANGES.items():
-        yield drift_line(name, [(vectors, features_of(files, extract, change))])
+        yield drift_row(name, [(vectors, features_of(files, extract, change))])
     noise = np.random.default_rng(0).normal(vectors.mean(0), vectors.std(0), vectors.shape)
-    yield drift_line("noise of the same means and deviations", [(vectors, noise)])
+    yield drift_row("noise of the same means and deviations", [(vectors, noise)])
 
 
 def _shuffled(vectors: Any) -> Iterable[Any]:
@@ -133,9 +133,9 @@ def _shuffled(vectors: Any) -> Iterable[Any]:
 
 
 def quality_table(vectors: Any, labels: list[str]) -> Iterable[str]:
-    """Yield the lines of the table of quality by number of components."""
+    """Yield the lines of the quality table by number of components."""
     fitted = decomposition.fit(moments.compute(vectors.astype("float64")), n_components=300)
-    yield "| components | variance | neighbours name the label | lost, gained | silhouette | variance missed | rmse |"
+    yield "| components | variance | knn_accuracy | lost, gained | silhouette | variance missed | rmse |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for k in (1, 2, 5, 10, 20, 39, 100, 300):
         kept = replace(fitted, components=fitted.components[:k])
