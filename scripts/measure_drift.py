@@ -1,6 +1,6 @@
 """Measure the certificate of quality and the drift on real photos after known changes, for docs/quality.md.
 
-``scripts/measure_drift.py MODEL IMAGES``: the folder of an exported model, and a folder of photos, ``<label>/<name>.jpg``.
+``python -m scripts.measure_drift MODEL IMAGES``: folders of an exported model and of photos, ``<label>/<name>.jpg``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from spark_jobs.lake import storage
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "folder"])
-def test_what_is_not_there_is_not_there_afterwards(tmp_path: Path, kind: str) -> None:
+def test_delete_is_idempotent(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     if kind == "file":
         target.write_text("x")
@@ -24,8 +24,8 @@ def test_what_is_not_there_is_not_there_afterwards(tmp_path: Path, kind: str) ->
     assert tmp_path.exists()
 
 
-def test_folder_that_goes_between_two_looks_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store on S3 may tell of a folder for a moment after the last object in it has gone."""
+def test_a_folder_deleted_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 may list a folder for a moment after its last object was deleted."""
 
     class Store:
         def get_file_info(self, path: str) -> fs.FileInfo:

@@ -1,4 +1,4 @@
-"""Moments beside the features: they are the features' own, or they are not believed."""
+"""Moments beside the features: they are the features' own, or they are not used."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ def test_features_without_a_digest_have_no_moments(run: Path) -> None:
     assert read(run, 1).moments.n == 10
 
 
-def test_missing_ones_are_told(run: Path) -> None:
+def test_missing_moments_are_reported(run: Path) -> None:
     (run / "moments" / "part-00001.npz").unlink()
     with pytest.raises(MismatchError, match="it has no stored moments"):
         read(run, 1)
 
 
-def test_another_files_moments_are_not_believed(run: Path) -> None:
+def test_another_files_moments_are_not_used(run: Path) -> None:
     (run / "moments" / "part-00000.npz").replace(run / "moments" / "part-00001.npz")
     with pytest.raises(MismatchError, match=r"row groups of 1 x up to 20 rows, it has 1 x up to 10"):
         read(run, 1)
 
 
-def test_as_many_rows_of_other_vectors_are_not_believed(run: Path, tmp_path: Path) -> None:
+def test_as_many_rows_of_other_vectors_are_not_used(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_run(other, VECTORS + np.float32(1e-3), rows_a_file=20, with_moments=True)
     (other / "moments" / "part-00000.npz").replace(run / "moments" / "part-00000.npz")
@@ -102,7 +102,7 @@ def test_rows_that_were_dropped_with_the_digest_kept_are_noticed(run: Path) -> N
         read(run)
 
 
-def test_other_dimensions_are_not_believed(run: Path) -> None:
+def test_other_dimensions_are_not_used(run: Path) -> None:
     with pytest.raises(MismatchError, match="have 4 dimensions, not 5"):
         read(run, dimensions=5)
 
@@ -120,13 +120,13 @@ def test_other_dimensions_are_not_believed(run: Path) -> None:
         ({"digests": np.array(["a", "b"])}, "for row groups of 20 rows"),
     ],
 )
-def test_wrong_ones_are_not_believed(run: Path, changes: dict[str, object], reason: str) -> None:
+def test_wrong_ones_are_not_used(run: Path, changes: dict[str, object], reason: str) -> None:
     change_arrays(run / "moments" / "part-00000.npz", **changes)
     with pytest.raises(MismatchError, match=f"its stored moments are .*{reason}"):
         read(run)
 
 
-def test_damaged_ones_are_not_believed(run: Path) -> None:
+def test_damaged_ones_are_not_used(run: Path) -> None:
     file = run / "moments" / "part-00000.npz"
     data = file.read_bytes()
     random = np.random.default_rng(11)

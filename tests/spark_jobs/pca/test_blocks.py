@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -85,15 +86,14 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         read_all(folder, 2)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 100])
-@pytest.mark.parametrize("cuts", [[], [1, 2, 3], [5, 5, 19], [12]])
-def test_blocks_do_not_depend_on_how_the_rows_came(rows: int, cuts: list[int]) -> None:
+def test_blocks_do_not_depend_on_the_sizes_of_batches() -> None:
     vectors = realistic(20, 3)
-    found = [block.copy() for block in blocks.refill(np.split(vectors, cuts), rows)]
-    assert [len(block) for block in found] == [rows] * (20 // rows) + ([20 % rows] if 20 % rows else [])
-    assert found[0].dtype == np.float64
-    np.testing.assert_array_equal(np.concatenate(found), vectors)
-    assert list(blocks.refill([], rows)) == []
+    for rows, cuts in itertools.product((1, 4, 100), ([], [1, 2, 3], [5, 5, 19], [12])):
+        found = [block.copy() for block in blocks.refill(np.split(vectors, cuts), rows)]
+        assert [len(block) for block in found] == [rows] * (20 // rows) + ([20 % rows] if 20 % rows else [])
+        assert found[0].dtype == np.float64
+        np.testing.assert_array_equal(np.concatenate(found), vectors)
+        assert list(blocks.refill([], rows)) == []
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_the_csv_has_the_bytes_of_pandas(
     pd.testing.assert_frame_equal(back, frame)
 
 
-def test_a_part_tells_its_rows_and_has_no_header(tmp_path: Path) -> None:
+def test_a_part_reports_its_rows_and_has_no_header(tmp_path: Path) -> None:
     (source,) = write_scores(tmp_path / "scores", np.array([[0.5, 1.0], [2.0, 3.0]]), ["a", "b"], rows_a_file=2)
     assert score_csv.write_part(source, (tmp_path / "text").as_uri()) == 2
     assert (tmp_path / "text").read_text() == "0.5,1.0,a\n2.0,3.0,b\n"

@@ -55,22 +55,22 @@ def test_row_groups_are_put_together_and_rows_stay_in_order(tmp_path: Path, monk
     np.testing.assert_allclose(np.array(written.column("components").to_pylist()), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_worker_tells_digests_and_its_images_of_the_sample(tmp_path: Path) -> None:
+def test_a_worker_reports_digests_and_its_images_of_the_sample(tmp_path: Path) -> None:
     vectors = realistic(20, 3)
     folder = write_run(tmp_path, vectors, rows_a_file=5) + "/features"
     paths = [path_of(row) for row in range(20)]
     keys = sampling.keys(paths, seed=3)
     wanted = np.flatnonzero(keys <= np.sort(keys)[6])
     rule = scores.SampleRule(seed=3, largest_key=int(np.sort(keys)[6]))
-    told = scores.write(folder, pieces_of(folder), fitted_on(vectors), (tmp_path / "x.parquet").as_uri(), rule)
+    report = scores.write(folder, pieces_of(folder), fitted_on(vectors), (tmp_path / "x.parquet").as_uri(), rule)
     assert pq.read_metadata(tmp_path / "x.parquet").num_rows == 20
     digests = []
     for start in range(0, 20, 5):
         digest = VectorsDigest()
         digest.update(vectors[start : start + 5])
         digests.append(str(digest))
-    assert list(told.digests.values()) == digests
-    found = sampling.merge(told.samples, 100)
+    assert list(report.digests.values()) == digests
+    found = sampling.merge(report.samples, 100)
     assert found.keys.tolist() == sorted(keys[wanted].tolist())
     assert sorted(map(tuple, found.vectors.tolist())) == sorted(map(tuple, vectors[wanted].tolist()))
 

@@ -115,9 +115,10 @@ def spectrum() -> np.ndarray:
     return np.geomspace(1, 0.05, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [100, 1000])
 def test_chance_is_what_samples_of_the_same_distribution_differ_by(n: int, spectrum: np.ndarray) -> None:
-    """Many pairs of samples of a normal distribution: measured, root mean square, against what was foretold."""
+    """Many pairs of samples of a normal distribution: the root mean square of each measure against its expectation."""
     random = np.random.default_rng(20261122)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in drift.MEASURES}
     for _ in range(60):
@@ -128,8 +129,8 @@ def test_chance_is_what_samples_of_the_same_distribution_differ_by(n: int, spect
         for name, values in found.items():
             values.append((record[name]["value"], record[name]["by_chance"]))
     for name, values in found.items():
-        measured, foretold = np.sqrt(np.square(values).mean(axis=0))
-        assert measured == pytest.approx(foretold, rel=0.25), name
+        measured, expected = np.sqrt(np.square(values).mean(axis=0))
+        assert measured == pytest.approx(expected, rel=0.25), name
 
 
 def test_axes_of_nearly_equal_variance_change_places_by_chance_but_lose_no_more_than_they_differ_by() -> None:
@@ -147,7 +148,7 @@ def test_noise_that_is_alike_in_all_directions_is_all_chance() -> None:
     assert record["warnings"] == []
 
 
-def test_new_features_are_told_with_figures_threshold_and_advice(spectrum: np.ndarray) -> None:
+def test_warnings_have_figures_threshold_and_advice(spectrum: np.ndarray) -> None:
     random = np.random.default_rng(1)
     normal = random.normal(size=(2, 2000, 40))
     before = fit(normal[0] * spectrum)
@@ -197,7 +198,7 @@ ONE, ALIKE, VARIED = [[0.1, 0.7, 5.9]], [[0.1, 0.7, 5.9]] * 4, realistic(40, 3)
 
 
 @pytest.mark.parametrize(
-    ("previous", "current", "told"),
+    ("previous", "current", "defined"),
     [
         (ONE, VARIED, {"variance_missed"}),
         (ALIKE, VARIED, {"variance_missed"}),
@@ -206,12 +207,12 @@ ONE, ALIKE, VARIED = [[0.1, 0.7, 5.9]], [[0.1, 0.7, 5.9]] * 4, realistic(40, 3)
         (ONE, ALIKE, set()),
     ],
 )
-def test_without_variance_measures_that_need_it_are_none(previous: Any, current: Any, told: set[str]) -> None:
+def test_without_variance_measures_that_need_it_are_none(previous: Any, current: Any, defined: set[str]) -> None:
     record = compare(fit(previous), fit(current))
-    assert {name for name in drift.MEASURES if record[name]["value"] is not None} == told
+    assert {name for name in drift.MEASURES if record[name]["value"] is not None} == defined
     assert record["principal_angles"] == []
     assert record["largest_angle"] is None
-    if "variance_change" in told:
+    if "variance_change" in defined:
         assert "the total variance has changed by -100%" in record["warnings"][0]
 
 

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_jobs.quality import sampling
@@ -37,6 +37,7 @@ def equal(a: Sample, b: Sample) -> bool:
     return np.array_equal(a.keys, b.keys) and a.labels == b.labels and np.array_equal(a.vectors, b.vectors)
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     st.randoms(use_true_random=False),
     st.lists(st.integers(0, 400), max_size=9).map(sorted),

@@ -41,7 +41,7 @@ def test_an_unknown_problem_has_its_trace_above_the_last_line(capsys: pytest.Cap
     assert lines[-1] == "builtins.ValueError: what is this"
 
 
-def test_of_sparks_traces_the_workers_error_is_told() -> None:
+def test_the_workers_error_is_extracted_from_sparks_traces() -> None:
     assert launcher.describe(RuntimeError(WORKER_TRACE)) == "spark_jobs.errors.JobError: the model's output is wrong"
 
 
