@@ -1,8 +1,8 @@
-"""What failures look like in logs, and what to do about each kind. Pure data.
+"""The patterns of failures in logs, and the advice for each kind. Pure data.
 
-The words of YARN and of Spark on YARN are those of their sources: ``org.apache.spark.deploy.yarn.YarnAllocator`` (Spark
-3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4; the JVM's, Python's, pyarrow's and
-our jobs' were seen (``tests/data/step_logs``).
+The messages of YARN and of Spark on YARN are from their sources: ``org.apache.spark.deploy.yarn.YarnAllocator`` (Spark
+3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4; those of
+the JVM, Python, pyarrow and our jobs are from captured logs (``tests/data/step_logs``).
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ class Kind(StrEnum):
 
 
 ADVICE = {
-    Kind.OUT_OF_MEMORY: "Take instance types with more memory for the process that ended (core_instance_types for "
+    Kind.OUT_OF_MEMORY: "Use instance types with more memory for the process that was killed (core_instance_types for "
     "executors and their Python workers, master_instance_type for the driver), or smaller tasks (images_per_task). "
-    "spark.executor.memoryOverhead is what the Python workers live in.",
-    Kind.MISSING_MODULE: "The cluster lacks code that the job imports. Look whether the code bundle is complete "
+    "The Python workers use spark.executor.memoryOverhead.",
+    Kind.MISSING_MODULE: "The cluster lacks code that the job imports. Check whether the code bundle is complete "
     "(publish_code) and whether the bootstrap action has installed requirements-cluster.txt: the bundle, the wheels "
     "and the release label must belong together.",
-    Kind.ACCESS_DENIED: "The instance profile (setting job_flow_role) may not do what the error names. Look at its "
-    "policy, the bucket's and the KMS key's, and whether the S3 endpoint of the VPC lets the bucket through.",
-    Kind.BAD_INPUT: "The job says what it did not like and what to do. For too many rejects: look at the files that it "
-    "names, mend them or take them away, or raise max_reject_ratio.",
-    Kind.LOST_CAPACITY: "EC2 had no instances of these types, or took some back. Try again; if it comes back, give "
+    Kind.ACCESS_DENIED: "The instance profile (setting job_flow_role) lacks the permission that the error names. Check "
+    "its policy, those of the bucket and of the KMS key, and whether the VPC's S3 endpoint allows the bucket.",
+    Kind.BAD_INPUT: "The job reports what is wrong and what to do. For too many rejects: check the files that it "
+    "names, fix or remove them, or raise max_reject_ratio.",
+    Kind.LOST_CAPACITY: "EC2 had no instances of these types, or reclaimed some. Retry; if it happens again, allow "
     "more or other types (core_instance_types), more zones (setting subnet_ids), fewer spot instances "
-    "(task_instance_count), or ask for a higher EC2 quota.",
-    Kind.TIME_LIMIT: "The step took longer than step_time_limit_minutes. If the log shows that it made progress, raise "
-    "the limit or the number of instances; if it hung, its last lines say where.",
-    Kind.CANCELLED: "Somebody, or the end of the run, ended it: nothing is broken. Start the run again when it is "
-    "wanted.",
-    Kind.BOOTSTRAP: "The nodes could not be prepared: no step ran. The action's own log, above, says why: usually a "
-    "wheel or a bucket that they do not reach.",
-    Kind.UNKNOWN: "Read the end of the logs; the rest of them is in the folder named here.",
+    "(task_instance_count), or request a higher EC2 quota.",
+    Kind.TIME_LIMIT: "The step ran longer than step_time_limit_minutes. If the log shows progress, raise the limit or "
+    "the number of instances; if it hung, its last lines show where.",
+    Kind.CANCELLED: "A person, or the end of the run, cancelled it; there is no defect. Start the run again if "
+    "necessary.",
+    Kind.BOOTSTRAP: "The nodes could not be prepared: no step ran. The log of the action, below, shows why: usually "
+    "they cannot access a wheel or a bucket.",
+    Kind.UNKNOWN: "Read the last lines of the logs below; the complete logs are in the folder that is named there.",
 }
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """A text that tells of a kind of failure, and what it means."""
+    """A pattern that identifies a kind of failure, and its meaning."""
 
     kind: Kind
     pattern: re.Pattern[str]
@@ -75,7 +75,7 @@ STRONG = (
     ),
     _symptom(
         Kind.OUT_OF_MEMORY,
-        "YARN killed a container that used more memory than it had asked for",
+        "YARN killed a container that used more memory than it had requested",
         r"Container killed by YARN for exceeding (?:physical |virtual )?memory limits",
         r"is running .{0,80}beyond the '?(?:PHYSICAL|VIRTUAL|physical|virtual)'? memory limit",
     ),
@@ -91,7 +91,7 @@ STRONG = (
     ),
     _symptom(
         Kind.MISSING_MODULE,
-        "something that the job imports is not installed",
+        "a module that the job imports is not installed",
         r"\bModuleNotFoundError\b",
         r"\bImportError\b",
         r"java\.lang\.(?:ClassNotFoundException|NoClassDefFoundError)",
@@ -100,7 +100,7 @@ STRONG = (
     ),
     _symptom(
         Kind.ACCESS_DENIED,
-        "a request was refused",
+        "a request was denied",
         r"\bAccess ?Denied\b",
         r"\bAccessDenied(?:Exception)?\b",
         r"\bACCESS_DENIED\b",
@@ -111,7 +111,7 @@ STRONG = (
     ),
     _symptom(
         Kind.BAD_INPUT,
-        "the job was given something that it cannot work with",
+        "the job rejected its input",
         r"\bspark_jobs\.errors\.JobError\b",
         r"^\S+: error: ",
         r"\bFileNotFoundError\b",
@@ -120,12 +120,12 @@ STRONG = (
         r"\bNO_SUCH_(?:KEY|BUCKET)\b",
     ),
 )
-"""What is sure, in the order in which it counts."""
+"""Conclusive symptoms, by priority."""
 
 WEAK = (
     _symptom(
         Kind.OUT_OF_MEMORY,
-        "a process was killed from outside, as the kernel does when a node has no memory left",
+        "a process was killed from outside, as the kernel does if a node has no free memory",
         r"Python worker exited unexpectedly",
         r"[Cc]ommand exited with code 137\b",
         r"exit(?:ed with)? code 137\b",
@@ -140,26 +140,26 @@ WEAK = (
         r"Exit status: 143\b",
     ),
 )
-"""What is likely, when nothing is sure."""
+"""Likely causes, if there is no conclusive symptom."""
 
 NO_CAPACITY = re.compile(
     r"out of capacity|[Ii]nsufficient(?:Instance| instance)? ?[Cc]apacity|ERROR_noinstancecapacity|"
     r"no available (?:\S+ )?instances|service quota|[Vv]cpu ?[Ll]imit|instance limit|InstanceLimitExceeded|"
     r"could not be fulfilled|SpotInstanceTermination|timed? ?out .{0,40}provision|provision.{0,60}timed? ?out"
 )
-"""EMR's and EC2's words for instances that there were not (EMR Management Guide: «EC2 is out of capacity», «EC2 quota
-exceeded», «Responding to insufficient instance capacity events»; EC2's error codes)."""
+"""Messages of EMR and EC2 about unavailable instances (EMR Management Guide: "EC2 is out of capacity", "EC2 quota
+exceeded", "Responding to insufficient instance capacity events"; EC2's error codes)."""
 
 CONTAINER_REASON = re.compile(
     r"Container (?:marked as failed|from a bad node|killed by YARN).*|ExecutorLostFailure.*|Container \[pid=.*"
 )
-"""What Spark and YARN say of a container that failed."""
+"""Messages of Spark and YARN about a failed container."""
 
 CONTAINER_ID = re.compile(r"\bcontainer_(?:e\d+_)?(\d+_\d+)_\d+_\d+\b")
 """The id of a container; its group names the application that it belongs to."""
 
-OF_THE_PLATFORM = re.compile(
+PLATFORM_ERROR = re.compile(
     r"SparkException|[Pp]y4[Jj]|Job aborted|ExecutorLost|SparkContext|java\.|org\.apache\.|Exception in thread|"
     r"Connection(?:Refused|Reset|Aborted)|BrokenPipe|EOFError"
 )
-"""An error whose cause may be elsewhere: Spark's and the JVM's say what came of it, not why."""
+"""An error of Spark or the JVM, which reports the consequence; the cause may be in another line."""

@@ -1,4 +1,4 @@
-"""Failures that were captured from real steps: see ``tests/data/make_step_logs.py``."""
+"""The captured logs of real steps that failed; made by ``tests/data/make_step_logs.py``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from include.autopsy.step_logs import ContainerLog, StepLogs
+from include.autopsy.logs import ContainerLog, StepLogs
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "step_logs"
 
@@ -17,7 +17,7 @@ def load(kind: str) -> tuple[dict[str, Any], dict[str, Any], StepLogs]:
     folder = FOLDER / kind
     step, cluster = (json.loads((folder / f"{name}.json").read_text()) for name in ("step", "cluster"))
     timeline = step["Status"]["Timeline"]
-    step["Status"]["Timeline"] = {name: datetime.fromisoformat(moment) for name, moment in timeline.items()}
+    step["Status"]["Timeline"] = {name: datetime.fromisoformat(time) for name, time in timeline.items()}
     texts = {name: (folder / name).read_text() for name in ("stdout", "stderr", "controller")}
     containers = tuple(
         ContainerLog(log.parent.name, log.read_text()) for log in sorted(folder.glob("containers/*/stderr"))

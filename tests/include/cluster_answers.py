@@ -1,4 +1,4 @@
-"""What EMR tells of a cluster that has run: an hour of a primary node, two core nodes, and spot nodes."""
+"""EMR's answers about a cluster that ran for an hour: a primary node, two core nodes, and spot nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLEETS = [
 
 
 def instance(kind: str, name: str, seconds: float | None, market: str = "ON_DEMAND") -> dict[str, Any]:
-    """An instance that ran for so long; None is one that still runs."""
+    """Return an instance that ran for this time; None means that it still runs."""
     timeline: dict[str, Any] = {"CreationDateTime": START, "ReadyDateTime": START + timedelta(minutes=1)}
     if seconds is not None:
         timeline["EndDateTime"] = START + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""EMR's own description of its requests, as botocore carries it."""
+"""EMR's service model in botocore, which describes valid requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from botocore.validate import ParamValidator
 
 
 def problems_of(operation: str, request: dict[str, Any]) -> str:
-    """Return what EMR's service model finds wrong in a request; empty when it is valid."""
+    """Return the problems of a request by EMR's service model; empty if it is valid."""
     return str(ParamValidator().validate(request, _input_shape(operation)).generate_report())
 
 

@@ -1,8 +1,7 @@
-"""The class of a failure, from what real steps left and from the words of YARN and EMR."""
+"""The class of a failure, from captured logs of real steps and from messages of YARN and EMR."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from include.autopsy.diagnosis import diagnose, diagnose_cluster
-from include.autopsy.step_logs import ContainerLog, StepLogs, last_error, last_traceback
+from include.autopsy.logs import ContainerLog, StepLogs, last_error, last_traceback
 from include.autopsy.symptoms import ADVICE, Kind
 from tests.include import captured_steps
 
@@ -34,30 +33,30 @@ def test_every_captured_failure_is_expected() -> None:
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_a_real_failure_is_classified(kind: str) -> None:
     expected, cause = EXPECTED[kind]
-    found = diagnose(*captured_steps.load(kind))
-    assert found.kind == expected
-    assert cause in found.cause
-    assert found.advice == ADVICE[expected]
-    assert found.evidence
+    diagnosis = diagnose(*captured_steps.load(kind))
+    assert diagnosis.kind == expected
+    assert cause in diagnosis.cause
+    assert diagnosis.advice == ADVICE[expected]
+    assert diagnosis.evidence
 
 
 @pytest.mark.parametrize("kind", EXPECTED)
-def test_without_its_logs_emrs_own_excerpt_is_classified(kind: str) -> None:
-    """FailureDetails of the endpoint have the last error of the output, as EMR's have."""
+def test_emrs_own_excerpt_is_classified_if_there_are_no_logs(kind: str) -> None:
+    """The endpoint's FailureDetails contain the last error of the output, as EMR's do."""
     step, cluster, _ = captured_steps.load(kind)
-    found = diagnose(step, cluster, StepLogs(folder=""))
-    # Spark's last error says that an executor exited with 137; that its instance was lost, only the log says.
-    assert found.kind == (Kind.OUT_OF_MEMORY if kind == "lost_capacity" else EXPECTED[kind][0])
+    diagnosis = diagnose(step, cluster, StepLogs(folder=""))
+    # Spark's last error reports that an executor exited with 137; only the log reports that its instance was lost.
+    assert diagnosis.kind == (Kind.OUT_OF_MEMORY if kind == "lost_capacity" else EXPECTED[kind][0])
 
 
-def test_no_captured_log_names_the_machine_it_was_made_on() -> None:
+def test_no_captured_log_names_a_local_folder() -> None:
     here = re.escape(str(captured_steps.FOLDER.parents[2]))
     for path in captured_steps.FOLDER.rglob("*"):
         if path.is_file():
             assert not re.search(rf"/tmp/|/home/|/root/|{here}", path.read_text()), path
 
 
-def test_the_traceback_of_a_real_failure_is_whole() -> None:
+def test_the_traceback_of_a_real_failure_is_complete() -> None:
     step, cluster, logs = captured_steps.load("access_denied")
     lines = diagnose(step, cluster, logs).traceback.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
@@ -66,17 +65,18 @@ def test_the_traceback_of_a_real_failure_is_whole() -> None:
     assert lines[-1].startswith("OSError: When initiating multiple part upload")
 
 
-def test_the_reasons_of_failed_containers_are_told() -> None:
-    found = diagnose(*captured_steps.load("lost_capacity"))
+def test_the_reasons_of_failed_containers_are_returned() -> None:
+    diagnosis = diagnose(*captured_steps.load("lost_capacity"))
     assert any(
-        "Exit status: -100. Diagnostics: Container released on a *lost* node" in line for line in found.containers
+        "Exit status: -100. Diagnostics: Container released on a *lost* node" in line for line in diagnosis.containers
     )
-    assert any(line.startswith("ExecutorLostFailure (executor 0 exited") for line in found.containers)
+    assert any(line.startswith("ExecutorLostFailure (executor 0 exited") for line in diagnosis.containers)
 
 
-# What only YARN says, in Spark's and Hadoop's own words (org.apache.spark.deploy.yarn.YarnAllocator, Spark 4.1.1;
+# Messages that only YARN writes, from the sources of Spark and Hadoop
+# (org.apache.spark.deploy.yarn.YarnAllocator, Spark 4.1.1;
 # org.apache.hadoop.yarn.server.nodemanager…ContainersMonitorImpl and …scheduler.SchedulerUtils, Hadoop 3.4).
-OF_YARN = {
+YARN_MESSAGES = {
     "physical memory": (
         Kind.OUT_OF_MEMORY,
         (
@@ -139,27 +139,26 @@ def cluster(state: str, code: str = "", message: str = "") -> dict[str, Any]:
 
 
 def logs(stdout: str = "", stderr: str = "", code: int | None = 1, **more: Any) -> StepLogs:
-    told = "" if code is None else f"INFO waitProcessCompletion ended with exit code {code} : hadoop jar"
-    return StepLogs("s3://b/logs", stdout, stderr, told, complete=code is not None, **more)
+    controller = "" if code is None else f"INFO waitProcessCompletion ended with exit code {code} : hadoop jar"
+    return StepLogs("s3://b/logs", stdout, stderr, controller, complete=code is not None, **more)
 
 
-@pytest.mark.parametrize("words", OF_YARN)
-def test_what_yarn_says_explains_an_aborted_job(words: str) -> None:
-    kind, line = OF_YARN[words]
-    found = diagnose(step(), None, logs(JOB_ABORTED, f"26/11/22 12:00:00 {line}"))
-    assert found.kind == kind
-    assert any(line.splitlines()[-1][-60:] in told for told in found.evidence)
+def test_a_message_of_yarn_explains_an_aborted_job() -> None:
+    for name, (kind, line) in YARN_MESSAGES.items():
+        diagnosis = diagnose(step(), None, logs(JOB_ABORTED, f"26/11/22 12:00:00 {line}"))
+        assert diagnosis.kind == kind, name
+        assert any(line.splitlines()[-1][-60:] in shown for shown in diagnosis.evidence), name
 
 
-def test_a_container_tells_what_the_driver_does_not() -> None:
+def test_the_log_of_a_container_explains_what_the_drivers_does_not() -> None:
     """An executor whose heap is full exits with code 52 (org.apache.spark.util.SparkExitCode.OOM)."""
     text = "26/11/22 12:00:00 ERROR Executor: Exception in task 3.0\njava.lang.OutOfMemoryError: Java heap space\n"
     lost = "26/11/22 12:00:00 WARN TaskSetManager: Lost task 3.0 in stage 0.0 (TID 3): out of sight"
-    found = diagnose(step(), None, logs(JOB_ABORTED, lost, containers=(ContainerLog("container_1", text),)))
-    assert (found.kind, "Java heap space" in found.cause) == (Kind.OUT_OF_MEMORY, True)
+    diagnosis = diagnose(step(), None, logs(JOB_ABORTED, lost, containers=(ContainerLog("container_1", text),)))
+    assert (diagnosis.kind, "Java heap space" in diagnosis.cause) == (Kind.OUT_OF_MEMORY, True)
 
 
-def test_trouble_that_was_survived_is_not_the_cause() -> None:
+def test_a_problem_that_the_job_survived_is_not_the_cause() -> None:
     survived = "26/11/22 12:00:00 WARN x: Exit status: -100. Diagnostics: Container released on a *lost* node."
     own = "spark_jobs.errors.JobError: no file in s3://b/data matches the pattern '*.jpg': check --images and --pattern"
     assert diagnose(step(), None, logs(own, survived)).kind == Kind.BAD_INPUT
@@ -167,7 +166,7 @@ def test_trouble_that_was_survived_is_not_the_cause() -> None:
     assert (python.kind, python.cause) == (Kind.UNKNOWN, "builtins.ValueError: not a number")
 
 
-def test_a_jobs_own_error_may_quote_what_it_is_not() -> None:
+def test_a_jobs_own_error_may_quote_other_errors() -> None:
     quoting = "spark_jobs.errors.JobError: 9 of 9 images are rejects: 9 decoder died. First: a.jpg: (MemoryError: )"
     assert diagnose(step(), None, logs(quoting)).kind == Kind.BAD_INPUT
     refused = "spark_jobs.errors.JobError: there is no model at s3://b/m (AWS Error ACCESS_DENIED during GetObject)"
@@ -178,20 +177,22 @@ def test_a_jobs_own_error_may_quote_what_it_is_not() -> None:
     ("code", "seconds", "kind"),
     [
         (124, 10_800, Kind.TIME_LIMIT),
-        (137, 10_860, Kind.TIME_LIMIT),  # the kill after the limit's grace
-        (137, 600, Kind.OUT_OF_MEMORY),  # long before: by the kernel
+        (137, 10_860, Kind.TIME_LIMIT),  # killed after the grace period of the limit
+        (137, 600, Kind.OUT_OF_MEMORY),  # killed long before the limit: by the kernel
         (139, 600, Kind.UNKNOWN),
     ],
 )
-def test_how_the_command_ended_tells(code: int, seconds: float, kind: Kind) -> None:
-    found = diagnose(step(seconds=seconds, limit="3h"), None, logs("progress featurize: 0/9 images (0 %)", code=code))
-    # A line of progress that no log format precedes is not an error of the job's.
+def test_the_exit_code_and_the_duration_decide(code: int, seconds: float, kind: Kind) -> None:
+    diagnosis = diagnose(
+        step(seconds=seconds, limit="3h"), None, logs("progress featurize: 0/9 images (0 %)", code=code)
+    )
+    # A progress line without a log prefix is not an error of the job.
     quiet = diagnose(step(seconds=seconds, limit="3h"), None, logs("", code=code))
     assert quiet.kind == kind
-    assert found.kind in (kind, Kind.UNKNOWN)
+    assert diagnosis.kind in (kind, Kind.UNKNOWN)
 
 
-def test_a_limit_that_has_passed_counts_more_than_what_its_end_broke() -> None:
+def test_a_passed_time_limit_has_priority_over_its_consequences() -> None:
     broken = "26/11/22 12:00:00 ERROR Executor: Python worker exited unexpectedly (crashed)"
     assert diagnose(step(limit="6s"), None, logs("", broken, code=124)).kind == Kind.TIME_LIMIT
 
@@ -205,11 +206,11 @@ def test_a_limit_that_has_passed_counts_more_than_what_its_end_broke() -> None:
         ("CANCELLED", cluster("TERMINATED_WITH_ERRORS", "BOOTSTRAP_FAILURE", "On the master"), Kind.BOOTSTRAP),
         ("CANCELLED", cluster("TERMINATED_WITH_ERRORS", "INSTANCE_FLEET_TIMEOUT", "x"), Kind.LOST_CAPACITY),
         ("FAILED", cluster("TERMINATED_WITH_ERRORS", "INSTANCE_FAILURE", "master lost"), Kind.LOST_CAPACITY),
-        # The teardown ends the cluster of every failed step: that is not why the step failed.
+        # The teardown terminates the cluster of every failed step: that is not why the step failed.
         ("FAILED", cluster("TERMINATED", "USER_REQUEST", "Terminated by user request"), Kind.BAD_INPUT),
     ],
 )
-def test_the_end_of_the_cluster_tells_only_when_it_came_first(state: str, ended: Any, kind: Kind) -> None:
+def test_the_end_of_the_cluster_counts_only_if_it_came_first(state: str, ended: Any, kind: Kind) -> None:
     assert diagnose(step(state), ended, logs("spark_jobs.errors.JobError: no images")).kind == kind
 
 
@@ -235,32 +236,34 @@ def test_the_end_of_the_cluster_tells_only_when_it_came_first(state: str, ended:
     ],
 )
 def test_the_end_of_a_cluster_is_classified(code: str, message: str, kind: str) -> None:
-    found = diagnose_cluster(cluster("TERMINATED_WITH_ERRORS", code, message))
-    assert found.kind.name.startswith(kind)
-    assert message in found.cause
+    diagnosis = diagnose_cluster(cluster("TERMINATED_WITH_ERRORS", code, message))
+    assert diagnosis.kind.name.startswith(kind)
+    assert message in diagnosis.cause
 
 
-def test_the_log_of_the_bootstrap_action_says_what_failed() -> None:
+def test_the_log_of_the_bootstrap_action_is_in_the_cause() -> None:
     ended = cluster("TERMINATED_WITH_ERRORS", "BOOTSTRAP_FAILURE", "bootstrap action 1 returned a non-zero return code")
-    found = diagnose_cluster(ended, logs(stderr="Looking in links\nERROR: No matching distribution found for pillow\n"))
-    assert "No matching distribution found for pillow" in found.cause
+    diagnosis = diagnose_cluster(
+        ended, logs(stderr="Looking in links\nERROR: No matching distribution diagnosis for pillow\n")
+    )
+    assert "No matching distribution diagnosis for pillow" in diagnosis.cause
 
 
 @pytest.mark.parametrize("status", [{}, {"FailureDetails": None, "StateChangeReason": None}, {"Timeline": {}}])
-def test_nothing_known_is_unknown(status: dict[str, Any]) -> None:
+def test_no_information_is_unknown(status: dict[str, Any]) -> None:
     bare = {"Id": "s-1", "Status": {"State": "FAILED", **status}}
-    found = diagnose(bare, None, StepLogs(folder=""))
-    assert (found.kind, found.cause) == (Kind.UNKNOWN, "EMR gives no reason, and there are no logs")
+    diagnosis = diagnose(bare, None, StepLogs(folder=""))
+    assert (diagnosis.kind, diagnosis.cause) == (Kind.UNKNOWN, "EMR gives no reason, and there are no logs")
 
 
-def test_garbage_in_the_logs_harms_nothing() -> None:
+def test_malformed_logs_do_no_harm() -> None:
     garbage = "\x00\ufffd" * 50_000 + "\n" + "x" * 1_000_000 + "\n" + "Traceback (most recent call last):\n" * 100
-    found = diagnose(step(), None, logs(garbage, garbage, containers=(ContainerLog("c", garbage),)))
-    assert len(found.cause) < 2_000
-    assert sum(map(len, found.evidence)) < 20_000
+    diagnosis = diagnose(step(), None, logs(garbage, garbage, containers=(ContainerLog("c", garbage),)))
+    assert len(diagnosis.cause) < 2_000
+    assert sum(map(len, diagnosis.evidence)) < 20_000
 
 
-def test_the_last_error_is_no_frame_no_record_and_no_chatter() -> None:
+def test_the_last_error_is_not_a_frame_a_record_or_a_notice() -> None:
     assert (
         last_error("ValueError: x\n  at home\n26/11/22 08:33:05 INFO ShutdownHookManager: called\n\n")
         == "ValueError: x"
@@ -268,7 +271,7 @@ def test_the_last_error_is_no_frame_no_record_and_no_chatter() -> None:
     assert last_error("26/11/22 08:33:05 WARN x: y\n2026-11-22 08:00:01,123 INFO a: b\n") == ""
 
 
-def test_a_traceback_that_was_cut_off_is_passed_over() -> None:
+def test_an_incomplete_traceback_is_skipped() -> None:
     whole = 'Traceback (most recent call last):\n  File "a", line 1\nKeyError: 1'
     assert last_traceback(f"{whole}\nmore\nTraceback (most recent call last):\n  File") == whole
     within = f"Caused by: org.apache.spark.api.python.PythonException: {whole}\n\n\tat org.apache"
@@ -278,4 +281,3 @@ def test_a_traceback_that_was_cut_off_is_passed_over() -> None:
 
 def test_every_kind_has_its_advice() -> None:
     assert ADVICE.keys() == set(Kind)
-    assert dataclasses.is_dataclass(StepLogs)

@@ -1,4 +1,8 @@
-"""The logs of a step as texts, and what can be read out of any log. Pure."""
+"""The logs of a step as text, and the functions that find errors and tracebacks in a log. Pure.
+
+``local/emr/spark/failures.py`` has a log parser too. It writes what EMR reports in FailureDetails, so it belongs to the
+simulated side, which must not share code with the product that reads it: a mistake would then cancel out in tests.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ RECORD = re.compile(
     r"(?:\d\d(?:\d\d)?[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (?:\[?\S+\]? )??)?"
     r"(?P<level>TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
 )
-"""A line of log4j or of Python's logging."""
+"""The start of a record of log4j or of Python's logging."""
 
 QUIET_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING")
 NOISE = (
@@ -25,12 +29,12 @@ NOISE = (
 )
 
 EXIT_CODE = re.compile(r"ended with exit code (\d+)")
-"""In the controller's log: ``INFO waitProcessCompletion ended with exit code 1``, EMR's words for every step."""
+"""In the controller's log: ``INFO waitProcessCompletion ended with exit code 1``, as EMR writes for every step."""
 
 
 @dataclass(frozen=True)
 class ContainerLog:
-    """The end of a YARN container's standard error: an executor's, whose Python workers write there too."""
+    """The last part of a YARN container's standard error: that of an executor and its Python workers."""
 
     name: str
     text: str
@@ -38,20 +42,21 @@ class ContainerLog:
 
 @dataclass(frozen=True)
 class StepLogs:
-    """What could be read of a step's logs, or of a bootstrap action's.
+    """The logs of a step, or of a bootstrap action, as far as they could be read.
 
     Parameters
     ----------
     folder : str
-        URI of the folder where they are, or will be.
+        URI of their folder, which may not exist yet.
     stdout, stderr, controller : str
-        Their ends. In client mode ``stdout`` has both streams of the Python driver, ``stderr`` the log of its JVM.
+        The last part of each log. In client mode, ``stdout`` contains both streams of the Python driver, and
+        ``stderr`` the log of its JVM.
     containers : tuple of ContainerLog
-        Those of the containers that failed, or of the last ones.
+        The logs of the containers that failed, or else of other containers of the step.
     complete : bool
-        Whether the controller has told how the command ended: nothing more will come to the three files then.
+        Whether the controller's log contains the exit code: the three files will not change any more.
     notes : tuple of str
-        What could not be read, and why.
+        Which logs could not be read, and why.
     """
 
     folder: str
@@ -64,27 +69,27 @@ class StepLogs:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of the command, as the controller tells it; None while it does not."""
+        """The exit code in the controller's log; None until it is there."""
         codes = EXIT_CODE.findall(self.controller)
         return int(codes[-1]) if codes else None
 
     @property
-    def empty(self) -> bool:
-        """Whether there is nothing at all."""
+    def is_empty(self) -> bool:
+        """Whether all logs are empty."""
         return not (self.stdout or self.stderr or self.controller or self.containers)
 
 
 def shorten(line: str, longest: int = LONGEST_LINE) -> str:
-    """Return a line in a bounded length."""
+    """Return a line, cut to a maximum length."""
     line = line.strip()
     return line if len(line) <= longest else f"{line[:longest]} …"
 
 
 def last_error(text: str) -> str:
-    """Return the last line that tells of an error; empty when there is none.
+    """Return the last line that reports an error; empty if there is none.
 
-    That is the last line that is no stack frame, no record of a log below ERROR and no chatter of the JVM: our jobs end
-    with their error on one line (:mod:`spark_jobs.runtime.launcher`), Python with the exception.
+    This is the last line that is not a stack frame, not a log record below ERROR and not a notice of the JVM: our jobs
+    end with their error on one line (:mod:`spark_jobs.runtime.launcher`), Python with the exception.
     """
     for line in reversed(text.splitlines()):
         if line.strip() and not line[0].isspace() and not line.startswith(NOISE):
@@ -95,9 +100,9 @@ def last_error(text: str) -> str:
 
 
 def last_traceback(text: str) -> str:
-    """Return the last whole Python traceback, with its exception; empty when there is none.
+    """Return the last complete Python traceback, with its exception; empty if there is none.
 
-    One whose exception was cut off is passed over. The traceback of a worker stands within the JVM's message.
+    A traceback whose exception is missing is skipped. The JVM's message may contain the traceback of a worker.
     """
     lines = text.splitlines()
     starts = [number for number, line in enumerate(lines) if line.rstrip().endswith(TRACEBACK)]
@@ -109,12 +114,12 @@ def last_traceback(text: str) -> str:
 
 
 def _shorten_traceback(lines: list[str]) -> str:
-    kept = lines
+    shown = lines
     if len(lines) > LONGEST_TRACEBACK:
-        kept = [*lines[: LONGEST_TRACEBACK // 4], "  …", *lines[-3 * LONGEST_TRACEBACK // 4 :]]
-    return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} …" for line in kept)
+        shown = [*lines[: LONGEST_TRACEBACK // 4], "  …", *lines[-3 * LONGEST_TRACEBACK // 4 :]]
+    return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} …" for line in shown)
 
 
 def tail(text: str, lines: int) -> str:
-    """Return the last lines of a text, each in a bounded length."""
+    """Return the last lines of a text, each cut to a maximum length."""
     return "\n".join(shorten(line) if len(line) > LONGEST_LINE else line for line in text.splitlines()[-lines:])
