@@ -62,8 +62,8 @@ settings: setup ## print the DAG's settings from the stack's outputs [STACK=frui
 mwaa: setup ## build the folder that Amazon MWAA takes, .local/mwaa [SETTINGS=file, as `make settings` prints it]
 	@$(IN_VENV) -m include.deployment.mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
 
-prices: setup ## write the table of prices again, from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
-	@$(IN_VENV) -m include.cost.price_list $(OPTIONS)
+prices: setup ## write a new price table from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
+	@$(IN_VENV) -m include.cost $(OPTIONS)
 
 docs: setup ## regenerate the generated documents
 	@$(IN_VENV) scripts/write_dag_docs.py

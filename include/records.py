@@ -164,20 +164,29 @@ class ForecastCase(TypedDict):
     eur: AmountRecord
 
 
-class PriceOrigin(TypedDict):
-    """Region and date of the price table."""
+class TableOrigin(TypedDict):
+    """Name of a price table, its exchange rate, and the sources of its prices."""
+
+    table: str
+    eur_per_usd: JsonObject
+    sources: JsonObject
+
+
+class PriceDate(TypedDict):
+    """Region and date of a price table."""
 
     region: str
     date: str
-    table: NotRequired[str]
-    eur_per_usd: NotRequired[JsonObject]
-    sources: NotRequired[JsonObject]
+
+
+class PriceOrigin(PriceDate, TableOrigin):
+    """Region, date and sources of a price table."""
 
 
 class Forecast(TypedDict):
     """The expected cost of a run, computed before it starts."""
 
-    prices: PriceOrigin
+    prices: PriceDate
     images: int | None
     expected: ForecastCase | None
     worst: ForecastCase

@@ -1,1 +1,1 @@
-"""Prices, the forecast of a run, and the account of what it cost."""
+"""Prices, the forecast of a run's cost, and its actual cost."""

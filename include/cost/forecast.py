@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts, and the cap that may stop it. Pure."""
+"""The forecast of a run's cost, and the cap that may stop the run. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from include.cluster.instance_types import instance_types
 from include.cluster.request import ROOT_VOLUME_GIB
 from include.cluster.sizing import unit_vcpus, weight
-from include.cost.account import MONTH_SECONDS, SECONDS_PER_HOUR, SPOT_NOTE, node_amount
+from include.cost.account import MONTH_SECONDS, SECONDS_PER_HOUR, SPOT_NOTE, node_amount, request_amount
 from include.cost.money import Amount, describe_amount, total
 from include.cost.prices import Prices
 from include.records import Forecast, ForecastCase, Manifest
@@ -18,23 +18,23 @@ STEPS = 2
 
 
 class CostCapError(RuntimeError):
-    """The forecast is above the cap, or cannot be made and there is a cap."""
+    """The forecast exceeds the cap, or a cap is set and the forecast is incomplete."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast the jobs are, and from where that is known.
+    """How fast the jobs run, and the source of these rates.
 
     Attributes
     ----------
     images_per_second_per_vcpu : float
-        Featurize, without its fixed cost.
+        Throughput of the featurize job, without its fixed time.
     pca_seconds_per_image : float
-        The pca job.
+        Duration of the pca job.
     overhead_seconds : float
-        The life of a cluster beside the two jobs: its start, its bootstrap action, its end.
+        Lifetime of the cluster outside the two jobs: start, bootstrap action, termination.
     source : str
-        From where, for people.
+        Description of the source, for people.
     """
 
     images_per_second_per_vcpu: float
@@ -48,18 +48,18 @@ DEFAULT_RATES = Rates(
     pca_seconds_per_image=31e-6,
     overhead_seconds=900.0,
     source="no earlier run: 235 images/s on 2 cores of an AMD EPYC (benchmarks/results/2026-11-22-compute.json), "
-    "31 s a million images in pca (README), and 15 minutes for start and end of the cluster, assumed and not measured",
+    "31 s per million images in pca (README), and 15 minutes to start and stop the cluster, assumed and not measured",
 )
-"""Until a run on AWS is known. The cores are not those of the cluster's types."""
+"""Used until a run on AWS is known. The measured cores differ from those of the cluster's instance types."""
 
 
 def measured_rates(manifest: Manifest | None) -> Rates | None:
-    """Return the rates of an earlier run; None when it cannot tell: local, without images, or of older code.
+    """Return the rates of an earlier run; None for a local run, one without images, or an incompatible manifest.
 
     Parameters
     ----------
     manifest : dict or None
-        The manifest of the run that is published.
+        The manifest of the published run.
     """
     try:
         if manifest is None or manifest["profile"] != "aws":
@@ -70,8 +70,8 @@ def measured_rates(manifest: Manifest | None) -> Rates | None:
         vcpus = unit_vcpus(nodes) * (params["core_instance_count"] + params.get("task_instance_count", 0))
         cost = manifest.get("cost")
         masters = [fleet["hours"] for fleet in (cost["fleets"] if cost else []) if fleet["fleet"] == "MASTER"]
-        alive = sum(masters) * SECONDS_PER_HOUR
-        overhead = alive - seconds - pca_seconds if alive else DEFAULT_RATES.overhead_seconds
+        lifetime = sum(masters) * SECONDS_PER_HOUR
+        overhead = lifetime - seconds - pca_seconds if lifetime else DEFAULT_RATES.overhead_seconds
         if min(images, seconds, pca_seconds, vcpus, overhead) <= 0:
             return None
         return Rates(images / seconds / vcpus, pca_seconds / images, overhead, f"the run {manifest['run']}")
@@ -80,18 +80,18 @@ def measured_rates(manifest: Manifest | None) -> Rates | None:
 
 
 def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: Rates | None = None) -> Forecast:
-    """Return what a run will cost, as expected and at worst.
+    """Return the expected and the worst-case cost of a run.
 
     Parameters
     ----------
     prices : Prices
-        The table of prices.
+        The price table.
     params : RunParams
         Instance types, counts, disks and time limits.
     images : int or None
-        How many there are; None when nobody has counted them: then nothing is expected, and the worst case remains.
+        Number of images; None when they have not been counted. Then only the worst case is forecast.
     rates : Rates, optional
-        How fast the jobs are; :data:`DEFAULT_RATES` by default.
+        How fast the jobs run; default: :data:`DEFAULT_RATES`.
 
     Returns
     -------
@@ -110,13 +110,13 @@ def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: 
         seconds = rates.overhead_seconds + featurize + rates.pca_seconds_per_image * images
         expected = _case(prices, fleets, params, min(seconds, worst_seconds), images)
     limits = (
-        f"both steps at their limit of {params.step_time_limit_minutes} min, {params.idle_timeout_minutes} min idle"
+        f"both steps reach their limit of {params.step_time_limit_minutes} min, {params.idle_timeout_minutes} min idle"
     )
     assumptions = [
-        f"rates of {rates.source}",
-        f"{vcpus} vCPUs of core and task nodes, all there from the start to the end",
-        "of a fleet's types, at least the cheapest whose price is known, at most the dearest",
-        f"at worst: {limits}",
+        f"rates from {rates.source}",
+        f"{vcpus} vCPUs of core and task nodes, all running from start to end",
+        "each fleet consists of the cheapest type with a known price (at least) or of the most expensive one (at most)",
+        f"worst case: {limits}",
     ]
     if params.task_instance_count:
         assumptions.append(SPOT_NOTE)
@@ -152,13 +152,12 @@ def _vcpus(params: RunParams) -> int:
 def _case(prices: Prices, fleets: Sequence[_Fleet], params: RunParams, seconds: float, images: int) -> ForecastCase:
     hours = seconds / SECONDS_PER_HOUR
     usd = total(_fleet_amount(prices, fleet, params, hours) for fleet in fleets)
-    usd += Amount.of(prices.s3.get("get_per_1000"), images / 1000)
-    usd += Amount.of(prices.s3.get("put_per_1000"), images / 1e6)
+    usd += request_amount(prices, images)
     return {"seconds": round(seconds), "usd": usd.record(), "eur": usd.times(prices.eur_per_usd).record()}
 
 
 def _fleet_amount(prices: Prices, fleet: _Fleet, params: RunParams, hours: float) -> Amount:
-    """Return what a fleet costs of its cheapest type at least, and of its dearest at most: EMR chooses by capacity."""
+    """Return a fleet's cost, from its cheapest to its most expensive type, because EMR chooses types by capacity."""
     choices = {name: _node_amount(prices, name, fleet, params, hours) for name in fleet.types}
     known = [choice.low for name, choice in choices.items() if prices.instance(name).on_demand is not None]
     highs = [choice.high for choice in choices.values() if choice.high is not None]
@@ -189,30 +188,32 @@ def _unknown(prices: Prices, fleets: Sequence[_Fleet]) -> list[str]:
 
 
 def check_cap(forecast: Forecast, max_cost_eur: float | None) -> None:
-    """Stop a run that is forecast to cost more than its cap, or whose forecast is not complete though there is a cap.
+    """Stop a run whose forecast exceeds the cap, or is incomplete while a cap is set.
 
-    Compared is what the run is expected to cost at most; the worst case where the number of images is not known.
+    The cap is compared with the upper bound of the expected cost; of the worst case, when the number of images is
+    unknown.
 
     Raises
     ------
     CostCapError
-        With the forecast, the cap and what to do.
+        The message has the forecast, the cap and the remedy.
     """
     if max_cost_eur is None:
         return
     case = "expected" if forecast["expected"] is not None else "worst"
     eur = (forecast["expected"] or forecast["worst"])["eur"]
-    told = f"the forecast ({case} case) is {describe_amount(eur)}, with prices of {forecast['prices']['date']}"
+    summary = f"the forecast ({case} case) is {describe_amount(eur)}, with prices of {forecast['prices']['date']}"
     if eur["high"] is None:
         raise CostCapError(
-            f"max_cost_eur={max_cost_eur:g}: {told}, and nobody knows the rest: no price of "
-            f"{', '.join(forecast['unknown'])}. Give FRUITS_PRICE_TABLE a table that has them (`make prices` writes "
+            f"max_cost_eur={max_cost_eur:g}: {summary}; these prices are unknown: "
+            f"{', '.join(forecast['unknown'])}. Set FRUITS_PRICE_TABLE to a table that has them (`make prices` writes "
             "one), or leave max_cost_eur empty"
         )
     if eur["high"] > max_cost_eur:
         raise CostCapError(
-            f"max_cost_eur={max_cost_eur:g}: {told}. Raise the cap, take fewer or cheaper nodes (core_instance_count, "
-            "task_instance_count, core_instance_types), or fewer images (data_prefix, image_pattern)"
+            f"max_cost_eur={max_cost_eur:g}: {summary}. Raise the cap, use fewer or cheaper nodes "
+            "(core_instance_count, task_instance_count, core_instance_types), or fewer images (data_prefix, "
+            "image_pattern)"
         )
 
 
@@ -224,5 +225,5 @@ def describe_forecast(forecast: Forecast) -> str:
         images = f"{forecast['images']:,} images"
         parts.insert(0, f"{describe_amount(expected['eur'])} in {expected['seconds'] / 60:.0f} min for {images}")
     if forecast["unknown"]:
-        parts.append(f"UNKNOWN, not guessed: {', '.join(forecast['unknown'])}")
+        parts.append(f"UNKNOWN, never guessed: {', '.join(forecast['unknown'])}")
     return "; ".join(parts)

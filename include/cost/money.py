@@ -1,4 +1,4 @@
-"""Amounts of which not all is known: what they are at least, and, if that can be told, at most."""
+"""Amounts of money with a lower bound and, unless a price is unknown, an upper bound."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Amount:
     Attributes
     ----------
     low : float
-        It is not less: the known part.
+        Lower bound: the part with known prices.
     high : float or None
-        It is not more; None when a price is unknown, so that nobody can tell.
+        Upper bound; None when a price is unknown.
     """
 
     low: float
@@ -25,14 +25,14 @@ class Amount:
 
     @classmethod
     def of(cls, unit_price: float | None, quantity: float) -> Amount:
-        """Return what a quantity costs at a unit price, which may be unknown."""
+        """Return the cost of a quantity at a unit price, which may be unknown (None)."""
         if unit_price is None:
             return cls(0.0, 0.0 if quantity == 0 else None)
         return cls(unit_price * quantity, unit_price * quantity)
 
     @classmethod
     def up_to(cls, unit_price: float | None, quantity: float) -> Amount:
-        """Return what a quantity costs at most, when only a price that is never exceeded is known."""
+        """Return the cost of a quantity when only an upper limit of the unit price is known."""
         return cls(0.0, cls.of(unit_price, quantity).high)
 
     def __add__(self, other: Amount) -> Amount:
@@ -40,13 +40,8 @@ class Amount:
         return Amount(self.low + other.low, high)
 
     def times(self, factor: float) -> Amount:
-        """Return the amount in another currency, or so many times."""
+        """Return the amount multiplied by a factor, such as an exchange rate."""
         return Amount(self.low * factor, None if self.high is None else self.high * factor)
-
-    @property
-    def exact(self) -> bool:
-        """Whether it is known to the cent."""
-        return self.high is not None and round(self.low, 4) == round(self.high, 4)
 
     def record(self) -> AmountRecord:
         """Return it for JSON, to a hundredth of a cent."""
@@ -54,12 +49,12 @@ class Amount:
 
 
 def total(amounts: Iterable[Amount]) -> Amount:
-    """Return the sum; nothing at all is 0."""
+    """Return the sum; without amounts it is 0."""
     return sum(amounts, Amount(0.0, 0.0))
 
 
 def describe_amount(record: AmountRecord, currency: str = "€") -> str:
-    """Return an amount's record for people: exact, a range, what it is at least or at most, or that it is unknown."""
+    """Return an amount as text: exact, a range, a lower or upper bound, or ``unknown``."""
     low, high = record["low"], record["high"]
     if high is None and low == 0:
         return "unknown"

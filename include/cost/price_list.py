@@ -1,25 +1,20 @@
-"""A new table of prices from the AWS Price List API: ``make prices``.
+"""Fetch a new price table from the AWS Price List API. Needs ``pricing:GetProducts``.
 
-Needs credentials that may ``pricing:GetProducts``. What the API does not answer with exactly one price is left out, and
-said. The API has no exchange rates: give the European Central Bank's, or the present table's stays, with its date.
+A price is left out unless the API returns exactly one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from include.cluster.instance_types import instance_types
-from include.cost.prices import TABLE, read_table
+from include.records import JsonObject
 
 API_REGION = "eu-central-1"
-"""The API answers for all regions from three: us-east-1, eu-central-1, ap-south-1 (AWS Billing User Guide, "Price List
-Query API endpoints"). This one is in Europe."""
+"""Three regions serve the prices of all regions: us-east-1, eu-central-1, ap-south-1 (AWS Billing User Guide, "Price
+List Query API endpoints"). This one is in Europe."""
 
 SOURCE = "AWS Price List API, GetProducts"
 
@@ -33,7 +28,7 @@ INSTANCE_FILTERS = {
     },
     "ElasticMapReduce": {"softwareType": "EMR"},
 }
-"""What tells one product of an instance type from its many others."""
+"""Filters that select one product among the many of an instance type."""
 
 EBS_FILTERS = {"productFamily": "Storage", "volumeApiName": "gp3"}
 S3_FILTERS = {
@@ -48,15 +43,15 @@ S3_FILTERS = {
 PER_REQUESTS = 1000
 
 
-def fetch_table(client: Any, region: str, names: Iterable[str], eur_per_usd: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with the prices that the API tells.
+def fetch_table(client: Any, region: str, names: Iterable[str], eur_per_usd: JsonObject) -> JsonObject:
+    """Return a table with the prices that the API returns.
 
     Parameters
     ----------
     client : botocore client
-        That of ``pricing``.
+        A client of ``pricing``.
     region : str
-        The region whose prices are asked for.
+        The region whose prices are fetched.
     names : iterable of str
         Instance types.
     eur_per_usd : dict
@@ -94,54 +89,21 @@ def _known(prices: dict[str, float | None]) -> dict[str, float]:
 
 
 def unit_price(client: Any, service: str, attributes: dict[str, str]) -> float | None:
-    """Return the price of the one product with these attributes, in USD a unit; of tiers, the first.
+    """Return the price of the product with these attributes, in USD per unit; with tiers, that of the first tier.
 
-    None when there is no such product, or several with different prices: which is meant cannot be told.
+    None when no product matches, or several products with different prices.
     """
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]
     pages = client.get_paginator("get_products").paginate(ServiceCode=service, Filters=filters)
     products = (json.loads(item) for page in pages for item in page["PriceList"])
-    found = {price for product in products for price in _first_tier(product)}
-    return found.pop() if len(found) == 1 else None
+    prices = {price for product in products for price in _first_tier(product)}
+    return prices.pop() if len(prices) == 1 else None
 
 
-def _first_tier(product: dict[str, Any]) -> Iterator[float]:
+def _first_tier(product: JsonObject) -> Iterator[float]:
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term.get("priceDimensions", {}).values():
             if dimension.get("beginRange", "0") == "0" and "USD" in dimension.get("pricePerUnit", {}):
                 price = float(dimension["pricePerUnit"]["USD"])
-                if price > 0:  # reservations and capacity blocks are products of 0
+                if price > 0:  # reservations and capacity blocks are products with price 0
                     yield price
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m include.cost.price_list", description=__doc__)
-    parser.add_argument("--region", default="eu-west-3")
-    parser.add_argument("--output", type=Path, help="file to write; the table of the region beside the code by default")
-    parser.add_argument("--types", nargs="*", help="instance types; all that a cluster may be made of by default")
-    parser.add_argument("--eur-per-usd", type=float, help="euros a dollar; the present table's by default")
-    parser.add_argument("--eur-date", help="the day of that rate, YYYY-MM-DD")
-    options = parser.parse_args(arguments)
-    if (options.eur_per_usd is None) != (options.eur_date is None):
-        parser.error("--eur-per-usd and --eur-date belong together: a rate has its day")
-    output = options.output or TABLE.with_name(f"prices-{options.region}.json")
-
-    import boto3
-
-    rate = json.loads(TABLE.read_text(encoding="utf-8"))["eur_per_usd"]
-    if options.eur_per_usd is not None:
-        rate = {"value": options.eur_per_usd, "date": options.eur_date, "source": "given with --eur-per-usd"}
-    names = options.types or sorted(instance_types())
-    table = fetch_table(boto3.client("pricing", region_name=API_REGION), options.region, names, rate)
-    text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-    read_table(text, str(output))
-    output.write_text(text, encoding="utf-8")
-    missing = [name for name in names if len(table["instances"].get(name, {})) < len(INSTANCE_FILTERS)]
-    sys.stdout.write(f"{output}: {len(table['instances'])} instance types, euro rate of {rate['date']}\n")
-    if missing:
-        sys.stdout.write(f"without a price for EC2 or EMR: {', '.join(missing)}\n")
-
-
-if __name__ == "__main__":
-    main()

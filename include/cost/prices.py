@@ -1,7 +1,7 @@
-"""The table of prices: dated, with its sources, and replaceable. A price that is not in it is unknown, never guessed.
+"""The price table: dated, with sources, and replaceable. Unknown prices are reported, never guessed.
 
-:mod:`include.cost.price_list` writes a new one from the AWS Price List API. The setting ``FRUITS_PRICE_TABLE`` names a
-table that replaces ours. docs/cost.md describes its form.
+:mod:`include.cost.price_list` creates a new one from the AWS Price List API. The setting ``FRUITS_PRICE_TABLE`` names a
+table that replaces ours. docs/cost.md describes the format.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from include.records import JsonObject, TableOrigin
 from include.settings.deployment import Settings
 
 TABLE = Path(__file__).with_name("prices-eu-west-3.json")
-"""Our own table."""
+"""The table of this project."""
 
 INSTANCE_PRICES = ("on_demand_usd_per_hour", "emr_usd_per_hour", "spot_usd_per_hour")
 S3_PRICES = ("storage_per_gib_month", "put_per_1000", "get_per_1000")
@@ -25,23 +26,23 @@ SOURCES = ("ec2", "emr", "ebs", "s3")
 
 
 class PriceTableError(ValueError):
-    """A table of prices cannot be used; the message names every problem in it."""
+    """A price table cannot be used; the message lists every problem."""
 
     def __init__(self, where: str, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__(f"the table of prices {where}: {'; '.join(problems)} (docs/cost.md has its form)")
+        super().__init__(f"the price table {where}: {'; '.join(problems)} (docs/cost.md describes the format)")
 
 
 @dataclass(frozen=True)
 class InstancePrice:
-    """What an instance of a type costs, in USD an hour; None is unknown.
+    """The prices of an instance type, in USD per hour; None when unknown.
 
     Attributes
     ----------
     on_demand, emr : float or None
-        EC2's price on demand, and EMR's surcharge.
+        EC2's on-demand price, and EMR's surcharge.
     spot : float or None
-        What spot has cost lately, when the table's owner says so: it is no list price, and moves.
+        A recent spot price, if the table's owner adds one: it is no list price and changes.
     """
 
     on_demand: float | None = None
@@ -51,20 +52,20 @@ class InstancePrice:
 
 @dataclass(frozen=True)
 class Prices:
-    """A table of prices of one region.
+    """The price table of one region.
 
     Attributes
     ----------
     region, date : str
-        What it is for, and of when.
+        Its region and its date.
     eur_per_usd : float
-        Euros a dollar.
+        Euros per US dollar.
     origin : dict
-        Where the table is and what its prices are from, for the record.
+        Name of the table, and the sources of its prices, for the cost record.
     instances : mapping of str to InstancePrice
         By instance type.
     ebs : mapping of str to float
-        USD a GiB and month, by volume type.
+        USD per GiB and month, by volume type.
     s3 : mapping of str to float
         :data:`S3_PRICES`, in USD.
     """
@@ -72,25 +73,25 @@ class Prices:
     region: str
     date: str
     eur_per_usd: float
-    origin: dict[str, Any]
+    origin: TableOrigin
     instances: Mapping[str, InstancePrice] = field(default_factory=dict)
     ebs: Mapping[str, float] = field(default_factory=dict)
     s3: Mapping[str, float] = field(default_factory=dict)
 
     def instance(self, name: str) -> InstancePrice:
-        """Return the prices of an instance type, all unknown when the table has it not."""
+        """Return the prices of an instance type; all are unknown when the table lacks the type."""
         return self.instances.get(name, InstancePrice())
 
 
 def load_prices(settings: Settings) -> Prices:
-    """Return the table that the settings name, or ours.
+    """Return the table that the settings name, or else this project's.
 
-    In a region that our table is not for, every price is unknown.
+    In a region that this project's table does not cover, every price is unknown.
 
     Raises
     ------
     PriceTableError
-        When the table cannot be read, is for another region, or has something wrong in it.
+        When the table cannot be read, is for another region, or is malformed.
     """
     where = settings.price_table or str(TABLE)
     table = read_table(_read(where, settings.aws_conn_id), where)
@@ -114,19 +115,19 @@ def _read(where: str, aws_conn_id: str | None) -> str:
 
 
 def read_table(text: str, where: str) -> Prices:
-    """Return the table of a JSON text.
+    """Parse a price table.
 
     Parameters
     ----------
     text : str
-        The JSON.
+        The table as JSON.
     where : str
-        Where it is from, for errors and the record.
+        Path or URI of the table, for errors and the cost record.
 
     Raises
     ------
     PriceTableError
-        With every problem.
+        The message lists every problem.
     """
     try:
         record = json.loads(text)
@@ -148,16 +149,16 @@ def read_table(text: str, where: str) -> Prices:
     )
 
 
-def _instance(values: dict[str, Any]) -> InstancePrice:
+def _instance(values: JsonObject) -> InstancePrice:
     return InstancePrice(*(None if values.get(name) is None else float(values[name]) for name in INSTANCE_PRICES))
 
 
 PARTS = ("region", "date", "eur_per_usd", "sources", "instances", "ebs_usd_per_gib_month", "s3_usd")
 
 
-def _problems(record: dict[str, Any]) -> list[str]:
+def _problems(record: JsonObject) -> list[str]:
     problems = [f"{name} is missing" for name in PARTS if name not in record]
-    problems += [f"{name} is not known; expected {', '.join(PARTS)}" for name in record if name not in PARTS]
+    problems += [f"{name} is unknown; expected {', '.join(PARTS)}" for name in record if name not in PARTS]
     if not isinstance(record.get("region", ""), str):
         problems.append(f"region={record['region']!r}: expected a region's name")
     problems += _date_problems("date", record.get("date", "2000-01-01"))
@@ -177,10 +178,12 @@ def _problems(record: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
+def _part(record: JsonObject, name: str) -> JsonObject:
     part = record.get(name)
     if name == "sources" and part is None:
-        return {source: {"date": "2000-01-01", "source": "none"} for source in SOURCES}  # its absence is told already
+        return {
+            source: {"date": "2000-01-01", "source": "none"} for source in SOURCES
+        }  # the missing part is already reported
     return part if isinstance(part, dict) else {}
 
 
@@ -188,7 +191,7 @@ def _dated_problems(name: str, value: Any) -> list[str]:
     if not isinstance(value, dict):
         return [f"{name}={value!r}: expected an object with date and source"]
     source = value.get("source")
-    problems = [] if isinstance(source, str) and source.strip() else [f"{name}.source={source!r}: expected a text"]
+    problems = [] if isinstance(source, str) and source.strip() else [f"{name}.source={source!r}: expected text"]
     return problems + _date_problems(f"{name}.date", value.get("date"))
 
 
@@ -206,7 +209,7 @@ def _price_problems(name: str, values: Any, known: tuple[str, ...] | None) -> li
     problems = []
     for key, value in values.items():
         if known is not None and key not in known:
-            problems.append(f"{name}.{key} is not known; expected {', '.join(known)}")
+            problems.append(f"{name}.{key} is unknown; expected {', '.join(known)}")
         elif not (_is_price(value) or (value is None and known is INSTANCE_PRICES)):
             problems.append(f"{name}.{key}={value!r}: expected a price in USD, 0 or more")
     return problems

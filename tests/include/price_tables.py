@@ -1,4 +1,4 @@
-"""A table of round prices, so that sums can be made by hand."""
+"""A price table with round prices, so that sums can be computed by hand."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def table(**changes: Any) -> dict[str, Any]:
 
 
 def prices(**changes: Any) -> Prices:
-    """The same, read."""
+    """The table with these parts replaced, parsed."""
     return read_table(json.dumps(table(**changes)), "test.json")
 
 
 def instances_without(name: str, price: str) -> dict[str, Any]:
-    """The table's instances, one of whose prices is left out."""
+    """The table's instances without one of the prices."""
     found = copy.deepcopy(TABLE["instances"])
     del found[name][price]
     return found  # type: ignore[no-any-return]

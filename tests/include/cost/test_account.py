@@ -1,4 +1,4 @@
-"""What a run has cost: sums made by hand, and what is not known said."""
+"""The cost of a run against sums computed by hand; unknown prices are reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def exactly(value: float) -> dict[str, float]:
     return {"low": pytest.approx(value, abs=6e-5), "high": pytest.approx(value, abs=6e-5)}
 
 
-def test_cost_is_the_sum_that_a_hand_makes() -> None:
+def test_cost_equals_a_sum_computed_by_hand() -> None:
     found = cost()
     usd = MASTER + CORE + TASK + REQUESTS
     assert usd == pytest.approx(1.38905)
@@ -49,7 +49,7 @@ def test_cost_is_the_sum_that_a_hand_makes() -> None:
     assert json.loads(json.dumps(found)) == found, "it goes into the manifest"
 
 
-def test_fleets_and_markets_are_told_apart() -> None:
+def test_cost_is_split_by_fleet_and_market() -> None:
     rows = {(row["fleet"], row["market"]): row for row in cost()["fleets"]}
     assert set(rows) == {("MASTER", "ON_DEMAND"), ("CORE", "ON_DEMAND"), ("TASK", "SPOT")}
     assert rows["CORE", "ON_DEMAND"]["usd"] == exactly(CORE)
@@ -58,52 +58,52 @@ def test_fleets_and_markets_are_told_apart() -> None:
     assert rows["TASK", "SPOT"]["instances"] == 1
 
 
-def test_fall_back_of_the_task_fleet_is_counted_in_its_own_market() -> None:
+def test_on_demand_fallback_of_the_task_fleet_is_counted_in_its_own_market() -> None:
     fallen = [*INSTANCES, instance("TASK", "c7g.2xlarge", 3600)]
     rows = {(row["fleet"], row["market"]): row["usd"] for row in cost(instances=fallen)["fleets"]}
     assert rows["TASK", "SPOT"] == exactly(TASK)
     assert rows["TASK", "ON_DEMAND"] == exactly(CORE / 2)
 
 
-def test_storage_is_a_months_and_not_in_the_sum() -> None:
+def test_storage_is_per_month_and_not_part_of_the_total() -> None:
     assert cost()["storage"]["usd_per_month"] == exactly(50 * 0.02)
     assert cost()["storage"]["eur_per_month"] == exactly(50 * 0.02 / 2)
     assert cost(stored_bytes=0)["usd"] == cost()["usd"]
 
 
-def test_bytes_that_nobody_has_counted_are_unknown() -> None:
+def test_unknown_size_gives_an_unknown_storage_cost() -> None:
     found = cost(stored_bytes=None)
     assert found["storage"]["usd_per_month"] == {"low": 0.0, "high": None}
-    assert found["unknown"] == ["the run's bytes in the lake"]
+    assert found["unknown"] == ["the size of the run's files in the lake"]
     assert found["complete"] is True, "storage is not in the sum"
 
 
-@pytest.mark.parametrize(("seconds", "billed"), [(0, 60), (1, 60), (59, 60), (60, 60), (61, 61), (-5, 60)])
-def test_billing_is_by_the_second_with_a_minimum_of_a_minute(seconds: float, billed: float) -> None:
-    found = cost(instances=[instance("MASTER", "m7g.xlarge", seconds)], images=0)
-    assert found["usd"] == exactly(MASTER * billed / 3600)
+def test_billing_is_per_second_with_a_minimum_of_one_minute() -> None:
+    for seconds, billed in {0: 60, 1: 60, 59: 60, 60: 60, 61: 61, -5: 60}.items():
+        found = cost(instances=[instance("MASTER", "m7g.xlarge", seconds)], images=0)
+        assert found["usd"] == exactly(MASTER * billed / 3600), seconds
 
 
-def test_instance_without_an_end_counts_until_now_and_is_told() -> None:
+def test_running_instance_counts_until_now_and_is_reported() -> None:
     found = cost(instances=[instance("MASTER", "m7g.xlarge", None)], images=0)
     assert found["usd"] == exactly(2 * MASTER)
-    assert "1 instances had not ended at 2026-11-22T14:00:00+00:00: counted until then" in found["notes"]
+    assert "1 instances were still running at 2026-11-22T14:00:00+00:00: counted until then" in found["notes"]
 
 
-def test_instance_that_never_started_costs_nothing_and_is_told() -> None:
+def test_instance_that_never_started_costs_nothing_and_is_reported() -> None:
     asked = instance("TASK", "c6g.2xlarge", None, "SPOT")
     asked["Status"]["Timeline"] = {}
     found = cost(instances=[*INSTANCES, asked, {"Id": "ci", "InstanceType": "x", "Status": None}])
     assert found["usd"] == cost()["usd"]
-    assert "2 instances were asked for and never started: not counted" in found["notes"]
+    assert "2 requested instances never started: not counted" in found["notes"]
 
 
-def test_spot_without_a_price_is_between_nothing_and_the_price_on_demand() -> None:
+def test_spot_without_a_price_costs_between_0_and_the_on_demand_price() -> None:
     found = cost(prices=prices(instances=instances_without("c6g.2xlarge", "spot_usd_per_hour")))
     rest = MASTER + CORE + REQUESTS + (0.08 + 0.01) / 2
     assert found["usd"]["low"] == pytest.approx(rest, abs=6e-5)
     assert found["usd"]["high"] == pytest.approx(rest + 0.30 / 2, abs=6e-5)
-    assert any("spot at no more than the on-demand price" in note for note in found["notes"])
+    assert any("spot instances count from 0 to the on-demand price" in note for note in found["notes"])
     assert found["unknown"] == []
     assert found["images_per_eur"]["low"] < found["images_per_eur"]["high"]
 
@@ -138,7 +138,7 @@ def test_spot_without_a_price_is_between_nothing_and_the_price_on_demand() -> No
         ),
     ],
 )
-def test_unknown_price_is_named_and_the_known_part_is_no_total(
+def test_unknown_price_is_named_and_leaves_only_a_lower_bound(
     changes: dict[str, Any], unknown: list[str], known: float
 ) -> None:
     found = cost(prices=prices(**changes))
@@ -148,18 +148,18 @@ def test_unknown_price_is_named_and_the_known_part_is_no_total(
     assert found["images_per_eur"]["low"] is None
     line = describe_cost(found)
     assert f"at least {known / 2:.2f} €" in line
-    assert f"UNKNOWN, not guessed: {', '.join(unknown)}" in line
+    assert f"UNKNOWN, never guessed: {', '.join(unknown)}" in line
 
 
-def test_cluster_of_which_emr_tells_nothing_is_not_said_to_be_free() -> None:
+def test_cluster_without_reported_instances_is_not_reported_as_free() -> None:
     found = cost(instances=[], fleets=[], images=0)
-    assert "EMR tells of no instance" in found["notes"]
+    assert "EMR reports no instances" in found["notes"]
     assert found["images_per_eur"] == {"low": None, "high": None}
 
 
-def test_volumes_that_emr_does_not_tell_are_said_to_be_missing() -> None:
+def test_missing_volumes_are_reported() -> None:
     found = cost(cluster={"Id": "j-1"}, fleets=[fleet("MASTER"), *FLEETS[1:]])
-    assert "EMR tells of no volume of some instances: their EBS is not counted" in found["notes"]
+    assert "EMR reports no volumes for some instances: their EBS cost is not counted" in found["notes"]
 
 
 def test_instances_of_groups_are_counted_too() -> None:
@@ -170,7 +170,7 @@ def test_instances_of_groups_are_counted_too() -> None:
     assert found["usd"]["low"] == pytest.approx(0.25)
 
 
-def test_line_for_the_log_says_the_essentials() -> None:
+def test_log_line_has_cost_rate_hours_storage_and_date() -> None:
     line = describe_cost(cost())
-    assert line.startswith("0.69 € (1.39 USD) for 10,000 images (14,398 a euro); 3.50 instance hours; ")
-    assert line.endswith("storage 0.50 € a month; prices of 2026-11-02")
+    assert line.startswith("0.69 € (1.39 USD) for 10,000 images (14,398 per euro); 3.50 instance hours; ")
+    assert line.endswith("storage 0.50 € per month; prices of 2026-11-02")

@@ -1,4 +1,4 @@
-"""The forecast before the start, by hand, and the cap that fails closed."""
+"""The forecast against sums computed by hand, and a cap that fails closed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def forecast(**changes: Any) -> dict[str, Any]:
     return forecast_cost(**(arguments | changes))
 
 
-def test_expected_cost_is_the_sum_that_a_hand_makes() -> None:
+def test_expected_cost_equals_a_sum_computed_by_hand() -> None:
     """Between c6g everywhere (spot 0.12) and c7g everywhere (spot at most its price on demand)."""
     hours = SECONDS / 3600
     requests = 1000 * 0.0004 + 1 * 0.005
@@ -48,7 +48,7 @@ def test_expected_cost_is_the_sum_that_a_hand_makes() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-def test_worst_case_is_every_limit_reached() -> None:
+def test_worst_case_reaches_every_limit() -> None:
     params = RunParams(core_instance_types=("c7g.2xlarge",), task_instance_count=0, ebs_gib=42)
     worst = forecast(params=params, images=None)["worst"]
     assert worst["seconds"] == 480 + 2 * 180 * 60 + 15 * 60 == 22_980
@@ -56,12 +56,12 @@ def test_worst_case_is_every_limit_reached() -> None:
     assert worst["usd"] == {"low": pytest.approx(usd, abs=6e-5), "high": pytest.approx(usd, abs=6e-5)}
 
 
-def test_steps_are_ended_at_their_limit_so_that_no_more_is_expected() -> None:
+def test_expected_duration_never_exceeds_the_worst_case() -> None:
     found = forecast(images=10**12)
     assert found["expected"]["seconds"] == found["worst"]["seconds"]
 
 
-def test_bigger_nodes_of_a_fleet_are_fewer() -> None:
+def test_fleet_of_larger_nodes_has_fewer_nodes() -> None:
     """A node of 16 vCPUs is worth two units of 8."""
     on_demand = {"m7g.xlarge": 0.2, "c7g.2xlarge": 0.4, "c7g.4xlarge": 0.5}
     instances = {name: {"on_demand_usd_per_hour": price, "emr_usd_per_hour": 0} for name, price in on_demand.items()}
@@ -72,21 +72,21 @@ def test_bigger_nodes_of_a_fleet_are_fewer() -> None:
     assert found["worst"]["usd"]["high"] == pytest.approx(hours * (0.2 + 3 * 0.4), abs=6e-5)
 
 
-def test_assumptions_are_told() -> None:
-    told = " ".join(forecast()["assumptions"])
-    assert "rates of the tests" in told
-    assert "32 vCPUs" in told
-    assert "spot at no more than the on-demand price" in told
+def test_assumptions_are_listed() -> None:
+    text = " ".join(forecast()["assumptions"])
+    assert "rates from the tests" in text
+    assert "32 vCPUs" in text
+    assert "spot instances count from 0 to the on-demand price" in text
     assert "assumed and not measured" in " ".join(forecast(rates=None)["assumptions"])
 
 
-def test_without_a_count_of_images_only_the_worst_case_is_told() -> None:
+def test_without_an_image_count_only_the_worst_case_is_forecast() -> None:
     found = forecast(images=None)
     assert found["expected"] is None
     assert "at worst" in describe_forecast(found)
 
 
-def test_cap_lets_cheaper_runs_pass_and_stops_dearer_ones() -> None:
+def test_cap_permits_cheaper_runs_and_stops_more_expensive_ones() -> None:
     found = forecast()
     high = found["expected"]["eur"]["high"]
     check_cap(found, None)
@@ -96,31 +96,28 @@ def test_cap_lets_cheaper_runs_pass_and_stops_dearer_ones() -> None:
     assert found["expected"]["eur"]["low"] < 1.0 < high, "what it may cost counts, not what it might"
 
 
-def test_cap_holds_the_worst_case_when_nobody_has_counted_the_images() -> None:
+def test_cap_applies_to_the_worst_case_when_images_are_not_counted() -> None:
     found = forecast(images=None)
     with pytest.raises(CostCapError, match="worst case"):
         check_cap(found, found["worst"]["eur"]["high"] - 0.01)
     check_cap(found, found["worst"]["eur"]["high"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "unknown"),
-    [
+def test_unknown_price_stops_a_run_with_any_cap() -> None:
+    for changes, unknown in (
         ({"instances": instances_without("c7g.2xlarge", "emr_usd_per_hour")}, "EMR's surcharge on c7g.2xlarge"),
         ({"instances": instances_without("m7g.xlarge", "on_demand_usd_per_hour")}, "EC2's price of m7g.xlarge"),
         ({"ebs_usd_per_gib_month": {}}, "EBS's price of gp3"),
         ({"s3_usd": {}}, "S3's price of requests"),
         ({"instances": {}}, "EC2's price of m7g.xlarge"),
-    ],
-)
-def test_unknown_price_stops_a_run_with_a_cap_however_high(changes: dict[str, Any], unknown: str) -> None:
-    found = forecast(prices=prices(**changes))
-    assert unknown in found["unknown"]
-    assert found["expected"]["eur"]["high"] is None
-    assert "UNKNOWN, not guessed" in describe_forecast(found)
-    check_cap(found, None)
-    with pytest.raises(CostCapError, match=f"nobody knows the rest: no price of.*{unknown}.*FRUITS_PRICE_TABLE"):
-        check_cap(found, 1e9)
+    ):
+        found = forecast(prices=prices(**changes))
+        assert unknown in found["unknown"]
+        assert found["expected"]["eur"]["high"] is None
+        assert "UNKNOWN, never guessed" in describe_forecast(found)
+        check_cap(found, None)
+        with pytest.raises(CostCapError, match=f"these prices are unknown: .*{unknown}.*FRUITS_PRICE_TABLE"):
+            check_cap(found, 1e9)
 
 
 def on_aws(**changes: Any) -> dict[str, Any]:
@@ -132,7 +129,7 @@ def on_aws(**changes: Any) -> dict[str, Any]:
     return manifest(**(parts | changes))
 
 
-def test_rates_of_the_run_before_are_taken() -> None:
+def test_rates_come_from_the_published_run() -> None:
     """Four nodes of 8 vCPUs: 64,000 images in 200 s are 10 a second and vCPU."""
     rates = measured_rates(on_aws())
     assert rates is not None
@@ -142,38 +139,36 @@ def test_rates_of_the_run_before_are_taken() -> None:
     assert rates.source == f"the run {run_record()['slug']}"
 
 
-def test_overhead_is_the_life_of_the_primary_node_beside_the_jobs() -> None:
+def test_overhead_is_the_lifetime_of_the_primary_node_without_the_jobs() -> None:
     lived = on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.5}, {"fleet": "CORE", "hours": 9.0}]}}
     rates = measured_rates(lived)
     assert rates is not None
     assert rates.overhead_seconds == pytest.approx(1800 - 200 - 32)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
+def test_run_without_usable_rates_gives_none() -> None:
+    unknown_type = {"core_instance_types": ["x9.mega"], "core_instance_count": 1}
+    for record in (
         None,
         {},
-        manifest(),  # of a local run: its rates are those of this machine
+        manifest(),  # a local run: its rates are those of this machine
         on_aws(featurize=featurize_summary(features=0)),
         on_aws(featurize=featurize_summary(seconds={})),
-        on_aws(run=run_record(profile="aws", params={"core_instance_types": ["x9.mega"], "core_instance_count": 1})),
+        on_aws(run=run_record(profile="aws", params=unknown_type)),
         on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.01}]}},
         on_aws() | {"cost": "garbage"},
-    ],
-)
-def test_run_that_cannot_tell_rates_tells_none(record: dict[str, Any] | None) -> None:
-    assert measured_rates(record) is None
+    ):
+        assert measured_rates(record) is None, record
 
 
-@pytest.mark.parametrize(("text", "euros"), [("25", 25.0), ("0.5", 0.5), ("none", None), ("", None)])
-def test_cap_of_the_deployment_is_the_default_of_the_form(text: str, euros: float | None) -> None:
-    settings = read_settings({"FRUITS_MAX_COST_EUR": text})
-    assert settings.max_cost_eur == euros
-    assert run_params(max_cost_eur=settings.max_cost_eur)["max_cost_eur"].resolve() == euros
+def test_cap_of_the_deployment_is_the_default_of_the_form() -> None:
+    for text, euros in {"25": 25.0, "0.5": 0.5, "none": None, "": None}.items():
+        settings = read_settings({"FRUITS_MAX_COST_EUR": text})
+        assert settings.max_cost_eur == euros
+        assert run_params(max_cost_eur=settings.max_cost_eur)["max_cost_eur"].resolve() == euros
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "25 €", "plenty"])
-def test_cap_that_is_no_amount_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"FRUITS_MAX_COST_EUR=.*a number of euros greater than 0"):
-        read_settings({"FRUITS_MAX_COST_EUR": text})
+def test_cap_that_is_not_a_positive_amount_is_refused() -> None:
+    for text in ("0", "-1", "nan", "inf", "25 €", "plenty"):
+        with pytest.raises(SettingsError, match=r"FRUITS_MAX_COST_EUR=.*a number of euros greater than 0"):
+            read_settings({"FRUITS_MAX_COST_EUR": text})

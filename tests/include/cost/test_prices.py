@@ -1,4 +1,4 @@
-"""The table of prices: ours, a user's with all that is wrong in it, and one from the AWS Price List API."""
+"""The price table: the project's, a deployment's with every kind of mistake, and one from the AWS Price List API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from include.cluster.instance_types import instance_types
+from include.cost import __main__ as command
 from include.cost import price_list
 from include.cost.prices import TABLE, PriceTableError, load_prices, read_table
 from include.settings.deployment import Settings
@@ -20,14 +21,14 @@ from tests.include.price_tables import DATED, prices, table
 LOCAL = Settings(profile="local", aws_conn_id=None)
 
 
-def test_our_table_can_be_read_and_every_price_is_of_a_type_that_there_is() -> None:
+def test_project_table_is_valid_and_names_only_existing_types() -> None:
     found = load_prices(LOCAL)
     assert found.region == "eu-west-3"
     assert set(found.instances) <= set(instance_types())
     assert all(source["source"] for source in found.origin["sources"].values())
 
 
-def test_our_prices_of_one_family_grow_with_the_size() -> None:
+def test_price_per_vcpu_is_the_same_within_a_family() -> None:
     """AWS sells a family's vCPUs at one price: another one in the table would be of another product."""
     families: dict[str, list[float]] = {}
     for name, price in load_prices(LOCAL).instances.items():
@@ -38,7 +39,7 @@ def test_our_prices_of_one_family_grow_with_the_size() -> None:
         assert max(per_vcpu) == pytest.approx(min(per_vcpu), rel=1e-3), family
 
 
-def test_our_table_does_not_say_what_nobody_could_source() -> None:
+def test_project_table_has_no_price_without_a_source() -> None:
     found = load_prices(LOCAL)
     defaults = RunParams()
     assert found.instance(defaults.master_instance_type).on_demand == 0.1904
@@ -47,7 +48,7 @@ def test_our_table_does_not_say_what_nobody_could_source() -> None:
     assert dict(found.ebs) == {}
 
 
-def test_table_of_the_user_replaces_ours(tmp_path: Path) -> None:
+def test_table_of_the_deployment_replaces_the_project_table(tmp_path: Path) -> None:
     path = tmp_path / "ours.json"
     path.write_text(json.dumps(table()))
     for where in (str(path), path.as_uri()):
@@ -57,13 +58,14 @@ def test_table_of_the_user_replaces_ours(tmp_path: Path) -> None:
         assert found.eur_per_usd == 0.5
 
 
-def test_table_of_the_user_may_be_in_a_bucket(bucket: Any) -> None:
+@pytest.mark.slow  # starts an S3 server
+def test_table_of_the_deployment_may_be_in_a_bucket(bucket: Any) -> None:
     bucket.put_object(Key="prices.json", Body=json.dumps(table()).encode())
     settings = Settings(aws_conn_id=None, price_table=f"s3://{bucket.name}/prices.json")
     assert load_prices(settings).instance("c6g.2xlarge").spot == 0.12
 
 
-def test_table_for_another_region_is_refused_and_ours_tells_nothing_there(tmp_path: Path) -> None:
+def test_table_for_another_region_is_refused_and_the_project_table_has_no_prices_there(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table(region="eu-west-1")))
     with pytest.raises(PriceTableError, match="region='eu-west-1': expected FRUITS_REGION='eu-west-3'"):
@@ -73,7 +75,7 @@ def test_table_for_another_region_is_refused_and_ours_tells_nothing_there(tmp_pa
 
 
 @pytest.mark.parametrize("text", ["", "[]", '"prices"', "{", "\xff"])
-def test_file_that_is_no_table_is_told(tmp_path: Path, text: str) -> None:
+def test_file_that_is_no_table_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "table.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(PriceTableError, match=r"table\.json"):
@@ -99,14 +101,14 @@ def test_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         ({"sources": []}, "sources=[]: expected an object"),
         ({"instances": []}, "instances=[]: expected an object"),
         ({"instances": {"c7g.2xlarge": 0.4}}, "instances.c7g.2xlarge=0.4: expected an object"),
-        ({"instances": {"c7g.2xlarge": {"price": 1}}}, "instances.c7g.2xlarge.price is not known"),
+        ({"instances": {"c7g.2xlarge": {"price": 1}}}, "instances.c7g.2xlarge.price is unknown"),
         ({"instances": {"c7g.2xlarge": {"emr_usd_per_hour": -1}}}, "emr_usd_per_hour=-1: expected a price"),
         ({"instances": {"c7g.2xlarge": {"emr_usd_per_hour": True}}}, "emr_usd_per_hour=True"),
         ({"instances": {"c7g.2xlarge": {"emr_usd_per_hour": "0.1"}}}, "emr_usd_per_hour='0.1'"),
         ({"instances": {"c7g.2xlarge": {"emr_usd_per_hour": float("nan")}}}, "emr_usd_per_hour=nan"),
         ({"ebs_usd_per_gib_month": {"gp3": None}}, "ebs_usd_per_gib_month.gp3=None"),
-        ({"s3_usd": {"storage": 1}}, "s3_usd.storage is not known"),
-        ({"vat": 0.2}, "vat is not known"),
+        ({"s3_usd": {"storage": 1}}, "s3_usd.storage is unknown"),
+        ({"vat": 0.2}, "vat is unknown"),
     ],
 )
 def test_every_problem_of_a_table_is_named(changes: dict[str, Any], says: str) -> None:
@@ -181,11 +183,11 @@ def unit_price(*pages: list[str]) -> float | None:
         ([['{"product": {}, "terms": {}}']], None),
     ],
 )
-def test_price_is_taken_when_the_api_tells_exactly_one(pages: list[list[str]], price: float | None) -> None:
+def test_price_is_accepted_when_the_api_returns_exactly_one(pages: list[list[str]], price: float | None) -> None:
     assert unit_price(*pages) == price
 
 
-def test_refresh_writes_a_table_that_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+def test_command_writes_a_valid_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     client = boto3.client("pricing", region_name="eu-central-1")
     monkeypatch.setattr(boto3, "client", lambda service, region_name: client)
     answers = [
@@ -203,7 +205,7 @@ def test_refresh_writes_a_table_that_can_be_read(monkeypatch: pytest.MonkeyPatch
         for answer in answers:
             page = [] if answer is None else [product(answer)]
             stub.add_response("get_products", {"PriceList": page}, {"ServiceCode": ANY, "Filters": ANY})
-        price_list.main(["--output", str(output), "--types", "c7g.2xlarge", "c8g.2xlarge"])
+        command.main(["--output", str(output), "--types", "c7g.2xlarge", "c8g.2xlarge"])
         stub.assert_no_pending_responses()
     found = read_table(output.read_text(), str(output))
     assert found.instance("c7g.2xlarge").on_demand == 0.3434
@@ -215,7 +217,7 @@ def test_refresh_writes_a_table_that_can_be_read(monkeypatch: pytest.MonkeyPatch
     assert "without a price for EC2 or EMR: c8g.2xlarge" in capsys.readouterr().out
 
 
-def test_questions_are_those_that_the_api_knows() -> None:
+def test_requests_have_the_filters_of_the_api() -> None:
     """Its model checks the form; which attributes tell a product from others is in AWS's documentation."""
     client = boto3.client("pricing", region_name="eu-central-1")
     asked: list[dict[str, Any]] = []
@@ -234,7 +236,7 @@ def test_questions_are_those_that_the_api_knows() -> None:
     assert {"Type": "TERM_MATCH", "Field": "tenancy", "Value": "Shared"} in asked[0]["Filters"]
 
 
-def test_rate_without_its_day_is_refused(capsys: Any) -> None:
+def test_exchange_rate_without_its_date_is_refused(capsys: Any) -> None:
     with pytest.raises(SystemExit):
-        price_list.main(["--eur-per-usd", "0.9"])
-    assert "a rate has its day" in capsys.readouterr().err
+        command.main(["--eur-per-usd", "0.9"])
+    assert "an exchange rate needs its date" in capsys.readouterr().err
