@@ -23,7 +23,7 @@ from spark_jobs.numerics import moments
 from spark_jobs.pca import analysis, job
 from spark_jobs.runtime import context, progress
 from tests.spark_jobs.feature_runs import path_of, realistic, rewrite, write_run
-from tests.spark_jobs.spark_ml_reference import same_up_to_sign, spark_ml
+from tests.spark_jobs.spark_ml_reference import same_up_to_sign
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,16 +82,6 @@ def test_everything_that_a_run_leaves(spark: SparkSession, tmp_path: Path) -> No
     assert (tmp_path / "pca" / "pca_features.csv").read_bytes() == (tmp_path / "reference.csv").read_bytes()
 
 
-@pytest.mark.parametrize(("n", "d"), [(120, 24), (15, 24)], ids=["more images than dimensions", "fewer"])
-def test_equal_to_spark_ml_up_to_sign(spark: SparkSession, tmp_path: Path, n: int, d: int) -> None:
-    vectors = realistic(n, d)
-    summary = run(write_run(tmp_path, vectors))
-    explained, reference = spark_ml(spark, vectors, d)
-    assert summary["k"] == int((explained.cumsum() >= 0.8).argmax()) + 1
-    np.testing.assert_allclose(summary["explained_variance_ratio"], explained[: summary["k"]], rtol=1e-9)
-    same_up_to_sign(scores_of(tmp_path), reference[:, : summary["k"]])
-
-
 def test_files_parts_and_order_do_not_matter(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +113,7 @@ def test_a_rerun_gives_the_same_files_and_no_leftovers(spark: SparkSession, tmp_
         "scores/_temporary/0/x",
     ):
         (tmp_path / "pca" / leftover).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pca" / leftover).write_bytes(b"left by a failed try")
+        (tmp_path / "pca" / leftover).write_bytes(b"left by a failed attempt")
     run(uri)
     second = files_of(tmp_path)
     assert {name: data for name, data in second.items() if name != "pca.json"} == {
@@ -170,12 +160,13 @@ def test_empty_files_among_others_are_no_rows(spark: SparkSession, tmp_path: Pat
     assert len(scores_of(tmp_path)) == 9
 
 
-@pytest.mark.parametrize("rows", [0, 19, 21])
-def test_other_rows_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path, rows: int) -> None:
-    uri = write_run(tmp_path, realistic(rows, 4), summary={"features": 20, "dimensions": 4})
-    with pytest.raises(JobError, match=f"has {rows} rows, featurize counted 20"):
-        run(uri)
-    assert not (tmp_path / "pca.json").exists()
+def test_other_rows_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    for rows in (0, 19, 21):
+        folder = tmp_path / str(rows)
+        uri = write_run(folder, realistic(rows, 4), summary={"features": 20, "dimensions": 4})
+        with pytest.raises(JobError, match=f"has {rows} rows, featurize counted 20"):
+            run(uri)
+        assert not (folder / "pca.json").exists()
 
 
 def test_other_dimensions_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
@@ -184,7 +175,7 @@ def test_other_dimensions_than_featurize_counted_are_an_error(spark: SparkSessio
         run(uri)
 
 
-def test_a_vector_that_cannot_be_used_ends_the_program_with_the_name_of_the_image(
+def test_an_invalid_vector_fails_the_program_and_the_message_names_the_image(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vectors = realistic(20, 4)
@@ -228,7 +219,7 @@ def test_blas_has_one_thread_in_a_worker(spark: SparkSession) -> None:
     assert found == [[1]]
 
 
-def computed_at_all(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def record_moment_passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Return a list that gets the names of the files of each pass for moments."""
     passes: list[list[str]] = []
     compute = analysis._compute
@@ -252,10 +243,10 @@ def assert_is_the_pca_of(folder: Path, vectors: np.ndarray) -> None:
     same_up_to_sign(scores_of(folder), rows @ axes[: summary["k"]].T)
 
 
-def test_stored_moments_are_taken_and_no_pass_makes_them(
+def test_stored_moments_are_used_without_a_pass_over_the_vectors(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes = computed_at_all(monkeypatch)
+    passes = record_moment_passes(monkeypatch)
     vectors = realistic(60, 8)
     summary = run(write_run(tmp_path, vectors, rows_a_file=25, with_moments=True), 0.9)
     assert passes == []
@@ -263,10 +254,10 @@ def test_stored_moments_are_taken_and_no_pass_makes_them(
     assert_is_the_pca_of(tmp_path, vectors)
 
 
-def test_files_whose_moments_are_not_theirs_are_read_and_the_others_are_not(
+def test_only_files_without_matching_moments_are_read_for_moments(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes = computed_at_all(monkeypatch)
+    passes = record_moment_passes(monkeypatch)
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=15, with_moments=True)
     (tmp_path / "moments" / "part-00001.npz").unlink()
@@ -278,10 +269,10 @@ def test_files_whose_moments_are_not_theirs_are_read_and_the_others_are_not(
     assert_is_the_pca_of(tmp_path, vectors)
 
 
-def test_vectors_that_were_changed_behind_the_digest_are_noticed_by_the_scores_and_all_is_done_again(
+def test_vectors_that_differ_from_their_digest_repeat_the_fit_and_the_scores(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes = computed_at_all(monkeypatch)
+    passes = record_moment_passes(monkeypatch)
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=30, with_moments=True)
     vectors[40:] *= 3
@@ -295,14 +286,15 @@ def test_vectors_that_were_changed_behind_the_digest_are_noticed_by_the_scores_a
     assert_is_the_pca_of(tmp_path, vectors)
 
 
-@pytest.mark.parametrize("sample", [0, 20, 2000])
-def test_the_certificate_is_of_the_wanted_sample(spark: SparkSession, tmp_path: Path, sample: int) -> None:
+def test_the_certificate_uses_the_requested_sample(spark: SparkSession, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(90, 8), rows_a_file=7)
-    quality = job.run(PcaArgs(run=uri, sample_images=sample, seed=4))["quality"]
-    if sample == 0:
-        assert quality is None
-    else:
-        assert (quality["sample_images"], quality["seed"], quality["labels"]) == (min(sample, 90), 4, 3)
+    for sample in (0, 20, 2000):
+        quality = job.run(PcaArgs(run=uri, sample_images=sample, seed=4))["quality"]
+        if sample == 0:
+            assert quality is None
+        else:
+            assert quality is not None
+            assert (quality["sample_images"], quality["seed"], quality["labels"]) == (min(sample, 90), 4, 3)
 
 
 def test_the_certificate_does_not_depend_on_files_and_order(spark: SparkSession, tmp_path: Path) -> None:
@@ -316,7 +308,7 @@ def test_the_certificate_does_not_depend_on_files_and_order(spark: SparkSession,
     assert found[0]["silhouette"]["components"] == pytest.approx(found[1]["silhouette"]["components"], rel=1e-9)
 
 
-def test_drift_is_told_against_an_earlier_runs_model(
+def test_drift_since_an_earlier_model_is_reported(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(write_run(tmp_path / "before", realistic(200, 8)))
@@ -329,19 +321,15 @@ def test_drift_is_told_against_an_earlier_runs_model(
     assert warning in caplog.messages
 
 
-@pytest.mark.parametrize("damage", ["gone", "damaged", "a folder"])
-def test_a_previous_model_that_cannot_be_read_is_told_and_no_failure(
-    spark: SparkSession, tmp_path: Path, damage: str
-) -> None:
-    model = tmp_path / "model.npz"
-    if damage == "damaged":
-        model.write_bytes(b"PK\x03\x04 half of a file")
-    elif damage == "a folder":
-        model.mkdir()
-    summary = job.run(PcaArgs(run=write_run(tmp_path / "run", realistic(20, 4)), previous_model=model.as_uri()))
-    assert "model.npz" in summary["drift"]["reason"]
-    assert summary["drift"]["warnings"] == []
-    assert json.loads((tmp_path / "run" / "pca.json").read_text()) == summary
+def test_a_previous_model_that_cannot_be_read_is_reported_and_no_failure(spark: SparkSession, tmp_path: Path) -> None:
+    uri = write_run(tmp_path / "run", realistic(20, 4))
+    (tmp_path / "damaged").write_bytes(b"PK\x03\x04 half of a file")
+    (tmp_path / "folder").mkdir()
+    for name in ("missing", "damaged", "folder"):
+        summary = job.run(PcaArgs(run=uri, previous_model=(tmp_path / name).as_uri()))
+        assert name in str(summary["drift"]["reason"])
+        assert summary["drift"]["warnings"] == []
+        assert json.loads((tmp_path / "run" / "pca.json").read_text()) == summary
 
 
 def test_more_components_than_features_are_an_error_before_spark_starts(
@@ -366,7 +354,7 @@ def test_a_violated_property_ends_the_program_with_its_figures(
     assert not (tmp_path / "pca.json").exists()
 
 
-def test_a_score_that_got_lost_before_the_csv_fails_the_job(
+def test_a_score_missing_from_the_csv_fails_the_job(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = write_run(tmp_path, realistic(20, 4))
