@@ -163,10 +163,10 @@ def test_mounted_paths_exist_and_are_read_only(name: str) -> None:
 def test_what_airflow_parses_and_runs_is_mounted() -> None:
     needed = {"./dags", "./include", "./plugins", "./spark_jobs", "./requirements-cluster.txt"}
     for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
-        found = {mount.source: mount.target for mount in mounts(SERVICES[name]) if mount.is_bind}
-        assert needed <= set(found), name
-        assert all(found[source] == f"/opt/fruits/{source.removeprefix('./')}" for source in needed)
-    assert {mount.source for mount in mounts(SERVICES["emr"]) if mount.is_bind} == {"./include"}
+        bound = {mount.source: mount.target for mount in mounts(SERVICES[name]) if mount.is_bind}
+        assert bound == {source: f"/opt/fruits/{source.removeprefix('./')}" for source in needed}, name
+    assert {mount.source for mount in mounts(SERVICES["emr"]) if mount.is_bind} == {"./local"}
+    assert "./local" in {mount.source for mount in mounts(SERVICES["init"])}
 
 
 def test_named_volumes_are_declared_used_and_owned_by_the_user_who_writes() -> None:
