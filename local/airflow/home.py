@@ -53,7 +53,9 @@ def migrate_database(environ: dict[str, str], log: Path, say: Callable[[str], No
         text=True,
         check=True,
     ).stdout.strip()
-    if database.exists() and mark.exists() and mark.read_text() == version:
+    # `airflow db migrate` also creates airflow.cfg. Without it, each component would generate secrets of its own.
+    complete = database.exists() and (home / "airflow.cfg").exists() and mark.exists()
+    if complete and mark.read_text() == version:
         return database
     say("making Airflow's database (the first time only)")
     home.mkdir(parents=True, exist_ok=True)

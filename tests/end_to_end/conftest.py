@@ -240,10 +240,15 @@ def snapshot(lake: Path) -> dict[str, str]:
 
 
 def copy_database(database: Path, home: Path) -> Path:
-    """Give an Airflow home a copy of the migrated database, so that it need not migrate its own."""
+    """Give an Airflow home a copy of the migrated database and its configuration, so that it need not migrate its own.
+
+    The configuration holds generated secrets. Without it, each component of a service would generate its own.
+    """
     home.mkdir(parents=True, exist_ok=True)
     for name in ("airflow.db", "migrated"):
         shutil.copyfile(database / name, home / name)
+    configuration = (database / "airflow.cfg").read_text(encoding="utf-8")
+    (home / "airflow.cfg").write_text(configuration.replace(str(database), str(home)), encoding="utf-8")
     return home
 
 

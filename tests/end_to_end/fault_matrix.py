@@ -214,7 +214,7 @@ def _logs() -> list[Cell]:
             "and pca fails",
             "failed",
             failing | {"logs": [{"delay_seconds": 20, "times": "forever"}]},
-            logged=("no space left on device", "The end of"),
+            logged=("no space left on device", "Last lines of"),
         ),
     ]
 

@@ -101,7 +101,7 @@ def test_retried_create_and_add_attach_to_the_cluster_and_the_step_that_exist(be
     check_failed(outcome, published_copy, before, "RuntimeError: asked for")
     assert outcome.state.tasks["create_cluster"] == "success"
     assert outcome.state.tasks["add_featurize"] == "success"
-    assert "Steps of this run that are there" in outcome.log
+    assert "Existing steps of the cluster" in outcome.log
     assert len(outcome.clusters) == 1
 
 

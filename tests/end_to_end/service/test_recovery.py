@@ -99,7 +99,7 @@ def cleared_verification(service: Service, failed_in_pca: str, cleared_step: Cle
 def test_a_sensor_cleared_alone_names_the_task_to_clear_and_creates_no_cluster(cleared_sensor: Cleared) -> None:
     assert cleared_sensor.state == "failed"
     assert "cleared by itself" in cleared_sensor.log
-    assert "clear add_pca with all that follows" in cleared_sensor.log
+    assert "clear add_pca with all downstream tasks" in cleared_sensor.log
     assert cleared_sensor.clusters == ["TERMINATED"]
 
 

@@ -151,7 +151,7 @@ def test_logs_name_cluster_progress_and_publication(service: Service, finished: 
     assert f"Created the cluster {cluster}" in service.log(finished, "create_cluster")
     assert "progress featurize" in service.log(finished, "wait_featurize")
     assert "progress pca" in service.log(finished, "wait_pca")
-    assert f"Ending {cluster}" in service.log(finished, "terminate_cluster")
+    assert f"Terminating {cluster}" in service.log(finished, "terminate_cluster")
     assert f"Published {service.run_folder(finished).name}: {PICTURES} images" in service.log(
         finished, "publish_results"
     )
