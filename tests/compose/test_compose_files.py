@@ -568,7 +568,7 @@ def test_services_wait_for_what_they_need() -> None:
 # What runs in an image finds the packages that it imports.
 
 PARTS_OF_IMAGES = {
-    "airflow": ["dags", "plugins", "include", "spark_jobs/args.py"],
+    "airflow": ["dags", "plugins", "include", "spark_jobs/args.py", "spark_jobs/records.py"],
     "emr": ["local/emr", "local/processes", "spark_jobs"],
     "init": ["include", "local/images", "spark_jobs/model/export.py"],
 }

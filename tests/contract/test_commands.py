@@ -68,8 +68,11 @@ def test_suites_leave_nothing_out_between_them(command: str, marker: str) -> Non
 
 
 def test_scripts_parse() -> None:
-    for path in [*ROOT.glob("scripts/*.sh"), *ROOT.glob("include/*.sh"), ROOT / ".ci" / "run"]:
-        subprocess.run(["bash", "-n", str(path)], check=True)
+    for pattern in ("scripts/*.sh", "include/cluster/*.sh", "docker/*.sh", "tests/*/*.sh", ".ci/run"):
+        paths = list(ROOT.glob(pattern))
+        assert paths, pattern
+        for path in paths:
+            subprocess.run(["bash", "-n", str(path)], check=True)
 
 
 @pytest.mark.parametrize("name", ["Makefile", "pyproject.toml", ".ci/run", "README.md", ".pre-commit-config.yaml"])

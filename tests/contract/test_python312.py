@@ -17,13 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".local" / "python312" / "bin" / "python"
 AIRFLOW_SIDE = [
-    path
-    for path in sorted(
-        [*(ROOT / "dags").rglob("*.py"), *(ROOT / "plugins").rglob("*.py"), *(ROOT / "include").rglob("*.py")]
-    )
-    if not any(part.startswith("local_") for part in path.relative_to(ROOT).parts)
-] + [ROOT / "spark_jobs" / "args.py"]
-"""What runs where Airflow does: all but what is of this machine only."""
+    *sorted(path for folder in ("dags", "plugins", "include") for path in (ROOT / folder).rglob("*.py")),
+    *(ROOT / "spark_jobs" / name for name in ("args.py", "records.py")),
+]
+"""The files that Airflow imports: its packages, and the modules of the jobs that they may import."""
 
 needs_python312 = pytest.mark.skipif(
     not PYTHON.exists(), reason="no .local/python312: run tests/python312/make_environment.sh"

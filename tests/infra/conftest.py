@@ -12,12 +12,12 @@ from moto.iam.aws_managed_policies import aws_managed_policies_data
 from tests.infra.policies import load_template
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def template() -> dict[str, Any]:
     return load_template()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def known_actions() -> dict[str, dict[str, Any]]:
     """Every service's actions with the resources that each knows: AWS's service authorization reference."""
     text = (resources.files("cfnlint.data.AdditionalSpecs") / "Policies.json").read_text()
@@ -28,7 +28,7 @@ def known_actions() -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def managed() -> list[dict[str, Any]]:
     """AWS's policy for the EMR service role, as moto has captured it."""
     document = json.loads(aws_managed_policies_data)["AmazonEMRServicePolicy_v2"]["Document"]

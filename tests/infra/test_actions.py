@@ -36,6 +36,8 @@ from tests.include.run_records import SLUG
 from tests.infra import calls
 from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_template, statements
 
+pytestmark = pytest.mark.slow  # imports Airflow's provider and reads its source; starts a server
+
 ACTIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "infra" / "actions.yaml").read_text())
 
 NOT_REQUESTS = {
@@ -193,7 +195,6 @@ def lake(bucket: Any, tmp_path: Path) -> Lake:
     return Lake(f"s3://{bucket.name}")
 
 
-@pytest.mark.slow
 def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple[str, str]]) -> None:
     settings = read_settings({"FRUITS_LAKE": lake.root})
     requests.clear()  # what has made the lake
@@ -228,7 +229,6 @@ def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple
     assert not left, f"no task sends {', '.join(sorted(left))}: drop it from infra/actions.yaml"
 
 
-@pytest.mark.slow
 def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[str, str]]) -> None:
     requests.clear()
     put_bundle(lake, build_bundle(), None)
@@ -239,7 +239,6 @@ def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[
     check_requests("publisher", requests, lake.root.removeprefix("s3://"))
 
 
-@pytest.mark.slow
 def test_nodes_may_do_what_jobs_do_on_s3(
     lake: Lake,
     s3_server: str,

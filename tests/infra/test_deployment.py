@@ -15,7 +15,7 @@ from moto import mock_aws
 from tests.infra.moto_stack import deploy
 from tests.infra.policies import ACCOUNT, REGION, STACK, allowed_actions, load_template, resolve
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:moto")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:moto")]
 
 
 @pytest.fixture(scope="module")

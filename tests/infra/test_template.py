@@ -27,6 +27,7 @@ from tests.infra.policies import (
 ACTIONS = ROOT / "infra" / "actions.yaml"
 
 
+@pytest.mark.slow
 def test_cfn_lint_finds_nothing() -> None:
     command = [
         sys.executable,
