@@ -75,26 +75,22 @@ def test_no_variance_keeps_one_component_with_a_warning(rows: list[list[float]])
     assert ("single image" if len(rows) == 1 else "all 300 images are alike") in warning
 
 
-@pytest.mark.parametrize(
-    ("variances", "target", "k"),
-    [
+def test_the_fewest_components_that_reach_the_target() -> None:
+    for variances, target, k in (
         ([4, 1], 0.8, 1),
         ([4, 1], 0.8 + 1e-12, 2),
         ([7, 1, 2], 0.9, 2),
         ([0.7, 0.1, 0.1, 0.1], 0.8, 2),  # the floats 0.7 + 0.1 are less than 0.8
         ([5, 5, 0, 0], 1 - 1e-16, 2),
         ([1, 1, 1, 1, 1], 0.5, 3),
-    ],
-)
-def test_the_fewest_components_that_reach_the_target(variances: list[float], target: float, k: int) -> None:
-    found = decomposition.fit(with_variances(variances), target)
-    assert found.k == k
-    assert found.warnings == ()
+    ):
+        found = decomposition.fit(with_variances(variances), target)
+        assert (found.k, found.warnings) == (k, ()), (variances, target)
 
 
 def test_a_target_out_of_reach_keeps_all_components_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decomposition.smallest_k(np.array([0.5, 0.2]), 0.8) is None
-    # Ratios of a real covariance always reach the target but for rounding, so that is taken to be missed.
+    # Apart from rounding, ratios of a real covariance always reach the target; the patch simulates a miss.
     monkeypatch.setattr(decomposition, "smallest_k", lambda ratio, target: None)
     found = decomposition.fit(with_variances([3, 2, 1]), 0.9)
     assert found.k == 3
@@ -102,11 +98,11 @@ def test_a_target_out_of_reach_keeps_all_components_with_a_warning(monkeypatch: 
     assert "0.9 of the variance cannot be reached" in warning
 
 
-@pytest.mark.parametrize("k", [1, 3, 5])
-def test_a_fixed_number_of_components_is_kept(k: int) -> None:
-    found = decomposition.fit(with_variances([5, 4, 3, 2, 1]), n_components=k)
-    assert (found.k, found.warnings) == (k, ())
-    np.testing.assert_allclose(found.components, np.eye(5)[:k], atol=1e-15)
+def test_a_fixed_number_of_components_is_kept() -> None:
+    for k in (1, 3, 5):
+        found = decomposition.fit(with_variances([5, 4, 3, 2, 1]), n_components=k)
+        assert (found.k, found.warnings) == (k, ())
+        np.testing.assert_allclose(found.components, np.eye(5)[:k], atol=1e-15)
 
 
 @pytest.mark.parametrize(("most", "k"), [(1, 1), (2, 2), (3, 2), (5, 2)])
@@ -134,13 +130,13 @@ def test_components_beyond_the_rank_are_kept_with_a_warning(n: int, d: int, k: i
     assert f"all {n} images vary along {rank} axes" in warning
 
 
-@pytest.mark.parametrize(("target", "most", "k"), [(None, 3, 3), (0.8, 3, 1), (None, 1, 1)])
-def test_no_variance_keeps_the_number_that_is_asked_for_and_one_for_a_target(target, most: int, k: int) -> None:
-    found = fit([[0.1, 0.7, 5.9]] * 4, target, most)
-    assert (found.k, found.variance_reached) == (k, 0)
-    np.testing.assert_array_equal(found.components @ found.components.T, np.eye(k))
-    (warning,) = found.warnings
-    assert "no variance to explain: the features of all 4 images are alike" in warning
+def test_no_variance_keeps_the_requested_number_and_one_component_for_a_target() -> None:
+    for target, most, k in ((None, 3, 3), (0.8, 3, 1), (None, 1, 1)):
+        found = fit([[0.1, 0.7, 5.9]] * 4, target, most)
+        assert (found.k, found.variance_reached) == (k, 0), (target, most)
+        np.testing.assert_array_equal(found.components @ found.components.T, np.eye(k))
+        (warning,) = found.warnings
+        assert "no variance to explain: the features of all 4 images are alike" in warning
 
 
 def test_the_largest_loading_of_every_component_is_positive() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import pickle
 import time
 from dataclasses import fields, replace
@@ -31,14 +32,14 @@ def aligned(reference: np.ndarray, found: np.ndarray) -> np.ndarray:
     return reference * np.sign((reference * found).sum(axis=0))
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_centred_and_whitened_scores_are_those_of_scikit_learn(dtype: type) -> None:
-    rows, new = realistic(80, 9).astype(dtype), realistic(6, 9, seed=3).astype(dtype)
-    for scores in ("centred", "whitened"):
+def test_centred_and_whitened_scores_equal_those_of_scikit_learn() -> None:
+    for dtype, scores in itertools.product((np.float16, np.float32, np.float64), ("centred", "whitened")):
+        rows, new = realistic(80, 9).astype(dtype), realistic(6, 9, seed=3).astype(dtype)
         reference = scikit_learn(rows, 5, whiten=scores == "whitened").transform(new.astype(np.float64))
         found = fit(rows, 5, scores).transform(new)
         assert found.dtype == np.float64
-        np.testing.assert_allclose(found, aligned(reference, found), rtol=1e-9, atol=1e-10)
+        case = f"{dtype.__name__}, {scores}"
+        np.testing.assert_allclose(found, aligned(reference, found), rtol=1e-9, atol=1e-10, err_msg=case)
 
 
 def test_projected_scores_are_the_default_and_not_centred() -> None:
@@ -60,7 +61,7 @@ def test_centring_is_exact_where_the_mean_is_large() -> None:
     model = fit(rows, 8, "centred")
     exact = (rows - 2.0**30) @ model.components.T
     np.testing.assert_allclose(model.transform(rows), exact, atol=1e-12)
-    # This is what it is not: the difference of two large numbers.
+    # The difference of two large numbers, which the model avoids, is not exact.
     assert np.abs(rows @ model.components.T - model.mean @ model.components.T - exact).max() > 1e-8
 
 
@@ -89,29 +90,31 @@ def test_the_rank_is_that_of_the_data_and_nothing_whitens_to_noise(rows: np.ndar
     assert all("whitened scores are 0" in warning for warning in model.warnings)
 
 
-def test_so_many_vectors_vary_along_one_axis_less() -> None:
+def test_n_vectors_vary_along_at_most_n_minus_1_axes() -> None:
     assert FittedPca(3, np.eye(4), np.zeros(4), np.array([4, 2, 1e-3, 1e-4]), np.zeros(4)).rank == 2
 
 
-@pytest.mark.parametrize("ratio", [0, 1e3, 1e6, 1e8])
-def test_a_large_mean_does_not_hide_that_columns_depend_on_each_other(ratio: float) -> None:
+def test_a_large_mean_does_not_hide_that_columns_depend_on_each_other() -> None:
     random = np.random.default_rng(5)
-    # Of integers, so that the dependence is exact whatever the mean.
-    rows = random.integers(-500, 500, size=(3000, 4)) @ random.integers(-3, 4, size=(4, 20)) + 1000.0 * ratio
-    assert fit(rows, 20, block_rows=256).rank == 4
+    # Integers keep the dependence exact for every mean.
+    rows = random.integers(-500, 500, size=(3000, 4)) @ random.integers(-3, 4, size=(4, 20))
+    for ratio in (0, 1e3, 1e6, 1e8):
+        assert fit(rows + 1000.0 * ratio, 20, block_rows=256).rank == 4, ratio
 
 
-@pytest.mark.parametrize(
-    ("axes", "error"),
-    [([[0.6, 0.8], [0.8, -0.6]], 0), ([[1, 0], [-0.01, 1]], 0.01), ([[1, 0], [0.01, 1]], 0.01), ([[1.01, 0]], 0.0201)],
-)
-def test_the_error_of_axes_that_are_not_orthonormal(axes: list[list[float]], error: float) -> None:
-    assert orthonormality_error(np.array(axes, dtype=np.float64)) == pytest.approx(error, abs=1e-15)
+def test_the_error_of_axes_that_are_not_orthonormal() -> None:
+    for axes, error in (
+        ([[0.6, 0.8], [0.8, -0.6]], 0),
+        ([[1, 0], [-0.01, 1]], 0.01),
+        ([[1, 0], [0.01, 1]], 0.01),
+        ([[1.01, 0]], 0.0201),
+    ):
+        assert orthonormality_error(np.array(axes, dtype=np.float64)) == pytest.approx(error, abs=1e-15), axes
 
 
 @pytest.mark.parametrize("scores", ["projected", "centred", "whitened"])
 @pytest.mark.parametrize(("n", "d", "k"), [(60, 8, 3), (60, 8, 8), (5, 8, 2), (5, 8, 4)])
-def test_the_model_file_makes_a_fitted_pca_of_scikit_learn(scores: str, n: int, d: int, k: int) -> None:
+def test_the_model_file_loads_into_a_fitted_pca_of_scikit_learn(scores: str, n: int, d: int, k: int) -> None:
     rows = realistic(n, d).astype(np.float64)
     loaded = PCA()
     vars(loaded).update(np.load(io.BytesIO(fit(rows, k, scores).to_npz())))
@@ -188,7 +191,7 @@ def changed(**arrays: object) -> bytes:
         (changed(warnings=np.zeros(2)), "warnings is float64, not text"),
     ],
 )
-def test_bytes_that_are_no_model_are_refused_with_what_is_wrong(data: bytes, message: str) -> None:
+def test_bytes_that_are_no_model_are_refused_with_the_reason(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=f"not a fitted PCA: .*{message}.*; expected the model.npz of a pca job"):
         FittedPca.from_npz(data)
 
@@ -211,7 +214,7 @@ def test_a_damaged_byte_is_refused_or_makes_no_difference(position: int, differe
     assert loaded.to_npz() == FILE
 
 
-def test_a_model_keeps_its_kind_of_scores_when_it_goes_to_a_worker() -> None:
+def test_a_pickled_model_keeps_its_kind_of_scores() -> None:
     model = replace(MODEL, scores="centred")
     sent = pickle.loads(pickle.dumps(model))
     rows = realistic(5, 4)

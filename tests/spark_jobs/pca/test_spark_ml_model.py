@@ -1,4 +1,4 @@
-"""The model in Spark ML's format: what Spark reads, and what it would have written itself."""
+"""The model in Spark ML's format: Spark loads it, and Spark itself writes the same files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("n", "d", "k"), [(40, 6, 3), (40, 6, 6), (3, 8, 5), (1, 4, 1), (1, 4, 4), (5, 1, 1)])
+@pytest.mark.parametrize(("n", "d", "k"), [(40, 6, 3), (3, 8, 5), (1, 4, 4), (5, 1, 1)])
 def test_spark_loads_the_model_and_gives_our_scores(
     spark: SparkSession, tmp_path: Path, n: int, d: int, k: int
 ) -> None:
@@ -70,7 +70,7 @@ def test_spark_itself_writes_the_same(spark: SparkSession, tmp_path: Path, n: in
     key = spark_ml.ROW_METADATA_KEY.encode()
     assert our_file.metadata.metadata[key] == their_file.metadata.metadata[key]
     lines = [json.loads(file_of(folder, "metadata").read_text()) for folder in (ours, theirs)]
-    # The default of a parameter that is set is of no use; PySpark names it after an object of its own.
+    # PySpark names the unused default of outputCol after one of its own objects.
     assert list(lines[1]["defaultParamMap"]) == list(lines[0]["defaultParamMap"]) == ["outputCol"]
     assert lines[0] == lines[1] | {"timestamp": 0, "defaultParamMap": lines[0]["defaultParamMap"]}
     for folder in ("data", "metadata"):

@@ -1,4 +1,4 @@
-"""Two fitted PCAs compared: equal to SciPy's angles and to closed forms, quiet on chance, loud on change."""
+"""Comparison of two fitted PCAs: SciPy's angles, closed forms, no warning for chance, a warning for a change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def of(of_vectors: Moments, variance_target: float | None = 0.8, n_components: i
 
 
 def compare(previous: Fit, current: Fit, threshold: float = 0.1) -> dict[str, Any]:
-    """The comparison, as it comes back from the summary's file; JSON has no NaN."""
+    """Return the comparison as read back from the summary's JSON, which allows no NaN."""
     record = drift.compare(previous[0], current[0], current[1], threshold)
     copy: dict[str, Any] = json.loads(json.dumps(record, allow_nan=False))
     return copy
@@ -43,18 +43,18 @@ def random_subspace(seed: int, k: int, d: int) -> np.ndarray:
 def test_angles_are_those_of_scipy(seed: int, a: int, b: int) -> None:
     first, second = random_subspace(seed, a, 12), random_subspace(seed + 1, b, 12)
     found = drift.principal_angles(first, second)
-    # SciPy 1.17 takes some cosines of tiny angles, 1e-8 at best; the next test asks for more.
+    # SciPy 1.17 computes some tiny angles from cosines, accurate to 1e-8 at best; the next test is stricter.
     np.testing.assert_allclose(found, np.sort(subspace_angles(first.T, second.T)), atol=1e-7)
     assert len(found) == min(a, b)
     assert (np.diff(found) >= -1e-9).all()
 
 
-@pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-8, 1e-3, 0.7, np.pi / 4, 1.2, np.pi / 2 - 1e-8, np.pi / 2])
-def test_angles_have_all_their_digits_from_nothing_to_a_right_angle(angle: float) -> None:
-    """By cosines alone, 1e-12 would be 0, and by sines alone the last but one would be the last."""
+def test_angles_are_accurate_from_zero_to_a_right_angle() -> None:
+    """Cosines alone would give 0 for 1e-12; sines alone would give a right angle for the last but one."""
     first = np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
-    second = np.array([[np.cos(angle), 0, np.sin(angle), 0], [0, 1.0, 0, 0]])
-    np.testing.assert_allclose(drift.principal_angles(first, second), [0, angle], rtol=1e-9, atol=1e-16)
+    for angle in (0.0, 1e-12, 1e-8, 1e-3, 0.7, np.pi / 4, 1.2, np.pi / 2 - 1e-8, np.pi / 2):
+        second = np.array([[np.cos(angle), 0, np.sin(angle), 0], [0, 1.0, 0, 0]])
+        np.testing.assert_allclose(drift.principal_angles(first, second), [0, angle], rtol=1e-9, atol=1e-16)
 
 
 def test_angles_depend_on_the_subspaces_and_not_on_their_bases() -> None:
@@ -197,23 +197,21 @@ def test_models_of_other_dimensions_cannot_be_compared() -> None:
 ONE, ALIKE, VARIED = [[0.1, 0.7, 5.9]], [[0.1, 0.7, 5.9]] * 4, realistic(40, 3)
 
 
-@pytest.mark.parametrize(
-    ("previous", "current", "defined"),
-    [
+def test_without_variance_measures_that_need_it_are_none() -> None:
+    cases: tuple[tuple[Any, Any, set[str]], ...] = (
         (ONE, VARIED, {"variance_missed"}),
         (ALIKE, VARIED, {"variance_missed"}),
         (VARIED, ONE, {"mean_shift", "variance_change"}),
         (VARIED, ALIKE, {"mean_shift", "variance_change"}),
         (ONE, ALIKE, set()),
-    ],
-)
-def test_without_variance_measures_that_need_it_are_none(previous: Any, current: Any, defined: set[str]) -> None:
-    record = compare(fit(previous), fit(current))
-    assert {name for name in drift.MEASURES if record[name]["value"] is not None} == defined
-    assert record["principal_angles"] == []
-    assert record["largest_angle"] is None
-    if "variance_change" in defined:
-        assert "the total variance has changed by -100%" in record["warnings"][0]
+    )
+    for number, (previous, current, defined) in enumerate(cases):
+        record = compare(fit(previous), fit(current))
+        assert {name for name in drift.MEASURES if record[name]["value"] is not None} == defined, f"case {number}"
+        assert record["principal_angles"] == [], f"case {number}"
+        assert record["largest_angle"] is None, f"case {number}"
+        if "variance_change" in defined:
+            assert "the total variance has changed by -100%" in record["warnings"][0], f"case {number}"
 
 
 def test_every_record_has_the_same_keys() -> None:
