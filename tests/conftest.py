@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from tests.once import build_once
+
 if TYPE_CHECKING:
     from tests.s3_store import Store
 
@@ -81,6 +83,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def shared() -> Path:
     """The shared photos and weights; a test that can do without them falls back on generated ones."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def weights(shared: Path) -> str:
+    """Return the shared ImageNet weights, or random ones, as ``spark_jobs.model.export --weights`` expects them."""
+    from include.artifacts.weights import RANDOM, find_weights
+
+    return find_weights(shared=shared) or RANDOM
+
+
+@pytest.fixture(scope="session")
+def models(weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with one exported model, ``<digest>/``; TensorFlow exports it once per test run."""
+    from include.artifacts.publishing import export_model
+
+    return build_once(tmp_path_factory, "models", lambda folder: export_model(weights, folder))
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from include.artifacts.publishing import export_model, publish_model
-from include.artifacts.weights import RANDOM, find_weights
+from include.artifacts.publishing import publish_model
 from include.lake.layout import Lake
 from include.settings.dag_ids import FEATURES_DAG as DAG_ID
 from local.airflow.home import migrate_database
@@ -264,11 +263,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench(database: Path, tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Bench]:
+def bench(database: Path, weights: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """An Airflow for one worker's runs of the DAG, and the models that all workers share."""
     home = copy_database(database, tmp_path_factory.mktemp("airflow"))
-    weights = find_weights(shared=shared) or RANDOM
-    models = build_once(tmp_path_factory, "models", lambda folder: export_model(weights, folder))
     bench = Bench(home, models, weights)
     yield bench
     if bench.warm:

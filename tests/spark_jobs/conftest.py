@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,17 +15,16 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from spark_jobs.runtime import context
+from tests.once import build_once
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared"
-WEIGHTS = SHARED / "weights" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 REFERENCE = Path(__file__).with_name("keras_reference.py")
-RANDOM_WEIGHTS = "random:20261122"
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """A session as the jobs start it, on two local cores, with no web server, bound to loopback."""
+    """Start a session as the jobs do: two local cores, no web server, bound to loopback."""
     warehouse = tmp_path_factory.mktemp("warehouse")
     submit = {
         "spark.driver.bindAddress": "127.0.0.1",
@@ -38,7 +36,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     }
     flags = " ".join(f"--conf {name}={value}" for name, value in submit.items())
     with pytest.MonkeyPatch.context() as patch:
-        # Spark's Python workers are children of the JVM: they find the package by the environment that it was born in.
+        # Spark's Python workers are children of the JVM: its environment must name the folder of the package.
         patch.setenv("PYTHONPATH", str(REPOSITORY))
         patch.setenv("PYSPARK_PYTHON", sys.executable)
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
@@ -50,67 +48,48 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 
 @pytest.fixture(scope="session")
-def weights() -> str:
-    """What ``spark_jobs.model.export --weights`` takes: the shared ImageNet weights, else scaled random ones."""
-    return str(WEIGHTS) if WEIGHTS.is_file() else RANDOM_WEIGHTS
-
-
-@pytest.fixture(scope="session")
-def model_folder(weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder ``models/<digest>`` of an exported model."""
-    return export_model(weights, tmp_path_factory.mktemp("models"))
-
-
-def export_model(weights: str, output: Path) -> Path:
-    """Export in a process of its own, so that TensorFlow never enters the tests' process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spark_jobs.model.export", "--weights", weights, "--output", output.as_uri()],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return output / json.loads(done.stdout.splitlines()[-1])["digest"][:16]
-
-
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder ``<label>/*.jpg``: the shared photos, else generated ones. Tests read it and never write to it."""
-    training = SHARED / "fruits" / "Training"
-    if training.is_dir():
-        return training
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder, labels=4, images_per_label=12)
+def model_folder(models: Path) -> Path:
+    """Return the folder of the exported model, named after its digest."""
+    (folder,) = (path.parent for path in models.glob("*/*.json"))
     return folder
 
 
 @pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder ``<label>/*.jpg`` with the shared photos, or generated ones. Tests only read it."""
+    training = SHARED / "fruits" / "Training"
+    if training.is_dir():
+        return training
+    return build_once(tmp_path_factory, "photos", lambda folder: write_photos(folder, labels=4, images_per_label=12))
+
+
+@pytest.fixture(scope="session")
 def files(photos: Path) -> list[Path]:
-    """Every photo, in the order of the paths."""
+    """Return all photos, sorted by path."""
     return sorted(photos.glob("*/*.jpg"))
 
 
 @pytest.fixture(scope="session")
 def keras_features(files: list[Path], weights: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """The photos' features by plain Keras with the same weights, shape (photos, 1280)."""
-    output = tmp_path_factory.mktemp("keras") / "features.npy"
-    done = subprocess.run(
-        [sys.executable, str(REFERENCE), weights, str(output), *map(str, files)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    features: np.ndarray = np.load(output)
+    """Return the features that plain Keras computes with the same weights, shape (photos, 1280), once per test run."""
+
+    def build(folder: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, str(REFERENCE), weights, str(folder / "features.npy"), *map(str, files)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    features: np.ndarray = np.load(build_once(tmp_path_factory, "keras_features", build) / "features.npy")
     return features
 
 
 @pytest.fixture
 def few_photos(photos: Path, tmp_path: Path) -> Path:
-    """A small folder of a test's own: three images of each of three labels."""
+    """Copy three images of each of three labels into a folder that only this test uses."""
     folder = tmp_path / "few photos"
     for label in sorted(path for path in photos.iterdir() if path.is_dir())[:3]:
         (folder / label.name).mkdir(parents=True)
@@ -120,7 +99,7 @@ def few_photos(photos: Path, tmp_path: Path) -> Path:
 
 
 def write_photos(folder: Path, *, labels: int, images_per_label: int, seed: int = 7) -> None:
-    """Write smooth coloured pictures with texture and hard edges, 100x100 as the shared photos are."""
+    """Write smooth coloured pictures with texture and hard edges, 100x100 like the shared photos."""
     random = np.random.default_rng(seed)
     for label in range(labels):
         (folder / f"Label {label}").mkdir(parents=True)
