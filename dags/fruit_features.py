@@ -90,7 +90,8 @@ with DAG(
         "timeout": (timedelta(minutes=MAX_STEP_MINUTES) + CLUSTER_START).total_seconds(),
     }
 
-    open_run = task(run.open_run)()
+    # Multiple outputs: each entry of the record is an XCom of its own, which links, tasks and people can read.
+    open_run = task(multiple_outputs=True)(run.open_run)()
     plan_cluster = task(multiple_outputs=True)(plan.plan_cluster)(open_run)
     publish_code = task(plan.publish_code)(open_run, plan_cluster["code"])
 
@@ -114,8 +115,8 @@ with DAG(
         **aws,
     )
     report_cost = task(results.report_cost)(open_run)
-    verify_results = task(results.verify_results)(open_run)
-    publish_results = task(outlets=[RESULTS])(results.publish_results)(
+    verify_results = task(multiple_outputs=True)(results.verify_results)(open_run)
+    publish_results = task(multiple_outputs=True, outlets=[RESULTS])(results.publish_results)(
         open_run,
         verify_results,
         plan={"code": plan_cluster["code"], "forecast": plan_cluster["forecast"]},
