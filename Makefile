@@ -57,10 +57,10 @@ publish: setup ## publish model, code and wheels into a lake, before its first r
 	@$(IN_VENV) -m include.artifacts publish --root "$(ROOT)"
 
 settings: setup ## print the DAG's settings from the stack's outputs [STACK=fruit-features] [FORMAT=env|variables]
-	@$(IN_VENV) -m include.deployment.stack settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
+	@$(IN_VENV) -m include.deployment settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
 
 mwaa: setup ## build the folder that Amazon MWAA takes, .local/mwaa [SETTINGS=file, as `make settings` prints it]
-	@$(IN_VENV) -m include.deployment.mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
+	@$(IN_VENV) -m include.deployment mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
 
 prices: setup ## write a new price table from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
 	@$(IN_VENV) -m include.cost $(OPTIONS)

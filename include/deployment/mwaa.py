@@ -1,4 +1,4 @@
-"""What Amazon MWAA takes, in one folder: ``make mwaa``.
+"""Build the folder to upload to Amazon MWAA: ``make mwaa``.
 
 MWAA syncs a folder of DAGs from S3, which is on ``sys.path``, and unpacks ``plugins.zip``; nothing else of a project
 gets there. So ``include/``, ``spark_jobs/`` and ``requirements-cluster.txt`` go beside the DAGs, where the code bundle
@@ -16,12 +16,11 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from include.artifacts.bundle import REQUIREMENTS_FILE, zip_sources
+from include.artifacts.bundle import PROJECT, REQUIREMENTS_FILE, zip_sources
 from include.settings.deployment import SettingsError, read_settings
 
 log = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parents[2]
 TARGET = PROJECT / ".local" / "mwaa"
 
 AIRFLOW_VERSION = "3.3.1"
@@ -228,7 +227,7 @@ def read_environment_file(path: Path) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m include.deployment.mwaa", description="Build the folder that MWAA takes."
+        prog="python -m include.deployment mwaa", description="Build the folder to upload to Amazon MWAA."
     )
     parser.add_argument("--target", type=Path, default=TARGET, help="the folder; .local/mwaa by default")
     parser.add_argument("--settings", type=Path, help="environment file with the settings (make settings > file)")
@@ -241,7 +240,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     log.info("Built %s for Airflow %s on MWAA; docs/runbook.md says what goes where", options.target, AIRFLOW_VERSION)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -45,12 +45,12 @@ REQUIRED = (
 
 
 class StackError(RuntimeError):
-    """The stack's outputs cannot be had, or are not those of this version."""
+    """The stack's outputs cannot be read, or belong to another version of the template."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a stack has made.
+    """The outputs of a stack.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ def setting_name(output: str) -> str:
 
 
 def describe_stack(client: Any, stack: str) -> dict[str, Any]:
-    """Return what CloudFormation tells of a stack.
+    """Return CloudFormation's description of a stack.
 
     Raises
     ------
@@ -181,19 +181,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m include.deployment.stack",
+        prog="python -m include.deployment settings",
         description="Turn the outputs of the CloudFormation stack into the DAG's settings.",
         epilog="AWS credentials are boto3's own: a profile, variables or a role. Needs cloudformation:DescribeStacks.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("settings", help="print the settings (make settings)")
-    command.add_argument("--stack", default=STACK, help="the stack's name; %(default)s by default")
-    command.add_argument("--region", default=REGION, help="the stack's region; %(default)s by default")
-    command.add_argument(
+    parser.add_argument("--stack", default=STACK, help="the stack's name; %(default)s by default")
+    parser.add_argument("--region", default=REGION, help="the stack's region; %(default)s by default")
+    parser.add_argument(
         "--format", choices=sorted(FORMATS), default="env", help="lines of an environment file, or Airflow Variables"
     )
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

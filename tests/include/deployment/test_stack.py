@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from moto import mock_aws
 
+from include.deployment.__main__ import main as run
 from include.deployment.stack import FOR_PEOPLE, REQUIRED, StackError, as_environment, main, read_outputs, setting_name
 from include.settings.deployment import Settings, read_settings
 from tests.infra.moto_stack import deploy
@@ -63,7 +64,7 @@ def change(stack: dict[str, Any], key: str, value: str | None) -> dict[str, Any]
 def test_printed_settings_are_read_without_a_problem(
     deployed: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["settings"]) == 0
+    assert main([]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
     settings = read_settings(dict(line.split("=", 1) for line in lines))
     assert settings.lake_root == f"s3://{STACK}-{ACCOUNT}"
@@ -75,10 +76,10 @@ def test_printed_settings_are_read_without_a_problem(
 
 @pytest.mark.slow
 def test_variables_are_those_that_tasks_read(deployed: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["settings", "--stack", STACK, "--format", "variables"]) == 0
+    assert main(["--stack", STACK, "--format", "variables"]) == 0
     variables = json.loads(capsys.readouterr().out)
     from_variables = read_settings({}, variables.get)
-    assert main(["settings", "--format", "env"]) == 0
+    assert main(["--format", "env"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
     assert from_variables == read_settings(dict(line.split("=", 1) for line in lines))
     assert from_variables != read_settings({})
@@ -132,14 +133,14 @@ def test_value_that_its_setting_refuses_is_named(stack: dict[str, Any]) -> None:
 def test_stack_that_is_not_there_is_an_error_that_says_where_it_looked(
     aws: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main(["settings", "--stack", "no-such-stack"]) == 1
+    assert main(["--stack", "no-such-stack"]) == 1
     assert "no stack 'no-such-stack' in eu-west-3" in caplog.text
     assert "docs/runbook.md" in caplog.text
 
 
 @pytest.mark.slow
 def test_stack_in_another_region_is_not_there(deployed: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    assert main(["settings", "--region", "eu-central-1"]) == 1
+    assert main(["--region", "eu-central-1"]) == 1
     assert f"no stack '{STACK}' in eu-central-1" in caplog.text
 
 
@@ -155,7 +156,7 @@ def test_stack_that_is_not_complete_is_refused(
     found = cloudformation_backends[ACCOUNT][REGION].get_stack(STACK)
     before, found.status = found.status, state
     try:
-        assert main(["settings"]) == 1
+        assert main([]) == 1
     finally:
         found.status = before
     assert f"is {state}, expected one of CREATE_COMPLETE" in caplog.text
@@ -178,11 +179,18 @@ def test_refusal_of_aws_is_an_error_and_no_traceback(
     client = boto3.client("cloudformation", region_name=REGION)
     monkeypatch.setattr(client, "describe_stacks", refuse)
     monkeypatch.setattr(boto3, "client", lambda *_, **__: client)
-    assert main(["settings"]) == 1
+    assert main([]) == 1
     assert "cannot be described in eu-west-3" in caplog.text
     assert expected in caplog.text
 
 
 def test_unknown_format_is_refused() -> None:
     with pytest.raises(SystemExit):
-        main(["settings", "--format", "yaml"])
+        main(["--format", "yaml"])
+
+
+def test_the_package_dispatches_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, flag in (("settings", "--stack"), ("mwaa", "--target")):
+        with pytest.raises(SystemExit, match="0"):
+            run([command, "--help"])
+        assert flag in capsys.readouterr().out
