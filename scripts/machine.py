@@ -1,4 +1,4 @@
-"""Where and with which code a result was made: a line for documents of results."""
+"""Describe the machine and the commit that produced a result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe_commit() -> str:
-    """Return the commit that is checked out, and whether anything has been changed since."""
+    """Return the checked-out commit, marked as dirty if files have changed since."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -38,16 +38,16 @@ VALUES: dict[str, Callable[[], str]] = {
     "AIRFLOW_FERNET_KEY": fernet_key,
     "POSTGRES_PASSWORD": lambda: secrets.token_urlsafe(24),
 }
-"""Name of a variable to what fills it in."""
+"""Maps each variable to the function that generates its value."""
 
 
 def fill_in(template: str) -> str:
-    """Return the template with the variables that are empty and needed filled in.
+    """Return the template with generated values for its empty variables.
 
     Raises
     ------
     ValueError
-        When the template lacks one of them, empty.
+        If the template does not have exactly one empty line for each variable.
     """
     text = template
     for name, value in VALUES.items():
@@ -63,7 +63,7 @@ def write_env(template: Path, target: Path) -> None:
     Raises
     ------
     FileExistsError
-        When there is one: its secrets belong to the volumes that were made with them.
+        If the file exists: the stack's volumes were created with its secrets.
     """
     text = fill_in(template.read_text(encoding="utf-8"))
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,6 +1,6 @@
 """Write docs/fault-matrix.md from the result of `make soak` (a JUnit file).
 
-A cell that was not run this time keeps the result that the document has of it.
+A cell that was not run keeps its previous result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ written no manifest.
 
 {machine}
 
-| what goes wrong | when | the run ends | told in the task's log | result | seconds | on |
+| what goes wrong | when | the run ends | reported in the task's log | result | seconds | on |
 | --- | --- | --- | --- | --- | ---: | --- |
 """
 

@@ -27,7 +27,7 @@ AIRFLOW_VERSION = "3.3.1"
 """The newest Airflow that MWAA offers, since 2026-09-01, on Python 3.12."""
 
 AIRFLOW_ITSELF = ("apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk")
-"""What MWAA's image has in its own version: a requirements file must not replace it."""
+"""Packages that MWAA's image provides: a requirements file must not replace them."""
 
 PINNED_BY_MWAA = frozenset(
     {
@@ -62,7 +62,7 @@ class MwaaError(RuntimeError):
 
 
 def build(target: Path, settings: Mapping[str, str], root: Path = PROJECT) -> None:
-    """Build the folder; what was there before is replaced.
+    """Build the folder; an earlier build is replaced.
 
     Parameters
     ----------
@@ -168,12 +168,12 @@ def constraints(pinned: Mapping[str, str]) -> str:
 
 
 def requirements_text(pinned: Mapping[str, str]) -> str:
-    """Return ``requirements.txt``: what Airflow's image lacks, or has older.
+    """Return ``requirements.txt``: packages that MWAA's image lacks or has in an older version.
 
     Raises
     ------
     MwaaError
-        When the lock has one of them no more.
+        If the lock does not pin one of them.
     """
     needed = {"apache-airflow-providers-amazon": "[s3fs]", "apache-airflow-providers-standard": "", "pyarrow": ""}
     missing = sorted(set(needed) - set(pinned))
@@ -197,7 +197,7 @@ def startup_script(settings: Mapping[str, str]) -> str:
     except SettingsError as error:
         raise MwaaError(str(error)) from error
     exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(settings.items())]
-    head = ["#!/bin/sh", "# Settings of the fruit features (docs/dags.md); made by `make mwaa`."]
+    head = ["#!/bin/sh", "# Settings of the fruit features (docs/dags.md); written by `make mwaa`."]
     return "\n".join([*head, *(exports or ["# none: make mwaa SETTINGS=file"])]) + "\n"
 
 

@@ -85,7 +85,7 @@ def describe_stack(client: Any, stack: str) -> dict[str, Any]:
         if "does not exist" in str(error):
             raise StackError(
                 f"there is no stack {stack!r} in {region} of this account; expected the one that docs/runbook.md "
-                "deploys. Name yours with STACK=…, and look whether the credentials are of the right account"
+                "deploys. Name yours with STACK=…, and check that the credentials belong to the right account"
             ) from error
         raise StackError(f"the stack {stack!r} cannot be described in {region}: {error}") from error
     except BotoCoreError as error:
@@ -93,8 +93,8 @@ def describe_stack(client: Any, stack: str) -> dict[str, Any]:
     state = found["StackStatus"]
     if state not in COMPLETE:
         raise StackError(
-            f"the stack {stack!r} is {state}, expected one of {', '.join(COMPLETE)}: wait for it, or see what has "
-            f"failed with: aws cloudformation describe-stack-events --region {region} --stack-name {stack}"
+            f"the stack {stack!r} is {state}, expected one of {', '.join(COMPLETE)}: wait for it, or list the "
+            f"failed events with: aws cloudformation describe-stack-events --region {region} --stack-name {stack}"
         )
     return found
 
@@ -132,7 +132,7 @@ def read_outputs(stack: Mapping[str, Any]) -> Outputs:
     if problems:
         raise StackError(
             f"the stack {name!r}: {'; '.join(problems)}. Deploy infra/fruit-features.yaml of this version "
-            "(docs/runbook.md), or take the version that the stack is of"
+            "(docs/runbook.md), or use the project version that deployed the stack"
         )
     return Outputs(settings, people)
 

@@ -88,12 +88,12 @@ print(json.dumps({{"errors": bag.import_errors, "dags": sorted(bag.dag_ids),
                    "files": sorted(bag.file_last_changed), "include": include.artifacts.bundle.__file__,
                    "digest": include.artifacts.bundle.build_bundle().digest}}))
 """
-    told = run_python(code, [dags], tmp_path, AIRFLOW__CORE__DAGS_FOLDER=str(dags))
-    assert told["errors"] == {}
-    assert {"fruit_features", "fruit_reaper"} <= set(told["dags"])
-    assert {Path(name).parent for name in told["files"]} == {dags}, "code beside the DAGs is not parsed as one"
-    assert Path(told["include"]).is_relative_to(dags)
-    assert told["digest"] == build_bundle().digest
+    result = run_python(code, [dags], tmp_path, AIRFLOW__CORE__DAGS_FOLDER=str(dags))
+    assert result["errors"] == {}
+    assert {"fruit_features", "fruit_reaper"} <= set(result["dags"])
+    assert {Path(name).parent for name in result["files"]} == {dags}, "code beside the DAGs is not parsed as one"
+    assert Path(result["include"]).is_relative_to(dags)
+    assert result["digest"] == build_bundle().digest
 
 
 @pytest.mark.slow
@@ -109,10 +109,10 @@ found, errors = plugins_manager._get_plugins()
 import include.reports.page
 print(json.dumps({"errors": errors, "apps": [app["name"] for app in apps], "include": include.reports.page.__file__}))
 """
-    told = run_python(code, [], tmp_path, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
-    assert told["errors"] == {}
-    assert "Fruit reports" in told["apps"]
-    assert Path(told["include"]).is_relative_to(plugins / mwaa.PLUGIN_CODE)
+    result = run_python(code, [], tmp_path, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
+    assert result["errors"] == {}
+    assert "Fruit reports" in result["apps"]
+    assert Path(result["include"]).is_relative_to(plugins / mwaa.PLUGIN_CODE)
 
 
 @pytest.mark.slow
@@ -128,8 +128,8 @@ plugins_manager.get_fastapi_plugins()
 import include.reports.page
 print(json.dumps(include.reports.page.__file__))
 """
-    told = run_python(code, [built / "dags"], tmp_path, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
-    assert Path(told).is_relative_to(built / "dags")
+    result = run_python(code, [built / "dags"], tmp_path, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
+    assert Path(result).is_relative_to(built / "dags")
 
 
 def test_two_builds_are_the_same(built: Path, tmp_path: Path) -> None:
