@@ -23,9 +23,9 @@ HERE = {"aws:RequestedRegion": REGION}
 OWN = {"elasticmapreduce:ResourceTag/project": "fruit-features"}
 
 
-@pytest.mark.parametrize(
-    ("allowed", "action", "resource", "keys"),
-    [
+def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(template: dict[str, Any]) -> None:
+    policy = statements(template, "AirflowPolicy")
+    cases: list[tuple[Any, ...]] = [
         (True, "elasticmapreduce:RunJobFlow", "*", HERE | {"aws:RequestTag/project": "fruit-features"}),
         (False, "elasticmapreduce:RunJobFlow", "*", HERE),
         (
@@ -88,17 +88,14 @@ OWN = {"elasticmapreduce:ResourceTag/project": "fruit-features"}
         (True, "kms:Decrypt", KEY, {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}),
         (False, "kms:Decrypt", KEY, {}),
         (False, "pricing:GetProducts", "*", {}),
-    ],
-)
-def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(
-    template: dict[str, Any], allowed: bool, action: str, resource: str, keys: dict[str, str]
-) -> None:
-    assert decide(statements(template, "AirflowPolicy"), action, resource, keys) is allowed
+    ]
+    for allowed, action, resource, keys in cases:
+        assert decide(policy, action, resource, keys) is allowed, (allowed, action, resource, keys)
 
 
-@pytest.mark.parametrize(
-    ("allowed", "action", "key"),
-    [
+def test_nodes_read_inputs_and_write_their_run_only(template: dict[str, Any]) -> None:
+    policy = statements(template, "NodesPolicy")
+    cases: list[tuple[Any, ...]] = [
         (True, "s3:GetObject", "data/Kiwi/1.jpg"),
         (True, "s3:GetObject", "wheels/0/a.whl"),
         (True, "s3:PutObject", "runs/x/features/part-0.parquet"),
@@ -111,12 +108,9 @@ def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(
         (False, "s3:PutObject", "results/part-0.parquet"),
         (False, "s3:PutObject", "current.json"),
         (False, "s3:GetObject", "security/certificates.zip"),
-    ],
-)
-def test_nodes_read_inputs_and_write_their_run_only(
-    template: dict[str, Any], allowed: bool, action: str, key: str
-) -> None:
-    assert decide(statements(template, "NodesPolicy"), action, f"{BUCKET}/{key}", {}) is allowed
+    ]
+    for allowed, action, key in cases:
+        assert decide(policy, action, f"{BUCKET}/{key}", {}) is allowed, (allowed, action, key)
 
 
 def test_own_certificates_are_read_only_where_there_are_any(template: dict[str, Any]) -> None:
@@ -125,18 +119,17 @@ def test_own_certificates_are_read_only_where_there_are_any(template: dict[str, 
     assert decide(policy, "s3:GetObject", f"{BUCKET}/security/certificates.zip", {})
 
 
-@pytest.mark.parametrize(
-    ("allowed", "action", "key"),
-    [
+def test_publisher_adds_artifacts_only(template: dict[str, Any]) -> None:
+    policy = statements(template, "PublisherPolicy")
+    cases: list[tuple[Any, ...]] = [
         (True, "s3:PutObject", "models/0/model.tflite"),
         (True, "s3:PutObject", "wheels/0/a.whl"),
         (False, "s3:PutObject", "results/part-0.parquet"),
         (False, "s3:GetObject", "data/Kiwi/1.jpg"),
         (False, "s3:DeleteObject", "models/0/model.tflite"),
-    ],
-)
-def test_publisher_adds_artifacts_only(template: dict[str, Any], allowed: bool, action: str, key: str) -> None:
-    assert decide(statements(template, "PublisherPolicy"), action, f"{BUCKET}/{key}", {}) is allowed
+    ]
+    for allowed, action, key in cases:
+        assert decide(policy, action, f"{BUCKET}/{key}", {}) is allowed, (allowed, action, key)
 
 
 REQUEST = {
