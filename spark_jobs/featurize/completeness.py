@@ -1,4 +1,4 @@
-"""Whether what featurize has written is all that was listed, and what the rejects are."""
+"""Checks of the outputs of featurize: every listed image has a row, and the share of rejects is within the limit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from spark_jobs.args import LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
 from spark_jobs.errors import JobError
 from spark_jobs.featurize.staging import KINDS
 from spark_jobs.lake import storage
+from spark_jobs.records import RejectedFile
 
 EXAMPLES = 20
-"""Rejects that the summary and the error message of a failed run show."""
+"""Number of rejects that the summary lists."""
 
 
 def check(run: str, listed: int) -> dict[str, int]:
-    """Count the rows that were written, from the Parquet footers, and hold them against the listing.
+    """Count the written rows from the Parquet footers and compare their number with the listing.
 
     Returns
     -------
@@ -31,20 +32,20 @@ def check(run: str, listed: int) -> dict[str, int]:
     Raises
     ------
     JobError
-        When they do not add up to the number of listed images; the message has the first path that differs.
+        If they do not add up to the number of listed images; the message has the first path that differs.
     """
     counts = {kind: count_rows(storage.join(run, kind)) for kind in KINDS}
     if sum(counts.values()) != listed:
         figures = " + ".join(f"{count} {kind}" for kind, count in counts.items())
         raise JobError(
             f"{listed} images were listed, but {figures} = {sum(counts.values())} rows were written to {run}: "
-            f"{_first_difference(run)}. Run the job again; if it comes back, keep the folder and report it"
+            f"{_first_difference(run)}. Run the job again; if the error returns, keep the folder and report it"
         )
     return counts
 
 
 def count_rows(folder: str) -> int:
-    """Return the rows of a Parquet dataset, from its files' footers."""
+    """Return the number of rows of a Parquet dataset, from its files' footers."""
     filesystem, paths = _parquet_files(folder)
     return sum(pq.read_metadata(path, filesystem=filesystem).num_rows for path in paths)
 
@@ -52,11 +53,11 @@ def count_rows(folder: str) -> int:
 def _first_difference(run: str) -> str:
     written = heapq.merge(*(_read_paths(*_parquet_files(storage.join(run, kind))) for kind in KINDS))
     filesystem, path = storage.locate(storage.join(run, LISTING_FILE))
-    for expected, found in itertools.zip_longest(_read_paths(filesystem, [path]), written):
-        if found is None or (expected is not None and expected < found):
+    for expected, written_path in itertools.zip_longest(_read_paths(filesystem, [path]), written):
+        if written_path is None or (expected is not None and expected < written_path):
             return f"{expected} is missing"
-        if expected != found:
-            return f"{found} was not listed, or is there twice"
+        if expected != written_path:
+            return f"{written_path} was not listed, or was written twice"
     return "the paths are the same"
 
 
@@ -69,22 +70,21 @@ def _read_paths(filesystem: fs.FileSystem, files: Sequence[str]) -> Iterator[str
 
 def _parquet_files(folder: str) -> tuple[fs.FileSystem, list[str]]:
     filesystem, path = storage.locate(folder)
-    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return filesystem, sorted(info.path for info in found if info.base_name.endswith(".parquet"))
+    infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return filesystem, sorted(info.path for info in infos if info.base_name.endswith(".parquet"))
 
 
-def read_rejects(run: str) -> tuple[dict[str, int], list[dict[str, str]]]:
-    """Return how many rejects there are of each reason, the most frequent first, and the first few of them.
+def read_rejects(run: str) -> tuple[dict[str, int], list[RejectedFile]]:
+    """Return the number of rejects by reason, the most frequent first, and the first :data:`EXAMPLES` of them.
 
     Returns
     -------
     reasons : dict of str to int
-    examples : list of dict
-        With ``path``, ``reason`` and ``detail``.
+    examples : list of RejectedFile
     """
     filesystem, files = _parquet_files(storage.join(run, REJECTS_FOLDER))
     reasons: Counter[str] = Counter()
-    examples: list[dict[str, str]] = []
+    examples: list[RejectedFile] = []
     for name in files:
         with pq.ParquetFile(name, filesystem=filesystem) as file:
             for batch in file.iter_batches(columns=["path", "reason", "detail"], use_threads=False):
@@ -94,11 +94,11 @@ def read_rejects(run: str) -> tuple[dict[str, int], list[dict[str, str]]]:
 
 
 def check_reject_ratio(
-    args: FeaturizeArgs, listed: int, reasons: dict[str, int], examples: Sequence[dict[str, str]]
+    args: FeaturizeArgs, listed: int, reasons: dict[str, int], examples: Sequence[RejectedFile]
 ) -> None:
-    """Fail when the rejects are more than the allowed share of the listed images.
+    """Raise if the share of rejects in the listed images is above the limit.
 
-    The comparison is exact: 7 rejects of 100 are not more than 0.07, though 0.07 * 100 in floating point is not 7.
+    The comparison is exact: 7 rejects in 100 images do not exceed 0.07, although 0.07 * 100 in floating point is not 7.
 
     Raises
     ------
@@ -113,5 +113,5 @@ def check_reject_ratio(
     raise JobError(
         f"{rejects} of {listed} images ({100 * rejects / listed:.1f} %) are rejects, more than the "
         f"{args.max_reject_ratio:g} that --max-reject-ratio allows: {counted}. First: {first}. "
-        f"All of them are in {storage.join(args.run, REJECTS_FOLDER)}"
+        f"The full list is in {storage.join(args.run, REJECTS_FOLDER)}"
     )

@@ -1,7 +1,7 @@
-"""What a task does with its share of the listing: read, decode, run the model.
+"""The work of one task on its range of the listing: read, decode, run the model.
 
-The three overlap: files are fetched with many reads in flight, a child process decodes one image ahead, and the model,
-which takes nine tenths of the time of a small photo, never waits for either.
+The three overlap: many reads are in flight, a child process decodes images ahead of the model, and the model, which
+uses nine tenths of the time of a small photo, never waits.
 """
 
 from __future__ import annotations
@@ -23,29 +23,28 @@ from spark_jobs.lake import schemas, storage
 from spark_jobs.model import mobilenet
 
 LoadModel = Callable[[str, bytes], mobilenet.Extract]
-"""From a model's digest and flatbuffer to the function that runs it; called once a task, in the worker."""
+"""Maps a model's digest and flatbuffer to the function that runs it. It is called once per task, in the worker."""
 
 ROWS_PER_GROUP = 2048
-"""Rows of a row group of the listing: a task reads only those that hold its share."""
+"""Rows in a row group of the listing; a task reads only the row groups that contain its range."""
 
 ROWS_PER_BATCH = 2048
-"""Rows that are handed on at a time, and of a row group of the features: 10 MB of them, which is what a task of pca
-takes at least."""
+"""Rows in a batch, and in a row group of the features: 10 MB, the smallest amount that a task of pca reads."""
 
 PICTURES_AHEAD = 3
-"""Decoded images that wait for the model: a slow one then leaves it something to do."""
+"""Number of decoded images that wait for the model, so that it has work while a slow image is decoded."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How a worker turns bytes into features.
+    """How a worker computes features from bytes.
 
     Attributes
     ----------
     load_model : callable
-        How it gets the function that runs the model.
+        Returns the function that runs the model.
     decode_program : sequence of str
-        What its decode child runs, as :class:`spark_jobs.images.decoder.Decoder` takes it.
+        The ``program`` of :class:`spark_jobs.images.decoder.Decoder`.
     """
 
     load_model: LoadModel = mobilenet.load_extractor
@@ -55,13 +54,13 @@ class Engine:
 def featurize_share(
     args: FeaturizeArgs, share: range, model: mobilenet.Model, engine: Engine
 ) -> Iterator[dict[str, pa.RecordBatch]]:
-    """Yield the rows of a range of the listing, in its order, by kind.
+    """Yield the output rows for a range of the listing, in its order, by kind.
 
     Yields
     ------
     dict of str to RecordBatch
-        ``features`` of ``schemas.FEATURES`` and ``rejects`` of ``schemas.REJECTS``: what becomes of the next rows. A
-        kind without a row is not there.
+        ``features`` with ``schemas.FEATURES`` and ``rejects`` with ``schemas.REJECTS`` for the next rows of the
+        listing; a kind without rows is left out.
     """
     rows = read_listing(args.run, share)
     files = zip((path.partition("://")[2] for path in rows["path"].to_pylist()), rows["size"].to_pylist(), strict=True)
@@ -72,7 +71,7 @@ def featurize_share(
 
 
 def read_listing(run: str, share: range) -> pa.Table:
-    """Return a range of the listing's rows, reading only the row groups that hold them."""
+    """Return a range of the listing's rows; only the row groups that contain them are read."""
     filesystem, path = storage.locate(storage.join(run, LISTING_FILE))
     groups = range(share.start // ROWS_PER_GROUP, -(-share.stop // ROWS_PER_GROUP))
     with pq.ParquetFile(path, filesystem=filesystem) as file:
@@ -112,7 +111,7 @@ def _features(item: Pixels | Reject, extract: mobilenet.Extract) -> mobilenet.Fe
 
 
 def _by_kind(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Reject]) -> dict[str, pa.RecordBatch]:
-    """Put the outcomes beside the listing's rows that they belong to."""
+    """Join the outcomes to their rows of the listing."""
     rejects = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
     vectors = [outcome for outcome in outcomes if not isinstance(outcome, Reject)]
     is_reject = pa.array([isinstance(outcome, Reject) for outcome in outcomes])
@@ -133,5 +132,5 @@ def _by_kind(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Rejec
 
 
 def _storable(detail: str) -> str:
-    """Return a text that is valid UTF-8, whatever bytes of a file an error message quotes."""
+    """Return the text as valid UTF-8, also if an error message quotes arbitrary bytes of a file."""
     return detail.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,7 @@
-"""The featurize job: every image under a folder becomes features or a reject, and none is lost.
+"""The featurize job: it computes the features of every image in a folder, or writes a reject that gives the reason.
 
-The images are listed into one Parquet file, and a Spark task takes a range of its rows. What comes out of that one pass
-is gathered into two datasets, counted, and held against the listing; the summary is written last.
+The job lists the images into one Parquet file. Each Spark task processes a range of its rows. The job then gathers the
+rows that the tasks wrote into two datasets, checks their number against the listing, and writes the summary last.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from spark_jobs.featurize import completeness, extraction, planning, staging
 from spark_jobs.images import listing
 from spark_jobs.lake import storage
 from spark_jobs.model import mobilenet
+from spark_jobs.records import FeaturizeSummary
 from spark_jobs.runtime import launcher, progress, summary
 
 if TYPE_CHECKING:
@@ -52,46 +53,46 @@ def _run_program(args: FeaturizeArgs) -> None:
     with stopwatch.stage("start"):
         from spark_jobs.runtime import context
 
-        spark = context.start(FeaturizeArgs.program)
+        sc = context.start(FeaturizeArgs.program)
     try:
-        run(spark, args, stopwatch=stopwatch)
+        run(sc, args, stopwatch=stopwatch)
     finally:
-        spark.stop()
+        sc.stop()
 
 
 def run(
-    spark: SparkContext,
+    sc: SparkContext,
     args: FeaturizeArgs,
     *,
     engine: extraction.Engine = DEFAULT_ENGINE,
     stopwatch: summary.Stopwatch | None = None,
-) -> dict[str, Any]:
+) -> FeaturizeSummary:
     """Featurize a folder of images into a run's folder.
 
-    What an earlier try of the same run left is deleted first, the principal components of its features too. The
-    summary is written last: where it is, features and rejects are complete.
+    The job first deletes the outputs of an earlier attempt of the same run, including those of pca. It writes the
+    summary last: if the summary exists, features and rejects are complete.
 
     Parameters
     ----------
-    spark : SparkContext
-        As :func:`spark_jobs.runtime.context.start` makes it.
+    sc : SparkContext
+        From :func:`spark_jobs.runtime.context.start`.
     args : FeaturizeArgs
-        Where the images, the model and the run are, and the limits.
+        Paths of the images, the model and the run; limits.
     engine : Engine
         How a worker turns bytes into features.
     stopwatch : Stopwatch, optional
-        Of which time has passed already.
+        A stopwatch that is already running; by default a new one.
 
     Returns
     -------
-    dict
-        The summary, as it is in ``featurize.json``.
+    FeaturizeSummary
+        The content of ``featurize.json``.
 
     Raises
     ------
     JobError
-        When the folder or the model is missing, nothing matches the pattern, there are more rejects than allowed, or
-        the outputs do not add up to the listing.
+        If the folder or the model is missing, nothing matches the pattern, there are more rejects than allowed, or
+        the number of rows differs from the listing.
     """
     stopwatch = stopwatch or summary.Stopwatch()
     model = _read_model(args.model)
@@ -101,35 +102,36 @@ def run(
             args.images, args.pattern, storage.join(args.run, LISTING_FILE), rows_per_group=extraction.ROWS_PER_GROUP
         )
         listed = len(images.sizes)
-        borders = plan_tasks(args, images.sizes, spark.defaultParallelism)
+        borders = plan_tasks(args, images.sizes, sc.defaultParallelism)
         tasks = len(borders) - 1
         logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
         if images.skipped:
-            logger.info("%d files there have other names than %s: they are left out", images.skipped, args.pattern)
+            logger.info("skipped %d files that do not match %s", images.skipped, args.pattern)
     with (
         stopwatch.stage("featurize"),
-        progress.track(spark, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
+        progress.track(sc, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
     ):
-        written = staging.write(spark, args, borders, spark.broadcast(model), engine)
+        written = staging.write(sc, args, borders, sc.broadcast(model), engine)
     with stopwatch.stage("write"):
-        staging.gather(spark, args.run, written)
+        staging.gather(sc, args.run, written)
         storage.delete(storage.join(args.run, staging.FOLDER))
     counts = completeness.check(args.run, listed)
     reasons, examples = completeness.read_rejects(args.run)
     completeness.check_reject_ratio(args, listed, reasons, examples)
     seconds = stopwatch.seconds()
-    record = {
+    record: FeaturizeSummary = {
         "job": FeaturizeArgs.program,
         "listed": listed,
         "skipped": images.skipped,
-        **counts,
+        "features": counts[FEATURES_FOLDER],
+        "rejects": counts[REJECTS_FOLDER],
         "rejects_by_reason": reasons,
         "first_rejects": examples,
         "dimensions": FEATURE_DIMENSIONS,
         "model": {"digest": model.digest, "weights": model.weights},
         "arguments": asdict(args),
         "seconds": seconds,
-        "spark_version": spark.version,
+        "spark_version": sc.version,
     }
     storage.write_json(storage.join(args.run, FEATURIZE_SUMMARY_FILE), record)
     summary.log_line(FeaturizeArgs.program, {"images listed": listed, **counts}, seconds)
@@ -137,7 +139,7 @@ def run(
 
 
 def delete_outputs(run: str) -> None:
-    """Delete what this job writes under a run's folder, and what pca made of it; the summaries go first."""
+    """Delete the outputs of this job and of pca in a run's folder, the summaries first."""
     for name in (
         FEATURIZE_SUMMARY_FILE,
         PCA_SUMMARY_FILE,
@@ -154,12 +156,12 @@ def delete_outputs(run: str) -> None:
 def _read_model(uri: str) -> mobilenet.Model:
     model = mobilenet.read(uri)
     if model.weights.get("source") == "random":
-        logger.warning("the model at %s has random weights: its features are for trials and tests only", uri)
+        logger.warning("the model at %s has random weights: use its features for trials and tests only", uri)
     return model
 
 
 def plan_tasks(args: FeaturizeArgs, sizes: npt.NDArray[np.int64], parallelism: int) -> npt.NDArray[np.int64]:
-    """Return the borders of the tasks' ranges of the listing; files that are too large to be read cost nothing."""
+    """Return the borders of the tasks' ranges of the listing; files that are too large to be read count as no work."""
     return planning.plan(
         np.where(sizes > args.max_file_bytes, 0, sizes),
         images_per_task=args.images_per_task,

@@ -1,9 +1,9 @@
-"""The one pass over the images, into a staging folder, and from there into datasets.
+"""The single pass over the images: tasks write files into a staging folder, which are then gathered into datasets.
 
-A task writes its rows as Parquet files of its own into staging and returns their names. Spark takes one result of each
-task, whatever is tried again or twice, so that the results say which files count: files of tries that were lost are
-read by nobody, and go with the folder. Then the tasks' files are gathered into few large ones, in the order of the
-listing; the features' moments are made on the way, since the features are in memory then.
+Each task attempt writes its rows to new Parquet files in staging and returns their names. Spark accepts one result per
+task, even if it retries or duplicates the task, so the results name the valid files. The files of lost attempts are
+never read and are deleted with the folder. The job then gathers the tasks' files into a few large ones, in the order of
+the listing, and computes the moments of the features while they are in memory.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 FOLDER = "staging"
 
 KINDS = {FEATURES_FOLDER: schemas.FEATURES, REJECTS_FOLDER: schemas.REJECTS}
-"""The two datasets that the pass makes: the name of each is its folder, under the run and under staging."""
+"""Schemas of the two datasets by folder; the folder has the same name in the run and in staging."""
 
 ROWS_PER_FILE = 50_000
-"""Rows of an output file, about: 256 MB of features."""
+"""Approximate number of rows of an output file: 256 MB of features."""
 
 COMPRESSION = "lz4"
-"""Codec of what is read again soon: features decode in 7.6 µs an image, with Parquet's usual snappy in 12.2, and take
-2.5 % more space."""
+"""Codec. Features decode in 7.6 µs an image, compared with 12.2 µs with snappy, Parquet's default, and need 2.5 % more
+space."""
 
 DICTIONARY_COLUMNS = ["label", "reason"]
-"""Columns whose values repeat; a dictionary of the others would only cost time."""
+"""Columns with repeated values; a dictionary of the other columns costs time and saves nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Written:
     Attributes
     ----------
     name : str
-        In the folder of its kind under staging; no other try of the task has it.
+        Name in its kind's folder in staging; unique to the attempt of the task.
     rows : int
-        Rows in it; one or more.
+        Number of rows, at least 1.
     """
 
     name: str
@@ -62,27 +62,27 @@ class Written:
 
 
 def write(
-    spark: SparkContext,
+    sc: SparkContext,
     args: FeaturizeArgs,
     borders: npt.NDArray[np.int64],
     model: Broadcast[mobilenet.Model],
     engine: extraction.Engine,
 ) -> list[dict[str, Written]]:
-    """Read, decode and featurize every listed image, a range of the listing's rows a task.
+    """Read, decode and featurize every listed image; each task processes a range of the listing's rows.
 
-    Only the tasks' numbers and borders travel to them, and only the names of their files come back.
+    Tasks receive only numbers and borders, and return only the names and lengths of their files.
 
     Returns
     -------
     list of dict
-        For each task, in order, the file of each kind of which it has rows.
+        For each task, in order, its file of each kind; a kind without rows is left out.
     """
 
     def work(number: int) -> dict[str, Written]:
         share = range(int(borders[number]), int(borders[number + 1]))
         return _write_share(args, number, extraction.featurize_share(args, share, model.value, engine))
 
-    return workers.run(spark, range(len(borders) - 1), work)
+    return workers.run(sc, range(len(borders) - 1), work)
 
 
 def _write_share(args: FeaturizeArgs, number: int, batches: Iterator[dict[str, pa.RecordBatch]]) -> dict[str, Written]:
@@ -91,18 +91,18 @@ def _write_share(args: FeaturizeArgs, number: int, batches: Iterator[dict[str, p
     with ExitStack() as stack:
         writers: dict[str, pq.ParquetWriter] = {}
         for batch in batches:
-            for kind, of_kind in batch.items():
+            for kind, rows_of_kind in batch.items():
                 if kind not in writers:
                     target = storage.join(args.run, FOLDER, kind, name)
                     writers[kind] = stack.enter_context(parquet_file(target, kind))
-                writers[kind].write_batch(of_kind)
-                rows[kind] += of_kind.num_rows
+                writers[kind].write_batch(rows_of_kind)
+                rows[kind] += rows_of_kind.num_rows
     return {kind: Written(name, count) for kind, count in rows.items() if count}
 
 
 @contextmanager
 def parquet_file(target: str, kind: str) -> Iterator[pq.ParquetWriter]:
-    """Put a file of rows of one kind there; nothing of it stays when the block raises."""
+    """Open a writer of one kind's rows; the file is not created if the block raises."""
     schema = KINDS[kind]
     repeating = [name for name in DICTIONARY_COLUMNS if name in schema.names]
     with (
@@ -112,22 +112,23 @@ def parquet_file(target: str, kind: str) -> Iterator[pq.ParquetWriter]:
         yield writer
 
 
-def gather(spark: SparkContext, run: str, written: Sequence[dict[str, Written]]) -> None:
-    """Write the two datasets from the tasks' files, in the order of the listing, in files of many tasks' rows.
+def gather(sc: SparkContext, run: str, written: Sequence[dict[str, Written]]) -> None:
+    """Merge the tasks' files into the larger files of the two datasets, in the order of the listing.
 
-    Beside every file of features goes one of their moments (:mod:`spark_jobs.numerics.stored_moments`).
+    For every file of features, a file of their moments is written too (:mod:`spark_jobs.numerics.stored_moments`).
 
-    pyarrow reads and writes, a row group at a time. A file's name and bytes depend on the tasks' files alone and it is
-    put there in one step, so that a task which Spark runs twice replaces a file by its equal. Where there is one file
-    of each kind it is written here: that takes a second at most, and starting a Spark job half as much.
+    pyarrow reads and writes one row group at a time. The name and bytes of an output file depend only on the tasks'
+    files, and the file is written atomically: if Spark runs a task twice, the second run replaces the file by an
+    equal one. If there is one file of each kind, the driver writes both: this takes a second at most, and starting a
+    Spark job takes half a second.
 
     Parameters
     ----------
-    spark : SparkContext
+    sc : SparkContext
     run : str
         URI of the run's folder.
     written : sequence of dict
-        What :func:`write` has returned.
+        The result of :func:`write`.
     """
     items = [
         (kind, number, names)
@@ -150,11 +151,11 @@ def gather(spark: SparkContext, run: str, written: Sequence[dict[str, Written]])
         for item in items:
             work(item)
     else:
-        workers.run(spark, items, work)
+        workers.run(sc, items, work)
 
 
 def share_out(files: Sequence[Written]) -> list[list[str]]:
-    """Return the names of the tasks' files by output file, in order; without any, one output file of none."""
+    """Return the names of the tasks' files for each output file, in order; one empty list if there are none."""
     shares: list[list[str]] = [[]]
     rows = 0
     for file in files:
@@ -177,7 +178,7 @@ def _read(run: str, kind: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]
 
 
 def write_features(run: str, file: str, batches: Iterator[pa.RecordBatch]) -> None:
-    """Write a file of features, and its moments, each batch being a row group."""
+    """Write a file of features and their moments; each batch becomes a row group."""
     accumulator = stored_moments.Accumulator()
     with parquet_file(storage.join(run, FEATURES_FOLDER, file), FEATURES_FOLDER) as writer:
         for batch in batches:

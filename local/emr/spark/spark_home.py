@@ -1,8 +1,9 @@
-"""A Spark home for steps on this machine: links to pyspark's, and an archive of the classes that a JVM loads first.
+"""A Spark home for steps on this machine: links to the files of pyspark, and an archive of Java classes.
 
-``python -m local.emr.spark.spark_home`` prepares one in this environment (``make setup`` does it), which every
-endpoint of the environment then uses: half of the time in which a step of this size starts is spent on reading and
-verifying classes (dynamic class-data sharing, JEP 350). Without it, steps get links of their own, and start later.
+``make setup`` runs ``python -m local.emr.spark.spark_home``, which prepares the home in this environment. Every
+endpoint of the environment then uses it. The archive (dynamic class-data sharing, JEP 350) saves the JVM from reading
+and verifying these classes again, which takes half of a small step's start. Without a prepared home, an endpoint
+creates a home without an archive, and its steps start later.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import spark_jobs
 from local.emr.options import SHORT_JOB_JVM
 from local.emr.spark.environment import step_environment
 from local.emr.spark.s3_connector import connector_folder, connector_jars
@@ -24,39 +26,40 @@ from local.emr.spark.s3_connector import connector_folder, connector_jars
 ARCHIVE = "classes.jsa"
 WARM_UP = Path(__file__).with_name("warm_up.py")
 QUIET = "-Xlog:disable -Xlog:all=error:stderr"
-"""A JVM that cannot use an archive says so on standard output, where a step's output belongs; it works all the same."""
+"""Keeps warnings about an unusable archive out of standard output, which holds the step's output."""
 
 
 def prepared_home() -> Path:
-    """Return where this environment's prepared home is, or would be."""
+    """Return the path of this environment's prepared home, whether it exists or not."""
     return Path(sys.prefix) / "spark-home"
 
 
 def link_home(folder: Path, *, with_python: bool) -> None:
-    """Make a Spark home of links to pyspark's, and to the jars of the S3 connector where there are any.
+    """Create a Spark home of links to the files of pyspark and to the jars of the S3 connector, if it is installed.
 
-    It is not pyspark's own folder, since Spark writes a ``work`` folder in its home on ``local-cluster``.
+    The folder of pyspark itself cannot be the home: on ``local-cluster``, Spark writes a ``work`` folder in its home.
 
     Parameters
     ----------
     folder : Path
-        The home to make.
+        The home to create.
     with_python : bool
-        Whether Spark puts its own zips of pyspark on the steps' path. An interpreter that has pyspark installed does
-        without: a zip has no compiled modules, and a worker reads its directory again for every task (0.3 s).
+        Whether Spark adds its zips of pyspark to the import path of the steps. An interpreter that has pyspark
+        installed does not need them: a zip has no compiled modules, and a worker reads its directory for every task
+        (0.3 s).
 
     Raises
     ------
     RuntimeError
         When pyspark is not installed.
     """
-    spark = importlib.util.find_spec("pyspark")  # found, not imported: that takes half a second
-    if spark is None or spark.origin is None:
+    pyspark = importlib.util.find_spec("pyspark")  # an import takes half a second
+    if pyspark is None or pyspark.origin is None:
         raise RuntimeError("pyspark is not installed in the endpoint's environment: install requirements.txt")
     folder.mkdir()
-    for entry in Path(spark.origin).parent.iterdir():
+    for entry in Path(pyspark.origin).parent.iterdir():
         if entry.name == "work" or (entry.name == "python" and not with_python):
-            continue  # what executors of others have left in pyspark's own folder is not this home's
+            continue  # `work` belongs to executors that used the folder of pyspark as their home
         if entry.name == "jars":
             _link_all([*entry.iterdir(), *connector_jars(connector_folder())], folder / entry.name)
             continue
@@ -70,18 +73,18 @@ def _link_all(files: Iterable[Path], folder: Path) -> None:
 
 
 def archive_options(home: Path) -> str:
-    """Return the JVM options that use a home's archive of classes; none when it has no archive."""
+    """Return the JVM options that use a home's archive of classes, or an empty string if it has no archive."""
     archive = home / ARCHIVE
     return f'"-XX:SharedArchiveFile={archive}" {QUIET}' if archive.exists() else ""
 
 
 def prepare_home(home: Path) -> None:
-    """Make the environment's home, with its archive of classes, in place of an earlier one.
+    """Create a home with an archive of classes, and replace the previous one.
 
     Raises
     ------
     subprocess.CalledProcessError
-        When Spark does not run here; its output has the reason.
+        If Spark does not run on this machine; its output has the reason.
     """
     shutil.rmtree(home, ignore_errors=True)
     link_home(home, with_python=False)
@@ -91,9 +94,16 @@ def prepare_home(home: Path) -> None:
         environment = step_environment(
             os.environ, python=sys.executable, spark_home=home, scratch=Path(scratch), jvm_options=options
         )
+        jobs = Path(spark_jobs.__file__).parent
+        code = shutil.make_archive(f"{scratch}/jobs", "zip", jobs.parent, jobs.name)
         command = [f"{home}/bin/spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false"]
         subprocess.run(
-            [*command, str(WARM_UP), scratch], env=environment, cwd=scratch, check=True, capture_output=True, text=True
+            [*command, "--py-files", code, str(WARM_UP)],
+            env=environment,
+            cwd=scratch,
+            check=True,
+            capture_output=True,
+            text=True,
         )
     unfinished.rename(home / ARCHIVE)
 
@@ -104,12 +114,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m local.emr.spark.spark_home",
         description="Prepare a Spark home in this environment, from which steps start in half the time.",
     )
-    parser.parse_args(argv)
+    parser.add_argument(
+        "--home", type=Path, default=prepared_home(), help="the folder to create (default: %(default)s)"
+    )
+    args = parser.parse_args(argv)
     try:
-        prepare_home(prepared_home())
+        prepare_home(args.home.resolve())
     except subprocess.CalledProcessError as error:
         sys.stderr.write(
-            f"{error.stdout[-2000:]}{error.stderr[-2000:]}\nSpark does not run here; steps will not either\n"
+            f"{error.stdout[-2000:]}{error.stderr[-2000:]}\nSpark does not run on this machine: steps will fail\n"
         )
         return 1
     return 0

@@ -1,40 +1,26 @@
-"""A Spark job that does in small what steps do, so that the JVM loads the classes that they need.
+"""A small Spark job that trains the archive of Java classes: it calls Spark as the steps do.
 
-Usage: ``spark-submit warm_up.py FOLDER``: writes Parquet below the folder.
+``spark_home`` submits it with ``spark_jobs`` as ``--py-files``. It uses the runtime of the jobs, so the archive always
+holds the classes that a step loads: those of the Spark context, broadcasts, tasks in Python workers and the status
+tracker.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from spark_jobs.runtime import context, progress, workers
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+MODEL_BYTES = 8 * 2**20
+"""About the size of the model that featurize broadcasts."""
 
 
-def main(folder: str) -> None:
-    """Run the job."""
-    import pyarrow as pa
-    from pyspark.sql import SparkSession
-
-    spark = SparkSession.builder.appName("warm up").getOrCreate()
-    model = spark.sparkContext.broadcast(b"model")
-
-    def rows(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
-            numbers = batch.column(0)
-            names = pa.array([model.value.decode()] * len(numbers))
-            vectors = pa.array([[1.0]] * len(numbers), pa.list_(pa.float32()))
-            yield pa.RecordBatch.from_arrays([numbers, names, vectors, names], ["id", "name", "vector", "kind"])
-
-    schema = "id long, name string, vector array<float>, kind string"
-    made = spark.range(0, 4, 1, 2).mapInArrow(rows, schema)
-    made.write.partitionBy("kind").mode("overwrite").parquet(f"{folder}/partitioned")
-    spark.read.parquet(f"{folder}/partitioned").write.mode("overwrite").parquet(f"{folder}/plain")
-    spark.sparkContext.parallelize(range(4), 2).map(lambda number: number + 1).collect()
-    spark.stop()
+def main() -> None:
+    """Run one Spark job of four tasks."""
+    sc = context.start("warm up")
+    model = sc.broadcast(bytes(MODEL_BYTES))
+    workers.run(sc, range(4), lambda number: len(model.value) + number)
+    progress.completed_tasks(sc)
+    sc.stop()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -426,7 +426,7 @@ def test_a_lost_row_fails_with_the_figures_and_the_path(spark: SparkSession, arg
         completeness.check(arguments.run, 9)
     assert f"{missing} is missing" in str(failure.value)
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(3)]), file)
-    with pytest.raises(JobError, match="was not listed, or is there twice"):
+    with pytest.raises(JobError, match="was not listed, or was written twice"):
         completeness.check(arguments.run, 9)
 
 
