@@ -15,6 +15,7 @@ from spark_jobs.args import FEATURE_DIMENSIONS, MODEL_FILE, MODEL_RECORD_FILE
 from spark_jobs.errors import JobError
 from spark_jobs.images.decoding import SIDE, Pixels
 from spark_jobs.lake import storage
+from spark_jobs.records import Weights
 
 Features = npt.NDArray[np.float32]
 Extract = Callable[[Pixels], Features]
@@ -30,14 +31,14 @@ class Model:
     ----------
     digest : str
         SHA-256 of the flatbuffer, 64 hexadecimal digits.
-    weights : dict
-        Where the weights come from: ``source`` (``imagenet``, ``file`` or ``random``), ``sha256``, ``seed``, ``name``.
+    weights : Weights
+        Where the weights come from.
     flatbuffer : bytes
         The LiteRT model.
     """
 
     digest: str
-    weights: dict[str, Any]
+    weights: Weights
     flatbuffer: bytes
 
 

@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import spark_jobs
 from local.emr.options import SHORT_JOB_JVM
 from local.emr.spark.environment import step_environment
 from local.emr.spark.s3_connector import connector_folder, connector_jars
@@ -94,11 +93,9 @@ def prepare_home(home: Path) -> None:
         environment = step_environment(
             os.environ, python=sys.executable, spark_home=home, scratch=Path(scratch), jvm_options=options
         )
-        jobs = Path(spark_jobs.__file__).parent
-        code = shutil.make_archive(f"{scratch}/jobs", "zip", jobs.parent, jobs.name)
         command = [f"{home}/bin/spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false"]
         subprocess.run(
-            [*command, "--py-files", code, str(WARM_UP)],
+            [*command, "--py-files", str(WARM_UP), str(WARM_UP)],
             env=environment,
             cwd=scratch,
             check=True,

@@ -140,7 +140,8 @@ def test_the_record_tells_where_the_weights_come_from(model_folder: Path, weight
 def test_neither_listing_nor_decoding_nor_the_model_needs_tensorflow(model_folder: Path) -> None:
     program = (
         "import sys, numpy as np\n"
-        "from spark_jobs import featurize, mobilenet\n"
+        "from spark_jobs.featurize import job\n"
+        "from spark_jobs.model import mobilenet\n"
         "model = mobilenet.read(sys.argv[1])\n"
         "mobilenet.load_extractor(model.digest, model.flatbuffer)(np.zeros((224, 224, 3), np.uint8))\n"
         "print([name for name in ('tensorflow', 'keras', 'pandas', 'pyspark') if name in sys.modules])"
