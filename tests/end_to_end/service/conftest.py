@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.s3.process import free_ports
+from local.processes.ports import free_ports
 from tests.end_to_end.conftest import snapshot
 from tests.end_to_end.service.airflow_service import (
     Service,

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 
 from include.settings.parameters import RunParams
 from local.emr.spark.s3_connector import connector_folder, connector_jars
-from local.s3.process import free_ports
+from local.processes.ports import free_ports
 from tests.end_to_end.conftest import DAG_ID, LIVE, snapshot
 from tests.end_to_end.service.airflow_service import (
     BROKEN,

@@ -9,7 +9,7 @@ import pytest
 
 from include.lake.access import PROBE, AccessError, AccessRefusedError, check_access
 from include.lake.layout import Lake
-from local.s3.process import free_ports
+from local.processes.ports import free_ports
 from tests.s3_store import Store, connection
 
 
