@@ -130,6 +130,7 @@ def test_value_that_its_setting_refuses_is_named(stack: dict[str, Any]) -> None:
         read_outputs(change(stack, "Lake", "fruit-features"))
 
 
+@pytest.mark.slow
 def test_stack_that_is_not_there_is_an_error_that_says_where_it_looked(
     aws: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +171,7 @@ def test_stack_that_is_not_complete_is_refused(
         (EndpointConnectionError(endpoint_url="https://cloudformation"), "Could not connect"),
     ],
 )
+@pytest.mark.slow
 def test_refusal_of_aws_is_an_error_and_no_traceback(
     aws: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, expected: str
 ) -> None:
