@@ -30,7 +30,14 @@ def start_run(folder: Path, output: Path, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "local.run", "--images", str(folder / "photos")]
     command += ["--lake", str(folder / "lake"), "--state", str(folder / "state"), *arguments]
     with output.open("wb") as stream:
-        return subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True, preexec_fn=accept_ctrl_c
+        )
+
+
+def accept_ctrl_c() -> None:
+    """Reset SIGINT, which a shell ignores in the background processes that it starts, such as this test run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen, output: Path) -> str:

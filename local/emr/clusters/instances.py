@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from local.emr.clusters.cluster import Cluster
+from local.emr.clusters.cluster_state import ClusterState
 
 STATES = {
     "STARTING": "PROVISIONING",
@@ -46,7 +45,7 @@ def groups(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def describe(cluster: Cluster) -> list[dict[str, Any]]:
+def describe(cluster: ClusterState) -> list[dict[str, Any]]:
     """Return the cluster's Instances, of the first type of each fleet: as many as its target needs.
 
     ``_role``, which EMR does not tell, is MASTER, CORE or TASK.
@@ -65,12 +64,12 @@ def describe(cluster: Cluster) -> list[dict[str, Any]]:
     return [_named(cluster, number, member) for number, member in enumerate(members)]
 
 
-def primary(cluster: Cluster) -> dict[str, Any]:
+def primary(cluster: ClusterState) -> dict[str, Any]:
     """Return the primary node."""
     return next(instance for instance in describe(cluster) if instance["_role"] == "MASTER")
 
 
-def next_to_lose(cluster: Cluster) -> dict[str, Any] | None:
+def next_to_lose(cluster: ClusterState) -> dict[str, Any] | None:
     """Return the worker that EC2 would take first: a spot instance if there is one, of the task fleet before others."""
     left = [
         instance
@@ -81,7 +80,7 @@ def next_to_lose(cluster: Cluster) -> dict[str, Any] | None:
     return ranked[0] if ranked else None
 
 
-def capacity(cluster: Cluster, fleet_number: int, market: str) -> int:
+def capacity(cluster: ClusterState, fleet_number: int, market: str) -> int:
     """Return the units that a fleet has now in a market."""
     fleet = fleets(cluster.request)[fleet_number]
     weight = _weight((fleet.get("InstanceTypeConfigs") or [{}])[0])
@@ -94,7 +93,7 @@ def capacity(cluster: Cluster, fleet_number: int, market: str) -> int:
     )
 
 
-def _named(cluster: Cluster, number: int, member: Mapping[str, Any]) -> dict[str, Any]:
+def _named(cluster: ClusterState, number: int, member: Mapping[str, Any]) -> dict[str, Any]:
     instance_id = identify("ci", cluster.id, number)
     volumes = [
         {
@@ -113,7 +112,7 @@ def _named(cluster: Cluster, number: int, member: Mapping[str, Any]) -> dict[str
     }
 
 
-def _status(cluster: Cluster, instance_id: str) -> dict[str, Any]:
+def _status(cluster: ClusterState, instance_id: str) -> dict[str, Any]:
     state = "RUNNING" if cluster.state == "TERMINATING" else STATES[cluster.state]  # instances have no such state
     reason: dict[str, Any] = {}
     ended = cluster.ended

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from local.emr.clusters.cluster_state import ClusterState
 from local.emr.spark.steps import Outcome, Step
-
-if TYPE_CHECKING:
-    from local.emr.clusters.cluster import Cluster
 
 CLUSTER_FIELDS = (
     *("region", "account", "request", "keep_alive", "termination_protected", "concurrency", "auto_termination"),
@@ -25,7 +23,7 @@ CLUSTER_TIMES = ("created", "ready", "ended", "idle_since")
 STEP_TIMES = ("created", "started", "ended")
 
 
-def describe_cluster(cluster: Cluster) -> dict[str, Any]:
+def describe_cluster(cluster: ClusterState) -> dict[str, Any]:
     """Return all that must be known of a cluster and of its steps, so that another endpoint can go on with it."""
     return {
         **{name: getattr(cluster, name) for name in CLUSTER_FIELDS},
