@@ -47,6 +47,7 @@ def test_changed_requirements_make_another_environment(tmp_path: Path, monkeypat
     assert len(made) == 2
 
 
+@pytest.mark.slow
 def test_an_installation_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
     monkeypatch.setattr(environments, "CACHE", tmp_path / "cache")

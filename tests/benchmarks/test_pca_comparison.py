@@ -43,6 +43,7 @@ def test_ours_and_scikit_learn_are_measured_and_agree_with_the_reference(bench: 
     assert left <= {"code", "runs", "scratch"}
 
 
+@pytest.mark.slow
 def test_a_side_whose_scores_are_others_is_refused(bench: Bench) -> None:
     synthetic.write_run(pipeline.run_folder(bench, "raw"), 300, 24)
     expected = checks.reference(pipeline.run_folder(bench, "raw") / FEATURES_FOLDER, 0.8)

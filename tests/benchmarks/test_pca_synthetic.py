@@ -67,6 +67,7 @@ def test_features_depend_on_the_seed_alone(run: Path, tmp_path: Path) -> None:
     assert not first.equals(other)
 
 
+@pytest.mark.slow
 def test_features_are_like_those_of_photos(tmp_path: Path) -> None:
     """Ranges around what MobileNetV2 gives 960 photos: maximum 5.7, mean 0.32, 42 % zeros, 39 components."""
     synthetic.write_run(tmp_path / "run", 3_000, 1280)

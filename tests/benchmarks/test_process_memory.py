@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks import memory, process
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 MIB = 2**20
 HOLD = "import time; held = bytearray(b'x') * (64 * 2**20); print(len(held), flush=True); time.sleep({seconds})"
 """Touches 64 MiB, says so, and holds it for a while."""

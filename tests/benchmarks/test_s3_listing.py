@@ -43,6 +43,7 @@ def test_few_keys_still_reach_every_label() -> None:
         Keys(LABELS - 1)
 
 
+@pytest.mark.slow
 def test_all_pages_together_are_all_keys_once(s3: Any) -> None:
     objects, folders = listed(s3)
     keys = Keys(COUNT)
@@ -51,6 +52,7 @@ def test_all_pages_together_are_all_keys_once(s3: Any) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 7, 1_000])
+@pytest.mark.slow
 def test_a_delimiter_rolls_up_folders(s3: Any, page_size: int) -> None:
     options = {"Delimiter": "/", "PaginationConfig": {"PageSize": page_size}}
     objects, folders = listed(s3, Prefix="data/", **options)
@@ -62,12 +64,14 @@ def test_a_delimiter_rolls_up_folders(s3: Any, page_size: int) -> None:
         assert none == []
 
 
+@pytest.mark.slow
 def test_start_after_leaves_out_the_key_itself(s3: Any) -> None:
     keys = Keys(COUNT)
     assert [item["Key"] for item in listed(s3, StartAfter=keys[COUNT - 3])[0]] == [keys[COUNT - 2], keys[COUNT - 1]]
     assert listed(s3, Prefix="other/") == ([], [])
 
 
+@pytest.mark.slow
 def test_a_key_is_described_and_nothing_is_read(s3: Any) -> None:
     keys = Keys(COUNT)
     assert s3.head_object(Bucket="bucket", Key=keys[1_234])["ContentLength"] == keys.size(1_234)

@@ -24,6 +24,8 @@ from benchmarks.s3_faults import Rule
 from benchmarks.s3_proxy import S3Proxy
 from local.s3.process import StoreProcess
 
+pytestmark = pytest.mark.slow  # almost every test starts the proxy's process
+
 ROOT = Path(__file__).resolve().parents[2]
 
 BIG = bytes(range(256)) * 20_000
@@ -291,7 +293,6 @@ def await_equal(value: Callable[[], object], expected: object, seconds: float = 
     assert value() == expected
 
 
-@pytest.mark.slow
 def test_signatures_stay_valid_before_a_store_that_checks_them(tmp_path: Path) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     with (

@@ -33,6 +33,7 @@ def test_files_are_links_that_are_not_empty_and_lie_as_the_keys_do(tmp_path: Pat
     assert max(each.st_nlink for each in status) * (scale.COUNT / COUNT) < 65_000
 
 
+@pytest.mark.slow
 def test_the_driver_lists_the_stand_in_as_a_bucket(
     args: FeaturizeArgs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
