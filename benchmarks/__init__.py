@@ -1,1 +1,1 @@
-"""Tables of measurements: ours and what it is measured against, on the same photos in one run."""
+"""Benchmarks: the project and its alternatives, measured on the same photos in one run."""

@@ -1,4 +1,4 @@
-"""Tables of measurements, both sides of each in one run: ``python -m benchmarks [TABLE …]``, or ``make bench``."""
+"""Benchmark tables; each measures all its sides in one run: ``python -m benchmarks [TABLE …]``, or ``make bench``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure the tables one after another; print and write each as soon as it is there."""
+    """Measure the tables one after another; print and write each result as soon as it is complete."""
     args = parse(argv)
     tables = {name: load(name) for name in args.tables or TABLES}
     with process.ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="fruits-bench-") as folder:
@@ -89,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; all of them by default")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; default: all")
     parser.add_argument("--images", type=Path, help="folder of <label>/*.jpg; ../shared/fruits/Training by default")
-    parser.add_argument("--laps", type=at_least_one, help="laps of each side; by default each table's own number")
+    parser.add_argument("--laps", type=at_least_one, help="laps of each side (default: depends on the table)")
     parser.add_argument(
-        "--sizes", type=sizes, default=(), help="numbers of photos, as 64,128; by default each table's own"
+        "--sizes", type=sizes, default=(), help="numbers of photos, such as 64,128 (default: depends on the table)"
     )
     parser.add_argument("--output-dir", type=Path, default=RESULTS, help="folder for the JSON files; %(default)s")
     parser.add_argument("--master", default="local[*]", help="Spark master (default: %(default)s)")
@@ -117,7 +117,7 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def load(name: str) -> Table:
-    """Import a table's module, which is done for those that are asked for only."""
+    """Import a table's module; only the requested tables are imported."""
     return cast(Table, importlib.import_module(TABLES[name]))
 
 
@@ -146,7 +146,7 @@ def version_of(package: str) -> str | None:
 
 
 def show(table: Table, record: dict[str, Any]) -> None:
-    """Print a table under the machine that it was measured on."""
+    """Print the machine, then the table."""
     described = record["machine"]
     print(f"\n{described['cores']} x {described['cpu']}, {described['memory_gib']} GiB\n")
     print("\n".join(table.lines(record["result"])))

@@ -1,9 +1,9 @@
-"""What is left of the digits of a PCA where the mean is large beside the deviations.
+"""Accuracy of a PCA when the mean is large compared with the standard deviations.
 
-The reference is the covariance in two passes and in long double (64 bits of mantissa on x86-64). All get the same
-features, in float64, some of which follow from others, so that their least variances are zero.
+The reference is the covariance in two passes and in long double (64 bits of mantissa on x86-64). All sides get the same
+float64 features. Some features are linear combinations of others, so the smallest variances are zero.
 
-Spark ML runs in a process of its own: ``python -m benchmarks.accuracy MASTER FEATURES.npy …``.
+Spark ML runs in a separate process: ``python -m benchmarks.accuracy MASTER FEATURES.npy …``.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from benchmarks.table import Bench, markdown
 from spark_jobs.numerics import decomposition, moments
 from spark_jobs.pca import blocks
 
-DESCRIPTION = "the error of a PCA, ours and others', against long double, as the mean grows"
+DESCRIPTION = "error of our PCA and of others against long double, as the mean grows"
 
 Floats = NDArray[np.float64]
 
 ROWS, DIMENSIONS, INDEPENDENT = 20_000, 64, 56
 AXES = 10
-"""First axes whose plane is compared."""
+"""Number of leading axes whose subspace is compared."""
 
 MEANS = (1.0, 1e3, 1e6)
-"""Of the features, over their deviations."""
+"""Means of the features, in standard deviations."""
 
 OURS = "ours"
 TEXTBOOK = "Σxxᵀ − nμμᵀ"
 SPARK_ML = "Spark ML"
 ROUNDING = 1e-14
-"""Error that nobody can be blamed for."""
+"""Error up to this value is unavoidable rounding."""
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def measure(bench: Bench) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When ours has a negative eigenvalue, or is further from the reference than Σxxᵀ − nμμᵀ; or when there is no
-        reference, since a long double is a double on this machine.
+        When ours has a negative eigenvalue or a larger error than Σxxᵀ − nμμᵀ, or when this machine's long double is
+        no more precise than a double, so that there is no reference.
     """
     if np.finfo(np.longdouble).eps > 1e-18:
         raise SystemExit("a long double has no more digits than a double on this machine: there is no reference")
@@ -68,7 +68,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def write_features(file: Path, mean: float) -> Path:
-    """Write features about a mean of so many deviations, with variances that fall to a ten-thousandth, and to zero."""
+    """Write features with this mean, in standard deviations; their variances fall to a ten-thousandth, then to zero."""
     random = np.random.default_rng(20261122)
     factors = random.normal(size=(ROWS, INDEPENDENT)) * np.geomspace(1, 0.01, INDEPENDENT)
     features = factors @ random.normal(size=(INDEPENDENT, DIMENSIONS)) / np.sqrt(INDEPENDENT)
@@ -78,18 +78,18 @@ def write_features(file: Path, mean: float) -> Path:
 
 
 def covariance_in_longdouble(features: Floats) -> Floats:
-    """Return the covariance, right to the last bit of a double."""
+    """Return the covariance, exact to the last bit of a double."""
     exact = features.astype(np.longdouble)
     deviations = exact - exact.mean(axis=0)
     return (deviations.T @ deviations / (len(features) - 1)).astype(np.float64)
 
 
 Fit = tuple[Floats, Floats, float]
-"""Ratios of the variance, descending; axes as rows; and the least eigenvalue over the largest."""
+"""Explained variance ratios, descending; axes as rows; and the smallest eigenvalue over the largest."""
 
 
 def by_eigh(covariance: Floats) -> Fit:
-    """Decompose a covariance as it is: negative eigenvalues stay."""
+    """Decompose a covariance and keep negative eigenvalues."""
     eigenvalues, axes = np.linalg.eigh(covariance)
     return eigenvalues[::-1] / eigenvalues.sum(), axes.T[::-1], float(eigenvalues[0] / eigenvalues[-1])
 
@@ -108,7 +108,7 @@ def textbook(features: Floats) -> Fit:
 
 
 def scikit_learn(solver: str) -> Callable[[Floats], Fit]:
-    """Return the fit of a solver of scikit-learn."""
+    """Return the fit function for a scikit-learn solver."""
 
     def fit(features: Floats) -> Fit:
         from sklearn.decomposition import PCA
@@ -129,7 +129,7 @@ SIDES: dict[str, Callable[[Floats], Fit]] = {
 
 
 def fit_with_spark(bench: Bench, files: list[Path]) -> list[Fit]:
-    """Fit with Spark ML, in a process of its own."""
+    """Fit with Spark ML in a separate process."""
     command = [sys.executable, "-m", "benchmarks.accuracy", bench.master, *map(str, files)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "SPARK_LOCAL_IP": "127.0.0.1"}
     process.run(command, folder=bench.work, environment=environment, log_file=bench.work / "spark-ml.log")
@@ -138,7 +138,7 @@ def fit_with_spark(bench: Bench, files: list[Path]) -> list[Fit]:
 
 
 def main(master: str, *files: str) -> None:
-    """Fit Spark ML's PCA on every file, and write ratios and axes beside it."""
+    """Fit Spark ML's PCA on every file and write ratios and axes to an .npz file in the same folder."""
     from pyspark.ml.feature import PCA
     from pyspark.ml.linalg import Vectors
     from pyspark.sql import SparkSession
@@ -152,9 +152,9 @@ def main(master: str, *files: str) -> None:
 
 
 def errors(found: Fit, reference: Fit) -> dict[str, float]:
-    """Return the largest error of a ratio, the sine of the largest angle of the planes, and the least eigenvalue."""
+    """Return the largest ratio error, the sine of the largest angle between subspaces, and the least eigenvalue."""
     (ratios, axes, least), (exact_ratios, exact_axes, _) = found, reference
-    # The part of our plane that lies along the axes which are not the reference's plane (Björck and Golub 1973).
+    # The part of our subspace outside the reference's subspace (Björck and Golub 1973).
     outside = axes[:AXES] @ exact_axes[AXES:].T
     return {
         "ratio_error": float(np.abs(ratios - exact_ratios).max()),
@@ -164,7 +164,7 @@ def errors(found: Fit, reference: Fit) -> dict[str, float]:
 
 
 def check(mean: float, sides: dict[str, dict[str, float]]) -> None:
-    """Refuse a result of ours that is worse than the textbook's, or has a variance below zero."""
+    """Raise if our result is worse than the textbook's or has a negative variance."""
     found = sides[OURS]
     worse = [name for name in ("ratio_error", "sine_of_angle") if found[name] > max(ROUNDING, sides[TEXTBOOK][name])]
     if worse or found["least_eigenvalue"] < 0:
@@ -172,7 +172,7 @@ def check(mean: float, sides: dict[str, dict[str, float]]) -> None:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the table: of every side and mean the error of the ratios and of the axes."""
+    """Return the table: the errors of ratios and axes for every side and mean."""
     means = result["means"]
     header = [
         f"error of the ratios / of the first {result['axes']} axes at a mean, over the deviation, of",

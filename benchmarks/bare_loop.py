@@ -1,8 +1,8 @@
-"""The most that these cores give: read, decode, resize and run the model in a loop, in a process a core, no Spark.
+"""Upper limit of these cores: read, decode, resize and run the model in a loop, one process per core, without Spark.
 
-``python -m benchmarks.bare_loop``: a program of its own, so that nothing of a benchmark is in its processes. Two loops
-take the same photos one after the other, warm: one of Pillow and LiteRT alone, written out here, and one of the jobs'
-own functions. Their features must agree.
+``python -m benchmarks.bare_loop``: a separate program, so that its processes hold no benchmark code. Two warm loops
+process the same photos in turn: one uses only Pillow and LiteRT, the other uses the jobs' functions. Their features
+must agree.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ MAX_PIXELS = FeaturizeArgs.max_pixels
 
 
 def plain_loop(flatbuffer: bytes) -> Featurize:
-    """Return the function from a file to features that uses Pillow, numpy and LiteRT only."""
+    """Return a function from a file to features that uses only Pillow, numpy and LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
     from PIL import Image
 
     interpreter = Interpreter(model_content=flatbuffer, num_threads=1)
     interpreter.allocate_tensors()
-    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (model_input,), (model_output,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def featurize(path: str) -> np.ndarray:
         with Image.open(path) as opened:
@@ -48,22 +48,22 @@ def plain_loop(flatbuffer: bytes) -> Featurize:
             pixels = np.asarray(image.resize((224, 224)), np.float32)
         pixels /= 127.5
         pixels -= 1.0
-        interpreter.set_tensor(given["index"], pixels[np.newaxis])
+        interpreter.set_tensor(model_input["index"], pixels[np.newaxis])
         interpreter.invoke()
-        features: np.ndarray = interpreter.get_tensor(made["index"])[0]
+        features: np.ndarray = interpreter.get_tensor(model_output["index"])[0]
         return features
 
     return featurize
 
 
 def jobs_loop(flatbuffer: bytes) -> Featurize:
-    """Return the function from a file to features that uses the jobs' functions."""
+    """Return a function from a file to features that uses the jobs' functions."""
     extract = mobilenet.Extractor(flatbuffer)
 
     def featurize(path: str) -> np.ndarray:
         pixels = decoding.decode(Path(path).read_bytes(), max_pixels=MAX_PIXELS)
         if not isinstance(pixels, np.ndarray):
-            raise SystemExit(f"{path} is a reject ({pixels}): the loop takes good photos only")
+            raise SystemExit(f"{path} was rejected ({pixels}): the loop needs valid photos")
         return extract(pixels)
 
     return featurize
@@ -77,8 +77,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bare_loop", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--images", type=Path, required=True, help="folder of <label>/*.jpg")
     parser.add_argument("--model", type=Path, required=True, help="folder of the exported model")
-    parser.add_argument("--photos", type=int, required=True, help="photos that each loop takes, of those there are")
-    parser.add_argument("--processes", type=int, required=True, help="one a core")
+    parser.add_argument("--photos", type=int, required=True, help="number of photos that each loop processes")
+    parser.add_argument("--processes", type=int, required=True, help="number of processes, one per core")
     args = parser.parse_args()
     paths = [str(path) for path in islice(sorted(args.images.rglob("*.jpg")), args.photos)]
     if len(paths) != args.photos:
@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def run(paths: Sequence[str], flatbuffer: bytes, processes: int) -> dict[str, float]:
-    """Return the seconds of each loop, from the start of all processes together to the end of the last."""
+    """Return the seconds of each loop, from the common start of all processes to the end of the last one."""
     context = multiprocessing.get_context("spawn")
     barrier, ended = context.Barrier(processes), context.SimpleQueue()
     nexts = {name: context.Value("q", 0) for name in LOOPS}
@@ -103,7 +103,7 @@ def run(paths: Sequence[str], flatbuffer: bytes, processes: int) -> dict[str, fl
     for _ in range(processes * len(LOOPS)):
         while ended.empty():
             if any(worker.exitcode for worker in workers):
-                raise SystemExit("a process of the bare loop has failed: its standard error says why")
+                raise SystemExit("a bare loop process failed: see its standard error")
             time.sleep(0.05)
         name, begin, end = ended.get()
         times[name].append((begin, end))
@@ -119,12 +119,12 @@ def work(
     nexts: dict[str, Synchronized[int]],
     ended: SimpleQueue[tuple[str, float, float]],
 ) -> None:
-    """Run a process's part of both loops; photos are shared out a few at a time, so that all end together."""
+    """Run one process's part of both loops; processes take a few photos at a time, so that all finish together."""
     loops = {name: make(flatbuffer) for name, make in LOOPS.items()}
     for path in paths[:WARM_UP]:
         features = [featurize(path) for featurize in loops.values()]
         if np.abs(features[0] - features[1]).max() > TOLERANCE:
-            raise SystemExit(f"the two loops make different features of {path}")
+            raise SystemExit(f"the two loops compute different features of {path}")
     for name, featurize in loops.items():
         barrier.wait()
         begin = time.perf_counter()

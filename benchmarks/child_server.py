@@ -1,6 +1,6 @@
-"""A server in a process of its own, asked through its standard input and output, a line of JSON each way.
+"""A server in a child process; requests and answers are JSON lines on its standard input and output.
 
-The process ends when its standard input does: when it is stopped, and also when its parent has been killed.
+The process stops when its standard input closes: after :meth:`ChildServer.stop`, or when its parent is killed.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class ChildServer:
     Parameters
     ----------
     module : str
-        What is run: a module that calls :func:`serve`.
+        Module to run; it calls :func:`serve`.
     settings : dict
-        What it is told first, plain values.
+        Settings sent first; JSON values.
 
     Attributes
     ----------
     url : str
-        Where it answers.
+        URL of the server.
 
     Raises
     ------
     RuntimeError
-        When it does not come up; its standard error, which is this process's, says why.
+        When the server does not start; it shares this process's standard error, which shows the reason.
     """
 
     def __init__(self, module: str, settings: dict[str, Any]) -> None:
@@ -62,16 +62,16 @@ class ChildServer:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id of the server."""
         return self._process.pid
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """Send a request, plain values, and return the answer.
+        """Send a request of JSON values and return the answer.
 
         Raises
         ------
         RuntimeError
-            When the process has ended.
+            When the process has stopped.
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("both are pipes")
@@ -83,11 +83,11 @@ class ChildServer:
             except (BrokenPipeError, ValueError):  # the other end is gone, or this one was closed by stop()
                 line = b""
         if not line:
-            raise RuntimeError(f"the server {self._module} has ended: its standard error says why")
+            raise RuntimeError(f"the server {self._module} has stopped: see its standard error")
         return json.loads(line)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -107,12 +107,12 @@ class ChildServer:
 
 
 def serve(start: Callable[[dict[str, Any]], Awaitable[tuple[asyncio.Server, Answer]]]) -> None:
-    """Run the child's side to the end of standard input.
+    """Run the child's side until standard input closes.
 
     Parameters
     ----------
     start : callable
-        From the settings to a coroutine of the listening server and the function that answers requests.
+        Coroutine function from the settings to the listening server and the function that answers requests.
     """
     asyncio.run(_serve(start))
 
@@ -121,12 +121,12 @@ async def _serve(start: Callable[[dict[str, Any]], Awaitable[tuple[asyncio.Serve
     lines = asyncio.StreamReader(limit=LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     server, answer = await start(json.loads(await lines.readline()))
-    _say(f"http://{HOST}:{server.sockets[0].getsockname()[1]}")
+    _write_line(f"http://{HOST}:{server.sockets[0].getsockname()[1]}")
     while line := await lines.readline():
-        _say(answer(json.loads(line)))
+        _write_line(answer(json.loads(line)))
     server.close()
 
 
-def _say(answer: Any) -> None:
+def _write_line(answer: Any) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()

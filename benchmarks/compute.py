@@ -1,4 +1,4 @@
-"""Files on the local disk: how much of what the cores give becomes features, and what a job costs before and after."""
+"""Local files: the featurize rate as a share of the bare loop's rate, and the fixed cost of a job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DESCRIPTION = "our featurize step on local files against a bare loop of decode, 
 LAPS = 3
 SIZES = (1_000, 5_000, 20_000)
 ONE_CORE_SIZES = 2
-"""One core measures so many of the sizes, the smallest."""
+"""Number of sizes, the smallest ones, that are measured on one core."""
 
 BARE_PHOTOS_PER_CORE = 2_000
 GOAL_SHARE = 0.9
@@ -32,7 +32,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When a photo has no features, or a figure makes no sense.
+        When a photo has no features or the times give no rate.
     """
     sizes = check_sizes(bench.sizes or SIZES)
     folders = {size: bench.work / "photos" / str(size) for size in sizes}
@@ -46,7 +46,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         for count, some in plan.items():
             lap = run_lap(bench, {size: folders[size] for size in some}, count, f"{count}-cores-{number}")
             laps[count].append(lap)
-            print(f"{count} core(s), lap {number + 1}: {shown_lap(lap)}", flush=True)
+            print(f"{count} core(s), lap {number + 1}: {lap_text(lap)}", flush=True)
     sides = [summarize(count, plan[count], each) for count, each in laps.items()]
     return {"sides": sides, "speed_up": speed_up(sides), "goal_share": GOAL_SHARE, "goal_fixed": GOAL_FIXED_SECONDS}
 
@@ -57,7 +57,7 @@ def check_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
     Raises
     ------
     SystemExit
-        When they are fewer than two: one tells no rate.
+        When there are fewer than two: a rate needs two.
     """
     if len(sizes) < 2:
         raise SystemExit(f"--sizes {', '.join(map(str, sizes))}: a rate needs two sizes or more")
@@ -65,7 +65,7 @@ def check_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def run_lap(bench: Bench, folders: dict[int, Path], count: int, name: str) -> dict[str, Any]:
-    """Run the bare loop and then the step at each size, on so many cores."""
+    """Run the bare loop, then the step at each size, on this number of cores."""
     bench = replace(bench, master=f"local[{count}]")
     with cores.pinned(count):
         bare = run_bare_loop(bench, folders[max(folders)], min(max(folders), BARE_PHOTOS_PER_CORE * count), count)
@@ -76,7 +76,7 @@ def run_lap(bench: Bench, folders: dict[int, Path], count: int, name: str) -> di
 
 
 def run_bare_loop(bench: Bench, folder: Path, count: int, processes: int) -> dict[str, float]:
-    """Return the photos a second of the bare loops by name, under the same memory sampling as the step."""
+    """Return the photos per second of each bare loop, with the same memory sampling as the step."""
     command = [
         *(sys.executable, "-m", "benchmarks.bare_loop", f"--images={folder}", f"--model={bench.model}"),
         *(f"--photos={count}", f"--processes={processes}"),
@@ -88,7 +88,7 @@ def run_bare_loop(bench: Bench, folder: Path, count: int, processes: int) -> dic
 
 
 def check_rows(summary: dict[str, Any], count: int) -> None:
-    """Hold what was written against the photos.
+    """Compare the written rows with the number of photos.
 
     Raises
     ------
@@ -97,17 +97,17 @@ def check_rows(summary: dict[str, Any], count: int) -> None:
     """
     if (summary["listed"], summary["features"], summary["rejects"]) != (count, count, 0):
         figures = ", ".join(f"{name} {summary[name]}" for name in ("listed", "features", "rejects"))
-        raise SystemExit(f"{count} photos made {figures}: expected features of each")
+        raise SystemExit(f"{count} photos gave {figures}: expected features of each")
 
 
-def shown_lap(lap: dict[str, Any]) -> str:
-    """Return a lap in a line."""
+def lap_text(lap: dict[str, Any]) -> str:
+    """Return a one-line summary of a lap."""
     steps = ", ".join(f"{size} photos {step['seconds']:.1f} s" for size, step in lap["steps"].items())
     return f"bare loop {lap['bare']['plain']:.1f} images/s, {steps}"
 
 
 def summarize(count: int, sizes: tuple[int, ...], laps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians of the laps on so many cores, and what follows from them."""
+    """Return the medians of the laps on this number of cores, and the rates and costs derived from them."""
     seconds = {size: median(lap["steps"][size]["seconds"] for lap in laps) for size in sizes}
     bare = {name: median(lap["bare"][name] for lap in laps) for name in laps[0]["bare"]}
     fewer, more = sizes[-2:]
@@ -144,7 +144,7 @@ def summarize(count: int, sizes: tuple[int, ...], laps: list[dict[str, Any]]) ->
 
 
 def stages(steps: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the median seconds of each stage of the job, and of what is before and after it: JVM, imports, end."""
+    """Return the median seconds of each job stage, and of the time outside the job: JVM, imports, shutdown."""
     inner = [step["summary"]["seconds"] for step in steps]
     medians = {name: median(each[name] for each in inner) for name in inner[0] if name != "total"}
     unnamed = median(each["total"] - sum(each[name] for name in medians) for each in inner)
@@ -153,12 +153,12 @@ def stages(steps: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def fixed_by_stage(seconds: dict[str, float], at_the_rate: float) -> dict[str, float]:
-    """Return where the fixed cost is: the stages without the seconds that the images take at the marginal rate."""
+    """Return the fixed cost of each stage: its seconds without the images' share at the marginal rate."""
     return {name: round(value - at_the_rate * (name == "featurize"), 3) for name, value in seconds.items()}
 
 
 def speed_up(sides: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return how many times faster all cores are than one, None where there is one only."""
+    """Return how many times faster all cores are than one; None on a machine with one core."""
     if len(sides) < 2:
         return None
     everything, one = sides
@@ -173,7 +173,7 @@ def speed_up(sides: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the sizes as a table, the rates as another, and the stages on all cores as a third."""
+    """Return three tables: the sizes, the rates, and the stages on all cores."""
     header = ["cores, images", "seconds", "images/s", "ms an image", "… without fixed cost", "peak MiB"]
     rows = [
         [

@@ -1,4 +1,4 @@
-"""Processor cores that a measurement may use."""
+"""CPU cores that a measurement may use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def available() -> list[int]:
 
 @contextmanager
 def pinned(count: int) -> Iterator[None]:
-    """Keep this thread, and all processes and threads that it starts, on so many cores: a JVM's and children's too.
+    """Pin this thread, and all threads and processes that it starts, to this number of cores.
 
     Raises
     ------
     SystemExit
-        When there are fewer.
+        When fewer cores are available.
     """
     before = available()
     if count > len(before):
-        raise SystemExit(f"{count} cores asked for, and this process may use {len(before)}")
+        raise SystemExit(f"{count} cores requested, but this process may use only {len(before)}")
     os.sched_setaffinity(0, before[:count])
     try:
         yield

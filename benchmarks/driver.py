@@ -1,6 +1,6 @@
-"""What the driver does before the first task: a Spark context, the listing, the plan of the tasks, and nothing else.
+"""The driver's work before the first task: start a SparkContext, list the images, plan the tasks.
 
-``python -m benchmarks.driver``: a program of its own, so that its memory is the driver's and no one else's.
+``python -m benchmarks.driver``: a separate program, so that its memory is only the driver's.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--images", required=True, help="URI of the folder")
     parser.add_argument("--run", required=True, help="URI of the run's folder")
-    parser.add_argument("--cores", type=int, required=True, help="tasks that run at a time, as the plan is to know")
+    parser.add_argument("--cores", type=int, required=True, help="number of tasks that run at a time, for the plan")
     parsed = parser.parse_args()
     args = FeaturizeArgs(images=parsed.images, run=parsed.run, model="file:///none")
-    spark = context.start("driver")
+    sc = context.start("driver")
     try:
         figures = prepare(args, parsed.cores)
-        figures["rows"] = read_by_tasks(spark, args, figures.pop("borders"))
+        figures["rows"] = read_by_tasks(sc, args, figures.pop("borders"))
     finally:
-        spark.stop()
+        sc.stop()
     print(json.dumps(figures))
     return 0
 
@@ -68,20 +68,20 @@ def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
     }
 
 
-def read_by_tasks(spark: SparkContext, args: FeaturizeArgs, borders: np.ndarray) -> int:
-    """Let each planned task read its share of the listing in a worker, as the job's tasks do, and count the rows."""
+def read_by_tasks(sc: SparkContext, args: FeaturizeArgs, borders: np.ndarray) -> int:
+    """Read each planned task's share of the listing in a worker, as the job does, and count the rows."""
 
     def count(number: int) -> int:
         share = range(int(borders[number]), int(borders[number + 1]))
         return int(extraction.read_listing(args.run, share).num_rows)
 
     numbers = range(len(borders) - 1)
-    rows: int = spark.parallelize(numbers, len(numbers)).map(count).sum()
+    rows: int = sc.parallelize(numbers, len(numbers)).map(count).sum()
     return rows
 
 
 def peak_memory_mib() -> int:
-    """Return the most memory that this process has had, without the JVM and the workers, which are others."""
+    """Return this process's peak memory; the JVM and the workers are separate processes and do not count."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -1,4 +1,4 @@
-"""The notebook's pipeline and ours on the same photos, end to end and stage by stage."""
+"""The notebook's pipeline and ours on the same photos: total time and time of each stage."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from benchmarks import pipeline, process
 from benchmarks.inputs import REPOSITORY
 from benchmarks.table import Bench, markdown
 
-DESCRIPTION = "the notebook's way and ours, photos to CSV, stage by stage"
+DESCRIPTION = "the notebook's pipeline and ours, from photos to CSV, stage by stage"
 
 OUR_LAPS = 3
 NOTEBOOK_LAPS = 1
-"""It takes minutes a lap."""
+"""One lap, since a lap takes minutes."""
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Run both, and check that they agree.
+    """Run both pipelines and check that they agree.
 
     Raises
     ------
@@ -41,14 +41,14 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def lap_of(who: str, lap: int, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run one lap and say how long it took."""
+    """Run one lap and print its time."""
     result = work()
     print(f"{who}, lap {lap + 1}: {result['seconds']['total']:.1f} s, k = {result['k']}", flush=True)
     return result
 
 
 def run_notebook(bench: Bench, output: Path) -> dict[str, Any]:
-    """Run the notebook's pipeline in a process of its own; its total is that process's, from start to end."""
+    """Run the notebook's pipeline in a separate process; the total is the process's wall-clock time."""
     output.mkdir(parents=True)
     command = [
         *(sys.executable, "-m", "benchmarks.notebook", f"--master={bench.master}"),
@@ -66,7 +66,7 @@ def run_notebook(bench: Bench, output: Path) -> dict[str, Any]:
 
 
 def summarize(laps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the laps and the median of each stage; rows, dimensions and k are the same in all."""
+    """Return the laps and the median of each stage; rows, dimensions and k must be the same in all laps."""
     figures = {name: laps[0][name] for name in ("rows", "dimensions", "k")}
     for lap in laps:
         if {name: lap[name] for name in figures} != figures:
@@ -76,7 +76,7 @@ def summarize(laps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def check(result: dict[str, Any]) -> None:
-    """Hold the two against each other: a fast pipeline with another result is no improvement."""
+    """Raise if the results differ: a faster pipeline with another result is no improvement."""
     notebook, ours = result["notebook"], result["ours"]
     for name in ("rows", "dimensions"):
         if notebook[name] != ours[name]:
@@ -88,7 +88,7 @@ def check(result: dict[str, Any]) -> None:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return both, stage by stage, and the ratio."""
+    """Return the stages of both pipelines and the ratio."""
     shown: list[str] = []
     for who in ("notebook", "ours"):
         side = result[who]

@@ -1,4 +1,4 @@
-"""Framing of HTTP/1.1 messages: where a head and a body end, and the few headers that tell it (RFC 9112, 6 and 7)."""
+"""Framing of HTTP/1.1 messages: the end of a head and of a body (RFC 9112, sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Head:
     Parameters
     ----------
     raw : bytes
-        As received, the blank line at its end included.
+        Head as received, including the blank line at its end.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Head:
         self._headers = raw[line_end:]
 
     def get(self, name: bytes) -> bytes | None:
-        """Return the value of a header, None where there is none; the name is in lower case."""
+        """Return the value of a header, or None; pass the name in lower case."""
         begin = self._lowered.find(b"\r\n" + name + b":")
         if begin < 0:
             return None
@@ -39,7 +39,7 @@ class Head:
         return self._headers[begin : self._headers.index(b"\r\n", begin)].strip()
 
     def has(self, part: bytes) -> bool:
-        """Tell whether a header's name begins with this, in lower case."""
+        """Return whether a header's name begins with this prefix, given in lower case."""
         return b"\r\n" + part in self._lowered
 
     @property
@@ -49,14 +49,14 @@ class Head:
 
 
 class Body(Protocol):
-    """What is left of a message's body."""
+    """The part of a message's body that has not been read yet."""
 
     @property
     def done(self) -> bool:
-        """Whether all of it has been taken."""
+        """Whether the whole body has been read."""
 
     def take(self, data: bytes) -> int:
-        """Return how many of the bytes that come next belong to the body, and count them as taken."""
+        """Return how many of the next bytes belong to the body, and count them as read."""
 
 
 class FixedBody:
@@ -67,18 +67,18 @@ class FixedBody:
 
     @property
     def done(self) -> bool:
-        """Whether all of it has been taken."""
+        """Whether the whole body has been read."""
         return self._left == 0
 
     def take(self, data: bytes) -> int:
-        """Return how many of the bytes that come next belong to the body, and count them as taken."""
+        """Return how many of the next bytes belong to the body, and count them as read."""
         taken = min(len(data), self._left)
         self._left -= taken
         return taken
 
 
 class ChunkedBody:
-    """A body in chunks, with its sizes and its trailer (RFC 9112, 7.1)."""
+    """A chunked body, including chunk sizes and trailer (RFC 9112, section 7.1)."""
 
     def __init__(self) -> None:
         self.done = False
@@ -87,7 +87,7 @@ class ChunkedBody:
         self._in_trailer = False
 
     def take(self, data: bytes) -> int:
-        """Return how many of the bytes that come next belong to the body, and count them as taken.
+        """Return how many of the next bytes belong to the body, and count them as read.
 
         Raises
         ------
@@ -125,12 +125,12 @@ def request_body(head: Head) -> Body:
 
 
 def response_body(head: Head, method: bytes) -> Body:
-    """Return the body that follows a response's head; that of HEAD has none, whatever its length is said to be.
+    """Return the body that follows a response's head; a response to HEAD has none, whatever its Content-Length.
 
     Raises
     ------
     ValueError
-        When only the end of the connection would end the body, which is not what an S3 store sends.
+        When only the end of the connection would end the body; S3 stores do not send such responses.
     """
     if method == b"HEAD" or head.words[1] in (b"204", b"304") or head.words[1].startswith(b"1"):
         return FixedBody(0)

@@ -1,4 +1,4 @@
-"""What both pipelines work on: the same photos and the same weights, real ones where there are any."""
+"""Input of both pipelines: the same photos and weights, real ones if available."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from local.images.sample import make_sample
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 PATTERN = "*.jpg"
-"""What the notebook takes; ours takes more by default, and is given no chance to."""
+"""The notebook's pattern. Our default matches more files, so ours gets this pattern too."""
 
 
 def choose_images(asked: Path | None, work: Path) -> tuple[Path, int]:
-    """Return the folder of photos and how many it holds: the asked one, the shared one, or a generated sample."""
+    """Return the folder of photos and their number: the requested folder, the shared one, or a generated sample."""
     photos = SHARED / "fruits" / "Training"
     if asked is None and not photos.is_dir():
-        print("NO PHOTOS ON THIS MACHINE: generated drawings stand for them; times hold, k does not", flush=True)
+        print("NO PHOTOS ON THIS MACHINE: using generated drawings; times are valid, k is not", flush=True)
         photos = work / "sample"
         make_sample(photos)
     folder = (asked or photos).resolve()
@@ -27,18 +27,18 @@ def choose_images(asked: Path | None, work: Path) -> tuple[Path, int]:
 
 
 def choose_weights(work: Path) -> tuple[str, Path]:
-    """Return the weights as the export names them, and as a file that Keras reads."""
+    """Return the weights' name for the export, and a weights file for Keras."""
     found = find_weights(shared=SHARED)
     if found is not None:
         return found, Path(found)
-    print("NO WEIGHTS ON THIS MACHINE: seeded random ones stand for them; times hold, k does not", flush=True)
+    print("NO WEIGHTS ON THIS MACHINE: using seeded random weights; times are valid, k is not", flush=True)
     file = work / "random.weights.h5"
-    # A process of its own, so that TensorFlow's memory and threads do not stay in the one that measures.
+    # In a separate process, so that TensorFlow's memory and threads do not stay in the measuring process.
     writer = multiprocessing.get_context("spawn").Process(target=_write_random_weights, args=(str(file),))
     writer.start()
     writer.join()
     if writer.exitcode:
-        raise SystemExit(f"the random weights could not be written: exit code {writer.exitcode}")
+        raise SystemExit(f"writing the random weights failed: exit code {writer.exitcode}")
     return RANDOM, file
 
 

@@ -74,7 +74,7 @@ def test_the_tables_show_all_of_it(result: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("features", "rejects"), [(9, 1), (9, 0), (0, 0)])
 def test_photos_without_features_fail_the_benchmark(features: int, rejects: int) -> None:
-    with pytest.raises(SystemExit, match=f"10 photos made listed 10, features {features}, rejects {rejects}"):
+    with pytest.raises(SystemExit, match=f"10 photos gave listed 10, features {features}, rejects {rejects}"):
         compute.check_rows({"listed": 10, "features": features, "rejects": rejects}, 10)
     compute.check_rows({"listed": 10, "features": 10, "rejects": 0}, 10)
 
@@ -89,5 +89,5 @@ def test_pinned_cores_are_given_back() -> None:
     with cores.pinned(1):
         assert len(os.sched_getaffinity(0)) == 1
     assert os.sched_getaffinity(0) == before
-    with pytest.raises(SystemExit, match="cores asked for"), cores.pinned(len(before) + 1):
+    with pytest.raises(SystemExit, match="cores requested"), cores.pinned(len(before) + 1):
         pass

@@ -261,7 +261,7 @@ def test_the_process_ends_with_the_proxy(upstream: Upstream) -> None:
         os.kill(proxy.pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(proxy.pid, 0)
-    with pytest.raises(RuntimeError, match="has ended"):
+    with pytest.raises(RuntimeError, match="has stopped"):
         proxy.counts()
 
 
