@@ -1,10 +1,12 @@
-"""Reading docker-compose.yaml, the Dockerfile and .env.example, for the tests that hold them against each other."""
+"""Parse docker-compose.yaml, the Dockerfile and .env.example, for the tests that compare them."""
 
 from __future__ import annotations
 
 import fnmatch
 import importlib.util
 import re
+import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +20,12 @@ DOCKERFILE = ROOT / "Dockerfile"
 ENV_EXAMPLE = ROOT / ".env.example"
 
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z_][A-Z0-9_]*)(?:(?P<operator>:?[-?])(?P<text>[^}]*))?\}")
-"""Compose's interpolation, as far as this project uses it."""
+"""The forms of Compose's interpolation that this project uses."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of docker-compose.yaml: its name, what follows it, and the default or the message."""
+    """A variable of docker-compose.yaml: name, operator (``:-`` or ``:?``), and default or error message."""
 
     name: str
     operator: str
@@ -33,7 +35,7 @@ class Variable:
 def variables() -> list[Variable]:
     """Return every use of a variable in docker-compose.yaml."""
     text = COMPOSE_FILE.read_text(encoding="utf-8")
-    assert "$" not in VARIABLE.sub("", text), "a $ that is none of the forms that these tests read"
+    assert "$" not in VARIABLE.sub("", text), "a $ in a form that these tests do not parse"
     return [Variable(m["name"], m["operator"] or "", m["text"] or "") for m in VARIABLE.finditer(text)]
 
 
@@ -44,7 +46,7 @@ def read_env(text: str) -> dict[str, str]:
 
 
 def interpolate(value: Any, environ: dict[str, str]) -> Any:
-    """Fill in the variables of a part of docker-compose.yaml."""
+    """Replace the variables in a part of docker-compose.yaml by their values."""
     if isinstance(value, dict):
         return {key: interpolate(item, environ) for key, item in value.items()}
     if isinstance(value, list):
@@ -63,7 +65,7 @@ def interpolate(value: Any, environ: dict[str, str]) -> Any:
 
 
 def compose() -> dict[str, Any]:
-    """Return docker-compose.yaml as it stands."""
+    """Return docker-compose.yaml without interpolation."""
     return dict(yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8")))
 
 
@@ -73,13 +75,13 @@ def filled_env() -> dict[str, str]:
 
 
 def services(environ: dict[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """Return the services with their variables filled in."""
+    """Return the services after interpolation; by default with the variables of :func:`filled_env`."""
     return dict(interpolate(compose()["services"], filled_env() if environ is None else environ))
 
 
 @dataclass(frozen=True)
 class Mount:
-    """What a service mounts."""
+    """A mount of a service."""
 
     source: str
     target: str
@@ -91,26 +93,27 @@ class Mount:
 
 
 def mounts(service: dict[str, Any]) -> list[Mount]:
-    """Return a service's mounts, of the short and of the long form."""
-    found = []
+    """Return a service's mounts, in the short or the long syntax."""
+    parsed = []
     for item in service.get("volumes", []):
         if isinstance(item, dict):
-            found.append(Mount(item["source"], item["target"], bool(item.get("read_only"))))
+            parsed.append(Mount(item["source"], item["target"], bool(item.get("read_only"))))
         else:
             source, target, *mode = item.split(":")
-            found.append(Mount(source, target, mode == ["ro"]))
-    return found
+            parsed.append(Mount(source, target, mode == ["ro"]))
+    return parsed
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the Dockerfile: its base and its instructions, as keyword and text."""
+    """A stage of the Dockerfile: its base and its instructions, each a keyword and its text."""
 
     name: str
     base: str
     instructions: tuple[tuple[str, str], ...]
 
     def all(self, keyword: str) -> list[str]:
+        """Return the texts of all instructions with a keyword."""
         return [text for word, text in self.instructions if word == keyword]
 
 
@@ -118,21 +121,21 @@ def stages() -> dict[str, Stage]:
     """Return the Dockerfile's stages."""
     text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.M)
     lines = re.sub(r"\\\n", " ", text).splitlines()
-    found: dict[str, Stage] = {}
+    by_name: dict[str, Stage] = {}
     for line in filter(str.strip, lines):
         keyword, _, rest = line.partition(" ")
         if keyword == "FROM":
             base, _, name = rest.split()
-            found[name] = Stage(name, base, ())
-        elif found:
-            name = next(reversed(found))
-            stage = found[name]
-            found[name] = Stage(name, stage.base, (*stage.instructions, (keyword, rest.strip())))
-    return found
+            by_name[name] = Stage(name, base, ())
+        elif by_name:
+            name = next(reversed(by_name))
+            stage = by_name[name]
+            by_name[name] = Stage(name, stage.base, (*stage.instructions, (keyword, rest.strip())))
+    return by_name
 
 
 def lineage(name: str) -> list[Stage]:
-    """Return a stage and those that it is made from, itself first."""
+    """Return a stage and its ancestors, the stage first."""
     known = stages()
     line = [known[name]]
     while line[-1].base in known:
@@ -140,8 +143,25 @@ def lineage(name: str) -> list[Stage]:
     return line
 
 
+def copied_files(stage: Stage) -> list[str]:
+    """Return the files and folders of this project that a stage copies."""
+    copies = [shlex.split(text) for text in stage.all("COPY")]
+    return [word for words in copies if not words[0].startswith("--from=") for word in words[:-1]]
+
+
+def option(command: list[str], name: str) -> str:
+    """Return the value of the option ``name=value`` of a command."""
+    (value,) = [part.partition("=")[2] for part in command if part.partition("=")[0] == name]
+    return value
+
+
+def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program and capture its output."""
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
+
+
 def is_sent(path: str) -> bool:
-    """Tell whether .dockerignore lets a file of this project through: the last pattern that matches decides."""
+    """Return whether .dockerignore lets a file of this project through: the last matching pattern decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):

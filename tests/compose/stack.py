@@ -1,12 +1,10 @@
-"""The stack under a project name of its own, and a client of its Airflow; for tests on a machine with an engine."""
+"""A separate stack for tests, and a client for its Airflow; both need a container engine."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -14,45 +12,49 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.compose.compose_files import COMPOSE_FILE, ENV_EXAMPLE, load_script, read_env
+from local.processes.ports import free_ports
+from tests.compose.compose_files import COMPOSE_FILE, ENV_EXAMPLE, load_script, read_env, run
 
 STAND_INS = {"PYTHON_IMAGE": "fruits-base-python:local", "POSTGRES_IMAGE": "fruits-base-postgres:local"}
-"""Base images that tests/compose/make_base_images.sh imports where no image registry is reached."""
+"""Base images that tests/compose/make_base_images.sh imports if no image registry is available."""
 
-ENDED = {"success", "failed"}
+FINAL_STATES = {"success", "failed"}
 
 
 class StackError(RuntimeError):
-    """The stack does not do what it should; the message has what compose or Airflow said."""
+    """The stack misbehaves; the message quotes Compose or Airflow."""
 
 
 def missing_engine() -> str | None:
-    """Return why the stack cannot be started on this machine, or None."""
+    """Return the reason why the stack cannot start on this machine, or None."""
     if shutil.which("docker") is None:
         return "docker is not installed"
-    done = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    done = run("docker", "info")
     if done.returncode != 0:
         return f"no container engine answers: {(done.stderr.strip().splitlines() or ['docker info failed'])[-1]}"
     return None
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def compose_command() -> list[str] | None:
+    """Return the Compose command of this machine, or None."""
+    if shutil.which("docker") and run("docker", "compose", "version", "--short").stdout.strip():
+        return ["docker", "compose"]
+    standalone = shutil.which("docker-compose")
+    if standalone and run(standalone, "version", "--short").stdout.strip().lstrip("v").startswith(("2", "5")):
+        return [standalone]
+    return None
 
 
 class Stack:
-    """A stack of its own: project, ports, secrets, image tag and volumes; the images' layers are shared."""
+    """A stack with separate project name, ports, secrets, image tag and volumes; it shares image layers with others."""
 
     def __init__(self, command: list[str], folder: Path, **variables: str) -> None:
         text = load_script("scripts/write_env.py").fill_in(ENV_EXAMPLE.read_text(encoding="utf-8"))
-        self.env = read_env(text) | {"UI_PORT": str(free_port()), "STORE_PORT": str(free_port())}
+        ui_port, store_port = map(str, free_ports(2))
+        self.env = read_env(text) | {"UI_PORT": ui_port, "STORE_PORT": store_port}
         self.env["IMAGE_TAG"] = os.environ.get("IMAGE_TAG", "test")
         for name, image in STAND_INS.items():
-            known = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
-            if known.returncode == 0:
+            if run("docker", "image", "inspect", image).returncode == 0:
                 self.env[name] = image
         self.env |= variables
         self.project = f"fruits-test-{os.getpid()}"
@@ -63,70 +65,64 @@ class Stack:
         self._clean = {name: value for name, value in os.environ.items() if name not in self.env}
 
     def compose(self, *arguments: str, timeout_seconds: float = 1_800) -> str:
-        """Run compose, and return what it printed.
+        """Run Compose and return its output.
 
         Raises
         ------
         StackError
-            When it fails.
+            If it fails.
         """
-        done = subprocess.run(
-            [*self._command, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self._clean,
-            timeout=timeout_seconds,
-        )
+        done = run(*self._command, *arguments, env=self._clean, timeout=timeout_seconds)
         if done.returncode != 0:
             raise StackError(f"compose {' '.join(arguments)}: {done.stdout[-2_000:]}{done.stderr[-4_000:]}")
         return done.stdout
 
     def build(self) -> None:
-        """Build the images, unless the environment's IMAGE_TAG names some that are there.
+        """Build the images, unless the environment variable IMAGE_TAG names existing ones.
 
         Raises
         ------
         StackError
-            When one cannot be built.
+            If a build fails.
         """
         if "IMAGE_TAG" not in os.environ:
-            # One after the other: a builder without BuildKit would make the stages that they share several times.
+            # Not in parallel: a builder without BuildKit would build the shared stages several times.
             self.compose("--parallel", "1", "build")
 
     def up(self) -> None:
-        """Start everything, and wait until every service is well.
+        """Start all services and wait until they are healthy.
 
         Raises
         ------
         StackError
-            When one does not become so; the message has the ends of the services' logs.
+            If a service does not become healthy; the message has the last lines of the services' logs.
         """
         try:
             self.compose("up", "--detach", "--wait", "--wait-timeout", "600")
         except StackError as error:
-            # `--wait` takes a service that has done its work and ended for one that failed (docker/compose #10596).
+            # `--wait` reports a service that exits with code 0 as a failure (docker/compose #10596).
             states = self.states()
             if states.pop("init", None) != "exited 0" or set(states.values()) != {"running healthy"}:
                 raise StackError(f"{error}\n{self.states()}\n{self.compose('logs', '--tail', '30')}") from None
 
     def states(self) -> dict[str, str]:
-        """Return each service's state, and its health or its exit code."""
+        """Return each service's state with its health or exit code."""
         lines = self.compose("ps", "--all", "--format", "json").splitlines()
-        found = {}
+        states = {}
         for record in map(json.loads, lines):
             end = record["Health"] if record["State"] == "running" else str(record["ExitCode"])
-            found[record["Service"]] = f"{record['State']} {end}".strip()
-        return found
+            states[record["Service"]] = f"{record['State']} {end}".strip()
+        return states
 
     def volumes(self) -> set[str]:
         """Return the names of the project's volumes."""
         label = f"label=com.docker.compose.project={self.project}"
-        command = ["docker", "volume", "ls", "--quiet", "--filter", label]
-        return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        listing = run("docker", "volume", "ls", "--quiet", "--filter", label)
+        listing.check_returncode()
+        return set(listing.stdout.split())
 
     def s3(self) -> Any:
-        """Return a client of the store, through its published port."""
+        """Return an S3 client for the store's published port."""
         import boto3
 
         return boto3.client(
@@ -138,7 +134,7 @@ class Stack:
         )
 
     def published(self) -> tuple[str, dict[str, str]]:
-        """Return the slug of the published run, and the published files with their versions."""
+        """Return the slug of the published run, and the ETag of each published file."""
         s3 = self.s3()
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket="fruits", Prefix="results")
         files = {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
@@ -156,7 +152,7 @@ class AirflowClient:
         self._token = self.call("POST", "/auth/token", login)["access_token"]
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Send a request, and return the answer's JSON."""
+        """Send a request and return the JSON of the response."""
         request = urllib.request.Request(
             self._root + path,
             method=method,
@@ -165,14 +161,14 @@ class AirflowClient:
         )
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.loads(response.read())
 
     def dag(self) -> dict[str, Any]:
-        """Return the DAG's record; it is there when the dag-processor has read the file."""
-        return dict(wait_for("the DAG", lambda: self._found("/api/v2/dags/fruit_features"), 180))
+        """Return the DAG's record; wait until the dag-processor has parsed the file."""
+        return dict(wait_for("the DAG", lambda: self._get_or_none("/api/v2/dags/fruit_features"), 180))
 
-    def _found(self, path: str) -> Any:
+    def _get_or_none(self, path: str) -> Any:
         try:
             return self.call("GET", path)
         except urllib.error.HTTPError as error:
@@ -185,12 +181,12 @@ class AirflowClient:
         return list(self.call("GET", "/api/v2/dags/fruit_features/dagRuns?limit=100")["dag_runs"])
 
     def trigger(self, **conf: Any) -> str:
-        """Start a run, as the form does; return its id."""
+        """Trigger a run as the form does; return its id."""
         body = {"logical_date": None, "conf": conf}
         return str(self.call("POST", "/api/v2/dags/fruit_features/dagRuns", body)["dag_run_id"])
 
     def tasks(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """Return the run's task instances by task id."""
+        """Map each task id of the run to its task instance."""
         path = f"/api/v2/dags/fruit_features/dagRuns/{run_id}/taskInstances?limit=100"
         return {item["task_id"]: item for item in self.call("GET", path)["task_instances"]}
 
@@ -208,28 +204,30 @@ class AirflowClient:
         wait_for(f"{task_id} to be {states}", lambda: self.tasks(run_id)[task_id]["state"] in states, seconds)
 
     def wait_for_end(self, run_id: str, seconds: float = 1_200) -> str:
-        """Wait until the run has ended; return its state."""
+        """Wait for the end of the run; return its final state."""
         return str(
-            wait_for("the run's end", lambda: (s := self.state(run_id)) in ENDED and s, seconds, self._restarting)
+            wait_for(
+                "the run's end", lambda: (s := self.state(run_id)) in FINAL_STATES and s, seconds, self._restarting
+            )
         )
 
     _restarting = (urllib.error.URLError, ConnectionError, TimeoutError)
-    """What a client sees while the API server is restarted."""
+    """Errors that a client may get while the API server restarts."""
 
 
-def wait_for(what: str, look: Callable[[], Any], seconds: float, ignored: tuple[type[Exception], ...] = ()) -> Any:
-    """Look until there is something true; return it.
+def wait_for(what: str, check: Callable[[], Any], seconds: float, ignored: tuple[type[Exception], ...] = ()) -> Any:
+    """Poll until ``check`` returns a true value; return that value.
 
     Raises
     ------
     StackError
-        When the time is over.
+        At the timeout.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if found := look():
-                return found
+            if value := check():
+                return value
         except ignored:
             pass
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""The small programs that the containers and their owner use: secrets, health, init."""
+"""The scripts of the stack: secrets, health checks, init."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ init = load_script("docker/init.py")
 # .env
 
 
-def test_written_env_has_all_that_is_needed_fresh_each_time_and_for_its_owner_only(tmp_path: Path) -> None:
+def test_written_env_is_complete_has_fresh_secrets_and_is_readable_only_by_its_owner(tmp_path: Path) -> None:
     files = [tmp_path / "one", tmp_path / "two"]
     for file in files:
         assert write_env.main(["--output", str(file)]) == 0
@@ -35,13 +35,13 @@ def test_written_env_has_all_that_is_needed_fresh_each_time_and_for_its_owner_on
     assert all(one[name] for name in needed)
     same = {name for name in one if one[name] == two[name]}
     assert set(write_env.VALUES) - same == set(write_env.VALUES) - {"START_DATE"}
-    # Safe in a URL, in a .env file and in compose's interpolation.
+    # Safe in a URL, in a .env file and in Compose's interpolation.
     assert all(re.fullmatch(r"[A-Za-z0-9_=-]{12,}", one[name]) for name in set(write_env.VALUES) - {"START_DATE"})
     secrets = [one[name] for name in write_env.VALUES if re.search(r"SECRET|PASSWORD|KEY", name)]
     assert len(set(secrets)) == len(secrets) == 7
 
 
-def test_written_fernet_key_is_one(tmp_path: Path) -> None:
+def test_generated_fernet_key_is_valid() -> None:
     from cryptography.fernet import Fernet
 
     key = write_env.fernet_key()
@@ -54,14 +54,14 @@ def test_schedule_counts_from_the_moment_of_writing() -> None:
     assert before <= datetime.fromisoformat(write_env.now()) <= datetime.now(UTC)
 
 
-def test_existing_env_is_left_alone(tmp_path: Path) -> None:
+def test_existing_env_is_not_changed(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("mine")
     assert write_env.main(["--output", str(file)]) == 1
     assert file.read_text() == "mine"
 
 
-def test_template_that_lost_a_line_is_refused() -> None:
+def test_template_without_a_variable_is_refused() -> None:
     text = ENV_EXAMPLE.read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="UI_PASSWORD"):
         write_env.fill_in(text.replace("UI_PASSWORD=\n", ""))
@@ -70,43 +70,43 @@ def test_template_that_lost_a_line_is_refused() -> None:
 # healthy.py
 
 
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_an_address_is_well_when_it_answers_with_a_success(
-    status: int, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_url_is_healthy_if_it_responds_with_a_success(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    statuses = [200, 503]
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            self.send_response(statuses.pop(0))
             self.end_headers()
 
         def log_message(self, *_: object) -> None: ...
 
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # a proxy that Docker was told to give to every container
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # Docker can set a proxy in every container
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        assert healthy.main(["url", f"http://127.0.0.1:{server.server_port}/healthz"]) == code
-        thread.join()
-    assert ("503" in capsys.readouterr().err) == bool(code)
-
-
-def test_an_address_where_nothing_listens_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
-    assert healthy.main(["url", "http://127.0.0.1:1/"]) == 1
+        for code, error in ((0, ""), (1, "503")):
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            assert healthy.main(["url", f"http://127.0.0.1:{server.server_port}/healthz"]) == code
+            thread.join()
+            printed = capsys.readouterr().err
+            assert error in printed
+            assert bool(printed) == bool(code)
+    assert healthy.main(["url", "http://127.0.0.1:1/"]) == 1, "no process listens there"
     assert "http://127.0.0.1:1/" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("age", "code", "told"), [(0.5, 0, ""), (31.0, 1, "31 s old"), (None, 1, "no running SchedulerJob")]
-)
-def test_a_job_is_well_when_its_heartbeat_is_fresh(
-    age: float | None, code: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_job_is_healthy_if_its_heartbeat_is_recent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(healthy, "heartbeat_age", lambda _: age)
-    assert healthy.main(["job", "SchedulerJob"]) == code
-    assert told in capsys.readouterr().err
+    for age, code, error in ((0.5, 0, ""), (31.0, 1, "31 s old"), (None, 1, "no running SchedulerJob")):
+        monkeypatch.setattr(healthy, "heartbeat_age", lambda _, age=age: age)
+        assert healthy.main(["job", "SchedulerJob"]) == code, age
+        assert error in capsys.readouterr().err
 
 
-def test_heartbeats_are_looked_up_as_this_airflow_keeps_them() -> None:
+@pytest.mark.slow
+def test_heartbeat_query_fits_the_tables_of_this_airflow() -> None:
     from airflow.configuration import conf
     from airflow.jobs.dag_processor_job_runner import DagProcessorJobRunner
     from airflow.jobs.job import Job, JobState
@@ -131,7 +131,8 @@ def test_heartbeats_are_looked_up_as_this_airflow_keeps_them() -> None:
 # init.py
 
 
-def test_passwords_are_what_airflow_s_login_reads(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_airflow_reads_the_written_passwords(tmp_path: Path) -> None:
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
     file = tmp_path / "passwords.json"
@@ -143,26 +144,23 @@ def test_passwords_are_what_airflow_s_login_reads(tmp_path: Path) -> None:
         assert SimpleAuthManager._get_passwords(stream) == {"admin": 'it"s'}
 
 
-@pytest.mark.parametrize(("failing", "code", "ran"), [(None, 0, ["one", "two"]), ("one", 3, ["one"])])
-def test_init_stops_at_the_first_command_that_fails(
-    failing: str | None, code: int, ran: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trace = tmp_path / "trace"
-
-    def command(name: str) -> list[str]:
-        source = f"open({str(trace)!r}, 'a').write('{name} '); raise SystemExit({3 if name == failing else 0})"
-        return [sys.executable, "-c", source]
-
-    monkeypatch.setattr(init, "commands", lambda _: [command("one"), command("two")])
+def test_init_stops_at_the_first_command_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passwords = tmp_path / "passwords.json"
     monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "someone:admin")
-    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(tmp_path / "passwords.json"))
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(passwords))
     monkeypatch.setenv("UI_PASSWORD", "secret")
-    assert init.main() == code
-    assert trace.read_text().split() == ran
-    assert json.loads((tmp_path / "passwords.json").read_text()) == {"someone": "secret"}
+    for failing, code, expected in ((None, 0, ["one", "two"]), ("one", 3, ["one"])):
+        trace = tmp_path / f"trace-{failing}"
+        commands = [
+            ["sh", "-c", f"echo {name} >> '{trace}'; exit {3 if name == failing else 0}"] for name in ("one", "two")
+        ]
+        monkeypatch.setattr(init, "commands", lambda _, commands=commands: commands)
+        assert init.main() == code
+        assert trace.read_text().split() == expected
+        assert json.loads(passwords.read_text()) == {"someone": "secret"}
 
 
-def test_scripts_of_the_containers_need_the_standard_library_only() -> None:
+def test_scripts_import_only_the_standard_library() -> None:
     for script in (healthy, init, write_env):
         top = re.findall(r"^(?:import|from) (\w+)", inspect.getsource(script), flags=re.M)
         assert set(top) <= sys.stdlib_module_names, script.__name__

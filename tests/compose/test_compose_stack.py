@@ -1,8 +1,8 @@
-"""The stack in containers, where an engine is: images, services, runs, restarts, and what is kept.
+"""The stack in containers: images, services, runs, restarts, persistence. Needs a container engine.
 
-Base images are pulled, or are the stand-ins that tests/compose/make_base_images.sh imports. One stack serves all the
-tests of this file; each starts runs of its own. With IMAGE_TAG=local in the environment, the images of that tag are
-tested as they are.
+Base images are pulled, or are the stand-ins that tests/compose/make_base_images.sh imports. All tests of this file
+share one stack; each starts its own runs. With IMAGE_TAG=local in the environment, the tests use the existing images
+with that tag and build none.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compose.compose_files import services
-from tests.compose.stack import AirflowClient, Stack, missing_engine
-from tests.compose.test_compose_files import compose_command
+from tests.compose.stack import AirflowClient, Stack, compose_command, missing_engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(3_600)]
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    command = compose_command()
     if reason := missing_engine():
         pytest.skip(reason)
-    stack = Stack(compose_command(), tmp_path_factory.mktemp("stack"))
+    if command is None:
+        pytest.skip("`docker compose` is not installed")
+    stack = Stack(command, tmp_path_factory.mktemp("stack"))
     try:
         stack.build()
         stack.up()
@@ -33,7 +35,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     assert stack.volumes() == set(), "down --volumes left data behind"
 
 
-def test_everything_is_well_and_no_run_has_started_by_itself(stack: Stack) -> None:
+def test_all_services_are_healthy_and_no_run_starts_by_itself(stack: Stack) -> None:
     states = stack.states()
     assert states.pop("init") == "exited 0"
     assert states == dict.fromkeys(set(services()) - {"init"}, "running healthy")
@@ -43,7 +45,7 @@ def test_everything_is_well_and_no_run_has_started_by_itself(stack: Stack) -> No
     assert stack.compose("exec", "scheduler", "id", "--user").strip() != "0"
 
 
-def test_a_run_from_the_api_obeys_its_parameters_and_publishes(stack: Stack) -> None:
+def test_a_run_from_the_api_uses_its_parameters_and_publishes(stack: Stack) -> None:
     airflow = AirflowClient(stack)
     airflow.dag()
     run_id = airflow.trigger(variance_target=0.6)
@@ -57,7 +59,7 @@ def test_a_run_from_the_api_obeys_its_parameters_and_publishes(stack: Stack) -> 
     report = json.loads(s3.get_object(Bucket="fruits", Key=f"runs/{slug}/report.json")["Body"].read())
     assert 0.6 <= report["variance_reached"] < 0.8
     assert report["images"] > 0
-    # The log of a task that the scheduler's container ran, read through the API server's.
+    # The scheduler's container ran this task; the API server reads its log.
     assert "features" in airflow.log_of(run_id, "verify_results", airflow.tasks(run_id)["verify_results"]["try_number"])
 
 
@@ -73,9 +75,9 @@ def test_a_run_survives_the_restart_of_each_service_but_the_endpoint(stack: Stac
         stack.compose("restart", service)
     stack.up()
     assert airflow.wait_for_end(run_id) == "success"
-    # The step went on, and was found again: nothing was made twice.
-    made = ("create_cluster", "add_featurize", "add_pca")
-    assert {task: airflow.tasks(run_id)[task]["try_number"] for task in made} == dict.fromkeys(made, 1)
+    # The step continued and its sensor found it again: no cluster or step was created twice.
+    creators = ("create_cluster", "add_featurize", "add_pca")
+    assert {task: airflow.tasks(run_id)[task]["try_number"] for task in creators} == dict.fromkeys(creators, 1)
     slug, _ = stack.published()
     manifest = stack.s3().get_object(Bucket="fruits", Key=f"runs/{slug}/manifest.json")["Body"].read().decode()
     assert run_id in manifest
@@ -94,8 +96,10 @@ def test_a_step_that_runs_while_the_endpoint_restarts_fails_with_a_reason(stack:
     tasks = airflow.tasks(run_id)
     failed = next(task for task in ("wait_featurize", "wait_pca") if tasks[task]["state"] == "failed")
     assert "FAILED" in airflow.log_of(run_id, failed, tasks[failed]["try_number"])
-    assert stack.published() == before, "a run that failed has changed what people read"
-    assert airflow.wait_for_end(airflow.trigger()) == "success", "the endpoint takes new clusters after its restart"
+    assert stack.published() == before, "a failed run changed the published results"
+    assert airflow.wait_for_end(airflow.trigger()) == "success", (
+        "the endpoint creates no new clusters after its restart"
+    )
 
 
 def test_down_and_up_keeps_everything(stack: Stack) -> None:
