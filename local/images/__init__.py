@@ -1,1 +1,1 @@
-"""Images and a model for a local lake."""
+"""Load images and a model into a local lake."""

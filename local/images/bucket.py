@@ -1,29 +1,30 @@
-"""The lake's ``data/`` in a bucket: images are uploaded, many at a time."""
+"""The lake's ``data/`` in a bucket: images are uploaded in parallel."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.images.loading import LEDGER, Identity, ImagesError
+from local.images.loading import LEDGER, Destination, Identity, ImagesError
 
-UPLOADS = 16
-"""Uploads in flight."""
+PARALLEL_REQUESTS = 16
+
+Item = TypeVar("Item")
 
 
-class ImageBucket:
-    """The ``data/`` prefix of a lake on S3; the bucket is made where it is missing.
+class ImageBucket(Destination):
+    """The ``data/`` prefix of a lake on S3; a missing bucket is created.
 
-    Address, keys and region of the store are boto3's own: the environment's.
+    boto3 reads the store's address, keys and region from the environment.
 
     Parameters
     ----------
@@ -33,23 +34,21 @@ class ImageBucket:
     Raises
     ------
     ImagesError
-        When the store cannot be reached, or refuses.
+        If the store cannot be reached, or refuses a request.
     """
 
     def __init__(self, lake: str) -> None:
         self._bucket, _, folder = lake.removeprefix("s3://").rstrip("/").partition("/")
         self._root = f"{folder}/" if folder else ""
-        # A session of its own: the default one keeps the keys that the environment had when it was first used.
+        # A new session: the default session caches the keys that the environment had at its first use.
         self._s3 = boto3.Session().client(
-            "s3", config=Config(max_pool_connections=UPLOADS, retries={"mode": "standard"})
+            "s3", config=Config(max_pool_connections=PARALLEL_REQUESTS, retries={"mode": "standard"})
         )
-        self.shown = f"s3://{self._bucket}/{self._root}data"
-        try:
-            self._make_bucket()
-        except (BotoCoreError, ClientError) as error:
-            raise ImagesError(f"the bucket {self._bucket} of {lake} cannot be used: {error}") from error
+        self.location = f"s3://{self._bucket}/{self._root}data"
+        with self._translated_errors(f"the bucket {self._bucket} of {lake} cannot be used"):
+            self._ensure_bucket()
 
-    def _make_bucket(self) -> None:
+    def _ensure_bucket(self) -> None:
         try:
             self._s3.head_bucket(Bucket=self._bucket)
         except ClientError as error:
@@ -58,57 +57,60 @@ class ImageBucket:
             region = {"LocationConstraint": self._s3.meta.region_name}
             self._s3.create_bucket(Bucket=self._bucket, CreateBucketConfiguration=region)
 
+    def _key(self, name: str) -> str:
+        return f"{self._root}data/{name}"
+
     @cached_property
-    def _there(self) -> dict[str, Identity]:
-        """Identity of every object under ``data/``: one listing instead of a request for each."""
-        start = f"{self._root}data/"
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start)
-        with self._telling():
+    def _identities(self) -> dict[str, Identity]:
+        """Identity of every object under ``data/``, from one listing instead of a request per object."""
+        prefix = self._key("")
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        with self._translated_errors():
             return {
-                item["Key"].removeprefix(start): [item["Size"], item["ETag"].strip('"')]
+                item["Key"].removeprefix(prefix): [item["Size"], item["ETag"].strip('"')]
                 for page in pages
                 for item in page.get("Contents", [])
                 if not item["Key"].endswith("/")
             }
 
-    def identify(self, source: Path) -> Identity:
-        """Return size and MD5: what S3 tells of an object that was put in one request, in every listing."""
+    def identify_source(self, source: Path) -> Identity:
+        """Return size and MD5: S3 lists both for an object that was uploaded in one request."""
         data = _read(source)
         return [len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()]
 
-    def identity(self, name: str) -> Identity | None:
-        """Return the identity of what is there, None when nothing is."""
-        return self._there.get(name)
+    def identify(self, name: str) -> Identity | None:
+        """Return size and ETag of an object, None if it does not exist."""
+        return self._identities.get(name)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all objects that are there."""
-        yield from self._there
+        """Yield the names of all objects."""
+        yield from self._identities
 
-    def check(self, folder: Path, found: Mapping[str, Path]) -> None:
-        """Refuse images that cannot be read.
+    def check(self, folder: Path, images: Mapping[str, Path]) -> None:
+        """Refuse images that are not readable files.
 
         Raises
         ------
         ImagesError
             With the reason.
         """
-        for source in found.values():
+        for source in images.values():
             if not source.is_file():
-                raise ImagesError(f"{source} is not a file that can be uploaded; take it out of IMAGES={folder}")
+                raise ImagesError(f"{source} is not a file that can be uploaded; remove it from IMAGES={folder}")
 
-    def bring(self, images: Sequence[tuple[Path, str]]) -> None:
-        """Upload the images.
+    def add(self, images: Sequence[tuple[Path, str]]) -> None:
+        """Upload images.
 
         Raises
         ------
         ImagesError
-            When an upload fails; those that came before it stay, and the ledger knows them.
+            If an upload fails; completed uploads stay, and the ledger contains them.
         """
-        self._each(self._upload, images)
+        self._run_parallel(self._upload, images)
 
     def _upload(self, image: tuple[Path, str]) -> None:
         source, name = image
-        self._s3.put_object(Bucket=self._bucket, Key=f"{self._root}data/{name}", Body=_read(source))
+        self._s3.put_object(Bucket=self._bucket, Key=self._key(name), Body=_read(source))
 
     def remove(self, names: Sequence[str]) -> None:
         """Delete objects.
@@ -116,16 +118,16 @@ class ImageBucket:
         Raises
         ------
         ImagesError
-            When the store refuses.
+            If the store refuses a request.
         """
-        self._each(self._delete, names)
+        self._run_parallel(self._delete, names)
 
     def _delete(self, name: str) -> None:
-        self._s3.delete_object(Bucket=self._bucket, Key=f"{self._root}data/{name}")
+        self._s3.delete_object(Bucket=self._bucket, Key=self._key(name))
 
     def read_ledger(self) -> str | None:
-        """Return the ledger's text, None when there is none."""
-        with self._telling():
+        """Return the text of the ledger, None if it does not exist."""
+        with self._translated_errors():
             try:
                 body = self._s3.get_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}")["Body"]
             except self._s3.exceptions.NoSuchKey:
@@ -133,22 +135,22 @@ class ImageBucket:
             return bytes(body.read()).decode("utf-8", "replace")
 
     def write_ledger(self, text: str) -> None:
-        """Put the ledger there in one step."""
-        with self._telling():
+        """Replace the ledger atomically."""
+        with self._translated_errors():
             self._s3.put_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}", Body=text.encode())
 
-    def _each(self, work: Any, items: Sequence[Any]) -> None:
-        with self._telling(), ThreadPoolExecutor(UPLOADS) as pool:
+    def _run_parallel(self, work: Callable[[Item], None], items: Sequence[Item]) -> None:
+        with self._translated_errors(), ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
             for _ in pool.map(work, items):
                 pass
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tell what the store refuses as an ImagesError that names the bucket."""
+    def _translated_errors(self, problem: str | None = None) -> Iterator[None]:
+        """Raise errors of boto3 as an ImagesError that names the problem, by default the location."""
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            raise ImagesError(f"{self.shown}: {error}") from error
+            raise ImagesError(f"{problem or self.location}: {error}") from error
 
 
 def _read(source: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The model of a local run: real weights where there are any, else seeded random ones, said loudly."""
+"""The model of a local run: real weights if possible, else seeded random ones with a clear warning."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from include.lake.layout import Lake
 from include.records import ModelFile
 
 DOWNLOAD_FAILED = "download_failed"
-"""Mark beside the exported models: Keras's download failed once; later runs start without trying again."""
+"""Name of a file in the model cache. It records that Keras's download failed, so that later runs skip the download."""
 
 
-def choose_model(lake: str, cache: Path, shared: Path, say: Callable[[str], None]) -> ModelFile:
-    """Put a model into the lake and return its record.
+def choose_model(lake: str, cache: Path, shared: Path, report: Callable[[str], None]) -> ModelFile:
+    """Publish a model to the lake and return its record.
 
     Parameters
     ----------
@@ -24,29 +24,29 @@ def choose_model(lake: str, cache: Path, shared: Path, say: Callable[[str], None
     cache : Path
         Folder of exported models on this machine.
     shared : Path
-        Folder of shared files beside the project, which need not exist.
-    say : callable
-        Tells a person one line.
+        Folder of shared files next to the project; it may be missing.
+    report : callable
+        Prints one line for the user.
 
     Raises
     ------
     WeightsError
-        When weights that are there cannot be exported.
+        If existing weights cannot be exported.
     """
     target = Lake(lake)
     weights = find_weights(shared=shared)
     if weights is not None:
-        first = "" if any(cache.glob("*/*.json")) else " (exported to LiteRT now, once: half a minute)"
-        say(f"model: weights {weights}{first}")
+        note = "" if any(cache.glob("*/*.json")) else " (exporting to LiteRT, once: about 30 s)"
+        report(f"model: weights {weights}{note}")
         return publish_model(target, weights, cache, None)
     mark = cache / DOWNLOAD_FAILED
     if not mark.exists():
-        say("model: no weights on this machine; Keras downloads them")
+        report("model: no weights on this machine; downloading them with Keras")
         try:
             return publish_model(target, DOWNLOAD, cache, None)
         except WeightsError as error:
-            say(f"model: {error}")
+            report(f"model: {error}")
             mark.touch()
-    say("model: WITH RANDOM WEIGHTS: the features will mean nothing. For real ones set FRUITS_WEIGHTS=file.h5,")
-    say(f"       or delete {mark} to try the download again")
+    report("model: RANDOM WEIGHTS: the features have no meaning. For real weights, set FRUITS_WEIGHTS=file.h5,")
+    report(f"       or delete {mark} to retry the download")
     return publish_model(target, RANDOM, cache, None)

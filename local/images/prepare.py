@@ -1,7 +1,7 @@
-"""Putting into a lake what a run needs: images and a model. Runs in the environment that the run will have.
+"""Prepare a lake for a run: load images and publish a model.
 
-``python -m local.images.prepare --lake s3://bucket --images folder``; ``make run`` and ``make up`` start it as a
-child, with nothing of AWS in its environment but the local store.
+``python -m local.images.prepare --lake s3://bucket --images folder``. ``make run`` and ``make up`` start it as a child
+process in the environment of the run, which contains no AWS settings except those of the local store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from include.settings.parameters import RunParams
 from local.environment import LOCAL, PROJECT
 from local.images.bucket import ImageBucket
 from local.images.folder import ImageFolder
-from local.images.loading import Destination, ImagesError, holds_other_files, load_images
+from local.images.loading import Destination, ImagesError, has_unloaded_files, load_images
 from local.images.model import choose_model
 from local.images.sample import make_sample
 
@@ -27,65 +27,59 @@ SHARED = PROJECT.parent / "shared"
 
 
 def prepare_lake(
-    lake: str, images: Path | None, pattern: str, state: Path, say: Callable[[str], None], *, shared: Path = SHARED
+    lake: str, images: Path | None, pattern: str, state: Path, report: Callable[[str], None], *, shared: Path = SHARED
 ) -> ModelFile:
-    """Bring images and a model into a lake; return the model's record.
+    """Load images into a lake and publish a model; return the model's record.
 
     Parameters
     ----------
     lake : str
-        The lake's root; a bucket is made where it is missing.
+        The lake's root; a missing bucket is created.
     images : Path or None
-        Folder of photos. By default those that the lake has, else the shared ones, else a generated sample.
+        Folder of photos; by default the photos in the lake, else the shared ones, else a generated sample.
     pattern : str
-        File names to take, as the featurize job takes them.
+        Pattern of file names, as in the featurize job.
     state : Path
         Folder for exported models and the generated sample.
-    say : callable
-        Tells a person one line.
+    report : callable
+        Prints one line for the user.
     shared : Path
-        Folder of shared files beside the project, which need not exist.
+        Folder of shared files next to the project; it may be missing.
 
     Raises
     ------
     ImagesError
-        When the images cannot be brought.
+        If the images cannot be result.
     WeightsError
-        When weights that are there cannot be exported.
+        If existing weights cannot be exported.
     """
-    destination = image_destination(lake)
-    bring_images(images, destination, pattern, state, shared, say)
-    return choose_model(lake, state / "models", shared, say)
+    in_bucket = lake.startswith("s3://")
+    destination = ImageBucket(lake) if in_bucket else ImageFolder(Path(lake.removeprefix("file://")))
+    _choose_images(images, destination, pattern, state, shared, report)
+    return choose_model(lake, state / "models", shared, report)
 
 
-def image_destination(lake: str) -> Destination:
-    """Return the lake's ``data/``."""
-    return ImageBucket(lake) if lake.startswith("s3://") else ImageFolder(Path(lake.removeprefix("file://")))
-
-
-def bring_images(
-    images: Path | None, destination: Destination, pattern: str, state: Path, shared: Path, say: Callable[[str], None]
+def _choose_images(
+    images: Path | None,
+    destination: Destination,
+    pattern: str,
+    state: Path,
+    shared: Path,
+    report: Callable[[str], None],
 ) -> None:
-    """Bring the images into the lake: those that were asked for, else the shared photos, else a sample.
-
-    Raises
-    ------
-    ImagesError
-        When they cannot be brought.
-    """
-    if images is None and holds_other_files(destination):
-        say(f"images: as they are in {destination.shown}")
+    if images is None and has_unloaded_files(destination):
+        report(f"images: as they are in {destination.location}")
         return
     if images is None:
         images = shared / "fruits" / "Training"
         if not images.is_dir():
             images = state / "sample"
             make_sample(images)
-            say("images: no IMAGES given and no ../shared/fruits/Training: a GENERATED SAMPLE is used")
-    loaded = load_images(images, destination, pattern)
-    say(
-        f"images: {loaded.images} from {images} ({loaded.added} new, {loaded.removed} removed"
-        + (f", {loaded.kept} changed since and left alone" if loaded.kept else "")
+            report("images: IMAGES is not set and ../shared/fruits/Training is missing: using a GENERATED SAMPLE")
+    result = load_images(images, destination, pattern)
+    report(
+        f"images: {result.images} from {images} ({result.added} new, {result.removed} removed"
+        + (f", {result.kept} changed since and not deleted" if result.kept else "")
         + ")"
     )
 
@@ -94,19 +88,22 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m local.images.prepare",
-        description="Put images and a model into a lake, before its first run.",
-        epilog="Address and keys of the store of an s3:// lake are boto3's own: AWS_ENDPOINT_URL_S3, "
-        "AWS_ACCESS_KEY_ID and the like. Weights: FRUITS_WEIGHTS, Keras's cache, ../shared/weights, Keras's download, "
-        "and random ones with a warning where none of these is to be had.",
+        description="Prepare a lake for a run: load images and publish a model.",
+        epilog="For an s3:// lake, boto3 reads the store's address and keys from AWS_ENDPOINT_URL_S3, "
+        "AWS_ACCESS_KEY_ID and similar variables. Weights come from FRUITS_WEIGHTS, Keras's cache, "
+        "../shared/weights, or Keras's download, in this order. Without any of them, random weights are used, with a "
+        "warning.",
     )
     parser.add_argument("--lake", required=True, help="the lake's root, s3://bucket[/folder] or file:///path")
     parser.add_argument(
         "--images",
         type=Path,
-        help="folder of photos, <label>/<name>.jpg at any depth; by default those in the lake, else "
-        "../shared/fruits/Training when it is there, else a generated sample",
+        help="folder of photos, <label>/<name>.jpg at any depth; by default the photos in the lake, else "
+        "../shared/fruits/Training if it exists, else a generated sample",
     )
-    parser.add_argument("--pattern", default=RunParams.image_pattern, help="file names to take (default: %(default)s)")
+    parser.add_argument(
+        "--pattern", default=RunParams.image_pattern, help="pattern of file names (default: %(default)s)"
+    )
     parser.add_argument(
         "--state", type=Path, default=LOCAL, help="folder for exported models and the sample (default: .local)"
     )
@@ -114,20 +111,20 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command: lines for a person on standard output; the last one is the error when the exit code is 2."""
+    """Run the command. It prints lines for the user; if the exit code is 2, the last line is the error."""
     options = read_options(argv)
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
     try:
-        prepare_lake(options.lake, options.images, options.pattern, options.state.absolute(), say)
+        prepare_lake(options.lake, options.images, options.pattern, options.state.absolute(), report)
     except (ImagesError, WeightsError) as error:
-        say(str(error))
+        report(str(error))
         return 2
     except (BotoCoreError, ClientError, OSError) as error:
-        say(f"the lake {options.lake} cannot be written: {error}")
+        report(f"the lake {options.lake} cannot be written: {error}")
         return 2
     return 0
 

@@ -1,4 +1,4 @@
-"""A generated sample of images, for a machine that has no photos: seeded, so that it is the same everywhere."""
+"""A generated sample of images, for a machine without photos; it is seeded, so it is the same on every machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ LABELS = {
     "Orange": ((235, 130, 30), 1.0),
     "Plum": ((82, 44, 92), 1.15),
 }
-"""Label to colour and to the ratio of length to width."""
+"""Maps each label to its colour (RGB) and its ratio of length to width."""
 
 IMAGES_PER_LABEL = 30
 SIZE = 100
+"""Width and height in pixels."""
 
 
 def make_sample(folder: Path) -> None:
-    """Write the sample, ``<label>/<number>.jpg``, unless it is there already."""
+    """Write the sample, ``<label>/<number>_<size>.jpg``, unless it is complete already."""
     done = folder / "complete"
     if done.exists():
         return
@@ -36,7 +37,7 @@ def make_sample(folder: Path) -> None:
 
 
 def draw_fruit(label: str, number: int) -> Image.Image:
-    """Return a drawing of a fruit: a shaded, speckled ellipse on white, turned at random."""
+    """Return a drawing of a fruit: a shaded, speckled ellipse on white, rotated at random."""
     source = random.Random(f"{label} {number}")
     colour, ratio = LABELS[label]
     image = Image.new("RGB", (SIZE, SIZE), "white")
@@ -44,7 +45,7 @@ def draw_fruit(label: str, number: int) -> Image.Image:
     half = source.uniform(30, 42)
     box = [50 - half, 50 - half / ratio, 50 + half, 50 + half / ratio]
     ImageDraw.Draw(body).ellipse(box, fill=255)
-    skin = Image.new("RGB", (SIZE, SIZE), tuple(_near(source, value, 18) for value in colour))
+    skin = Image.new("RGB", (SIZE, SIZE), tuple(_vary(source, value, 18) for value in colour))
     pen = ImageDraw.Draw(skin)
     for _ in range(220):
         x, y, radius = source.uniform(0, SIZE), source.uniform(0, SIZE), source.uniform(0.5, 2.5)
@@ -57,5 +58,5 @@ def draw_fruit(label: str, number: int) -> Image.Image:
     return image.rotate(source.uniform(0, 360), fillcolor="white", resample=Image.Resampling.BICUBIC)
 
 
-def _near(source: random.Random, value: int, spread: int) -> int:
+def _vary(source: random.Random, value: int, spread: int) -> int:
     return max(0, min(255, value + source.randint(-spread, spread)))

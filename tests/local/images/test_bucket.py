@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.images.bucket import ImageBucket
-from local.images.loading import LEDGER, ImagesError, Loaded, holds_other_files, load_images
+from local.images.loading import LEDGER, ImagesError, LoadResult, has_unloaded_files, load_images
 from tests.s3_store import Store, use_environment
 
 PATTERN = "*.jpg,*.jpeg"
@@ -37,7 +37,7 @@ class BucketLake:
         self.prefix = f"{folder}/" if folder else ""
         self.root = f"s3://{bucket}/{folder}".rstrip("/")
 
-    def load(self, folder: Path) -> Loaded:
+    def load(self, folder: Path) -> LoadResult:
         return load_images(folder, ImageBucket(self.root), PATTERN)
 
     def put(self, name: str, text: str) -> None:
@@ -91,7 +91,7 @@ def test_bucket_is_made_where_it_is_missing(store: Store, monkeypatch: pytest.Mo
 
 def test_images_have_exactly_their_names_and_other_files_stay(first: Path, lake: BucketLake) -> None:
     (first / "Kiwi" / "notes.txt").write_text("not an image")
-    assert lake.load(first) == Loaded(images=3, added=3, removed=0, kept=0)
+    assert lake.load(first) == LoadResult(images=3, added=3, removed=0, kept=0)
     assert lake.data() == {name: f"photo first/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)}
     assert set(json.loads(lake.read(LEDGER))) == set(lake.data())
 
@@ -99,12 +99,12 @@ def test_images_have_exactly_their_names_and_other_files_stay(first: Path, lake:
 def test_loading_again_does_nothing(first: Path, lake: BucketLake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.load(first)
     monkeypatch.setattr(ImageBucket, "_upload", lambda *_: pytest.fail("an image was uploaded again"))
-    assert lake.load(first) == Loaded(images=3, added=0, removed=0, kept=0)
+    assert lake.load(first) == LoadResult(images=3, added=0, removed=0, kept=0)
 
 
 def test_second_folder_replaces_the_first(first: Path, second: Path, lake: BucketLake) -> None:
     lake.load(first)
-    assert lake.load(second) == Loaded(images=2, added=2, removed=2, kept=0)
+    assert lake.load(second) == LoadResult(images=2, added=2, removed=2, kept=0)
     assert lake.data() == {"Kiwi/1.jpg": "photo second/Kiwi/1.jpg", "Lime/1.jpg": "photo second/Lime/1.jpg"}
     assert (first / "Kiwi" / "1.jpg").read_text() == "photo first/Kiwi/1.jpg", "the source is never touched"
 
@@ -112,14 +112,14 @@ def test_second_folder_replaces_the_first(first: Path, second: Path, lake: Bucke
 def test_image_that_left_the_folder_leaves_the_lake(first: Path, lake: BucketLake) -> None:
     lake.load(first)
     (first / ODD).unlink()
-    assert lake.load(first) == Loaded(images=2, added=0, removed=1, kept=0)
+    assert lake.load(first) == LoadResult(images=2, added=0, removed=1, kept=0)
     assert set(lake.data()) == {"Kiwi/1.jpg", "Kiwi/2.JPEG"}
 
 
 def test_changed_image_is_brought_again(first: Path, lake: BucketLake) -> None:
     lake.load(first)
     (first / ODD).write_text("retaken")
-    assert lake.load(first) == Loaded(images=3, added=1, removed=0, kept=0)
+    assert lake.load(first) == LoadResult(images=3, added=1, removed=0, kept=0)
     assert lake.data()[ODD] == "retaken"
 
 
@@ -138,7 +138,7 @@ def test_objects_that_were_not_loaded_survive_everything(first: Path, second: Pa
 
 def test_foreign_object_in_the_way_is_refused_and_named_before_anything_changes(first: Path, lake: BucketLake) -> None:
     lake.put("data/Kiwi/2.JPEG", "mine")
-    with pytest.raises(ImagesError, match=rf"{lake.root}/data/Kiwi/2\.JPEG is there, was not loaded by this command"):
+    with pytest.raises(ImagesError, match=rf"{lake.root}/data/Kiwi/2\.JPEG exists, was not loaded by this command"):
         lake.load(first)
     assert lake.data() == {"Kiwi/2.JPEG": "mine"}
 
@@ -146,7 +146,7 @@ def test_foreign_object_in_the_way_is_refused_and_named_before_anything_changes(
 def test_loaded_object_that_somebody_replaced_is_kept(first: Path, second: Path, lake: BucketLake) -> None:
     lake.load(first)
     lake.put("data/Kiwi/2.JPEG", "retouched")
-    assert lake.load(second) == Loaded(images=2, added=2, removed=1, kept=1)
+    assert lake.load(second) == LoadResult(images=2, added=2, removed=1, kept=1)
     assert lake.data()["Kiwi/2.JPEG"] == "retouched"
     assert lake.load(second).kept == 0
     assert lake.data()["Kiwi/2.JPEG"] == "retouched", "from now on it is not ours"
@@ -175,25 +175,25 @@ def test_load_that_is_cut_off_is_resumed_and_loses_nothing(
 
 
 def test_other_files_are_noticed(first: Path, lake: BucketLake) -> None:
-    assert holds_other_files(ImageBucket(lake.root)) is False
+    assert has_unloaded_files(ImageBucket(lake.root)) is False
     lake.put("results/part-0", "rows")
     lake.load(first)
-    assert holds_other_files(ImageBucket(lake.root)) is False
+    assert has_unloaded_files(ImageBucket(lake.root)) is False
     lake.put("data/Kiwi/mine.jpg", "mine")
-    assert holds_other_files(ImageBucket(lake.root)) is True
+    assert has_unloaded_files(ImageBucket(lake.root)) is True
 
 
 def test_mark_of_an_empty_folder_is_no_file(lake: BucketLake) -> None:
     lake.put("data/", "")
     lake.put("data/Kiwi/", "")
-    assert holds_other_files(ImageBucket(lake.root)) is False
+    assert has_unloaded_files(ImageBucket(lake.root)) is False
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"Kiwi/1.jpg": 1}', "\udcff"])
 def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Path, lake: BucketLake, text: str) -> None:
     lake.load(first)
     lake.store.put(lake.bucket, f"{lake.prefix}{LEDGER}", text.encode(errors="surrogateescape"))
-    with pytest.raises(ImagesError, match=rf"{LEDGER} is damaged .* beside {lake.root}/data; delete it"):
+    with pytest.raises(ImagesError, match=rf"{LEDGER} next to {lake.root}/data is damaged .*delete it"):
         lake.load(second)
     assert len(lake.data()) == 3
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from local.images import loading
 from local.images.folder import ImageFolder
-from local.images.loading import ImagesError, find_images, holds_other_files, load_images
+from local.images.loading import ImagesError, find_images, has_unloaded_files, load_images
 
 PATTERN = "*.jpg,*.jpeg"
 
@@ -110,14 +110,14 @@ def test_own_copy_of_an_image_is_not_taken_for_a_loaded_one(first: Path, second:
 
 def test_foreign_file_in_the_way_is_refused_and_named_before_anything_changes(first: Path, lake: Path) -> None:
     put(lake / "data" / "Kiwi" / "2.JPEG", "mine")
-    with pytest.raises(ImagesError, match=r"2\.JPEG is there, was not loaded by this command, and differs"):
+    with pytest.raises(ImagesError, match=r"2\.JPEG exists, was not loaded by this command, and differs"):
         load_images(first, ImageFolder(lake), PATTERN)
     assert data(lake) == {"Kiwi/2.JPEG": "mine"}
 
 
 def test_foreign_file_where_a_folder_is_needed_is_refused_and_named(first: Path, lake: Path) -> None:
     put(lake / "data" / "deep", "mine")
-    with pytest.raises(ImagesError, match=r"data/deep is a file, and .* needs a folder there"):
+    with pytest.raises(ImagesError, match=r"data/deep is a file, but .* needs a folder of that name"):
         load_images(first, ImageFolder(lake), PATTERN)
     assert data(lake) == {"deep": "mine"}
 
@@ -269,8 +269,8 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, first: Path, lake: 
 
 
 def test_lake_inside_the_images_and_images_inside_the_lake_are_refused(first: Path, tmp_path: Path) -> None:
-    """Loaded images would be loaded again, one level deeper, at every run."""
-    with pytest.raises(ImagesError, match="holds the lake's data folder"):
+    """LoadResult images would be loaded again, one level deeper, at every run."""
+    with pytest.raises(ImagesError, match="contains the lake's data folder"):
         load_images(first, ImageFolder(first / "lake"), PATTERN)
     load_images(first, ImageFolder(tmp_path / "lake"), PATTERN)
     for folder in (tmp_path / "lake" / "data", tmp_path / "lake" / "data" / "Kiwi"):
@@ -317,7 +317,7 @@ def test_name_that_is_no_text_is_named(first: Path, lake: Path) -> None:
 def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Path, lake: Path, text: str) -> None:
     load_images(first, ImageFolder(lake), PATTERN)
     (lake / loading.LEDGER).write_text(text)
-    with pytest.raises(ImagesError, match=rf"{loading.LEDGER} is damaged .*delete it"):
+    with pytest.raises(ImagesError, match=rf"{loading.LEDGER} next to .* is damaged .*delete it"):
         load_images(second, ImageFolder(lake), PATTERN)
     assert len(data(lake)) == 3
 
@@ -329,13 +329,13 @@ def test_ledger_is_not_an_image_and_people_can_read_it(first: Path, lake: Path) 
 
 
 def test_other_files_are_noticed(first: Path, lake: Path) -> None:
-    assert holds_other_files(ImageFolder(lake)) is False
+    assert has_unloaded_files(ImageFolder(lake)) is False
     load_images(first, ImageFolder(lake), PATTERN)
-    assert holds_other_files(ImageFolder(lake)) is False
+    assert has_unloaded_files(ImageFolder(lake)) is False
     put(lake / "data" / "Kiwi" / ".0123.loading")
-    assert holds_other_files(ImageFolder(lake)) is False, "a load that was killed is not another way"
+    assert has_unloaded_files(ImageFolder(lake)) is False, "a load that was killed is not another way"
     put(lake / "data" / "Kiwi" / "mine.jpg")
-    assert holds_other_files(ImageFolder(lake)) is True
+    assert has_unloaded_files(ImageFolder(lake)) is True
 
 
 names = st.sampled_from(["Kiwi/1.jpg", "Kiwi/2.jpg", "Lime/1.jpg", "Lime/deep/1.jpg", "a b/é.jpg"])

@@ -56,7 +56,7 @@ def test_random_weights_are_last_and_said_loudly(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert choose(tmp_path, said, monkeypatch, weights=None, network=False).asked == [DOWNLOAD, RANDOM]
-    assert "WITH RANDOM WEIGHTS" in "".join(said)
+    assert "RANDOM WEIGHTS" in "".join(said)
     assert "no network" in "".join(said), "why the download failed is said too"
     assert str(tmp_path / "cache" / DOWNLOAD_FAILED) in "".join(said), "and how to try it again"
 

@@ -114,7 +114,7 @@ def test_without_any_images_a_sample_is_made_and_said(
     prepare.prepare_lake(
         f"s3://{lake_bucket}", None, "*.jpg", tmp_path, said.append, shared=tmp_path / "nothing is shared"
     )
-    assert "a GENERATED SAMPLE is used" in said[0]
+    assert "using a GENERATED SAMPLE" in said[0]
     assert store.keys(lake_bucket, "data/") == {"data/Kiwi 100%/1.jpg"}
 
 
