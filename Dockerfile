@@ -1,13 +1,13 @@
-# Every image of the stack, one target each: airflow, init, emr, store (docker-compose.yaml names them).
-# Base images are arguments; their tags are full versions. To pin one to its digest, give it as
-# PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:… in .env. Every package is pinned and hash-checked by the files that
-# `make lock` writes. No BuildKit feature is used: any builder will do.
+# The images of the stack, one target each: airflow, init, emr, store (used by docker-compose.yaml).
+# Base images are arguments with full version tags. To pin one to a digest, set for example
+# PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:… in .env. The locks that `make lock` writes pin and hash-check every
+# package. The file uses no BuildKit feature, so any builder works.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-# One user everywhere, so that what one container writes into a shared volume another can read. A named volume takes the
-# owner of the folder that it covers: these folders are the only places that are written to.
+# All containers have the same user, so that one container can read what another writes into a shared volume. A named
+# volume gets the owner of the folder that it covers. Services write only into the folders created here.
 RUN groupadd --gid 50000 fruits \
  && useradd --uid 50000 --gid fruits --create-home --shell /usr/sbin/nologin fruits \
  && install --directory --owner=fruits --group=fruits /opt/airflow /opt/airflow/logs /opt/airflow/auth /state /data \
@@ -26,7 +26,7 @@ FROM base AS weed
 COPY docker/store.txt /tmp/store.txt
 RUN install.sh /tmp/store.txt
 
-# Nothing but the program goes into the store's image.
+# The store's image contains only the program.
 FROM base AS store
 COPY --from=weed /opt/venv/bin/weed /usr/local/bin/weed
 USER 50000:50000
@@ -35,12 +35,12 @@ FROM base AS airflow
 COPY docker/airflow.txt /tmp/airflow.txt
 RUN install.sh /tmp/airflow.txt
 ENV AIRFLOW_HOME=/opt/airflow
-# The sources are mounted read-only.
+# The sources are mounted read-only, so bytecode cannot be written.
 ENV PYTHONDONTWRITEBYTECODE=1
 USER 50000:50000
 
 FROM base AS emr
-# Debian keeps only the newest build of a version, so a full pin would break with the next security update.
+# Debian keeps only the newest build of a version, so an exact pin would break at the next security update.
 RUN mkdir -p /usr/share/man/man1 \
  && apt-get update \
  && apt-get install --yes --no-install-recommends "openjdk-17-jre-headless=17.*" \
@@ -49,7 +49,7 @@ RUN mkdir -p /usr/share/man/man1 \
 ENV JAVA_HOME=/opt/java
 COPY docker/emr.txt /tmp/emr.txt
 RUN install.sh /tmp/emr.txt
-# Spark's S3 connector and the archive of classes are made here, in the image's environment; the sources themselves are
+# The build creates Spark's S3 connector and class archive in the image's environment. At run time, the sources are
 # mounted over this copy.
 COPY local/__init__.py local/__init__.py
 COPY local/processes local/processes

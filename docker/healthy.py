@@ -1,10 +1,10 @@
-"""Is this container's service well? Exit code 0 when it is; otherwise 1, with the reason on standard error.
+"""Check the health of this container's service. Exit code 0 if healthy; otherwise 1, with the reason on stderr.
 
-Standard library only, but for the database's driver: it runs every few seconds in every container, where importing
-Airflow for ``airflow jobs check`` would keep a core busy.
+The script imports only the standard library and the database driver, because it runs every few seconds in every
+container: importing Airflow for ``airflow jobs check`` would keep a core busy.
 
-    healthy.py url http://localhost:8333/healthz       the address answers with a success
-    healthy.py job SchedulerJob                        the Airflow job of this host has sent a heartbeat lately
+    healthy.py url http://localhost:8333/healthz       healthy if the URL responds with a success
+    healthy.py job SchedulerJob                        healthy if this host's Airflow job sent a recent heartbeat
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 HEARTBEAT_SECONDS = 30
-"""As Airflow's own default for its scheduler, dag-processor and triggerer."""
+"""Maximum age of a heartbeat; Airflow's default for its scheduler, dag-processor and triggerer."""
 
 NEWEST_HEARTBEAT = """
 SELECT extract(epoch FROM now() - max(latest_heartbeat))
@@ -28,8 +28,8 @@ FROM job WHERE job_type = %s AND hostname = %s AND state = 'running'
 
 
 def check_url(url: str, timeout_seconds: float) -> str | None:
-    """Return what is wrong with a service that speaks HTTP, or None."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this container's own address
+    """Return the problem of an HTTP service, None if it is healthy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy: the URL is in this container
     try:
         with opener.open(url, timeout=timeout_seconds):
             return None
@@ -38,14 +38,14 @@ def check_url(url: str, timeout_seconds: float) -> str | None:
 
 
 def check_job(job_type: str, heartbeat_seconds: float | None) -> str | None:
-    """Return what is wrong with a job whose newest heartbeat is so old, or None.
+    """Return the problem of an Airflow job, None if it is healthy.
 
     Parameters
     ----------
     job_type : str
         Airflow's name of the job, such as ``SchedulerJob``.
     heartbeat_seconds : float or None
-        Age of its newest heartbeat; None when it has none.
+        Age of its newest heartbeat; None without a heartbeat.
     """
     if heartbeat_seconds is None:
         return f"no running {job_type} on this host"
@@ -57,7 +57,7 @@ def check_job(job_type: str, heartbeat_seconds: float | None) -> str | None:
 
 
 def heartbeat_age(job_type: str) -> float | None:
-    """Return the seconds since the newest heartbeat of this host's job, None when it has none."""
+    """Return the age of the newest heartbeat of this host's job in seconds, None without a heartbeat."""
     import psycopg2
 
     parts = urlsplit(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
@@ -74,10 +74,10 @@ def heartbeat_age(job_type: str) -> float | None:
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="healthy.py", description="Is this container's service well?")
+    parser = argparse.ArgumentParser(prog="healthy.py", description="Check the health of this container's service.")
     kinds = parser.add_subparsers(dest="kind", required=True)
-    kinds.add_parser("url", help="an address that must answer").add_argument("target", metavar="URL")
-    kinds.add_parser("job", help="an Airflow job that must be alive").add_argument(
+    kinds.add_parser("url", help="a URL that must respond with a success").add_argument("target", metavar="URL")
+    kinds.add_parser("job", help="an Airflow job that must send heartbeats").add_argument(
         "target", choices=("SchedulerJob", "DagProcessorJob", "TriggererJob")
     )
     return parser.parse_args(argv)

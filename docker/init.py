@@ -1,6 +1,6 @@
-"""Everything that the stack needs before its services start: database, login, bucket, images, model.
+"""Prepare the stack before its services start: database, login, bucket, images, model.
 
-The ``init`` service runs it once at each ``docker compose up``; each part finds out by itself what is there already.
+The ``init`` service runs this script once at each ``docker compose up``. Each part does only what is still missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ log = logging.getLogger("init")
 
 
 def write_passwords(file: Path, user: str, password: str) -> None:
-    """Write the file that Airflow's SimpleAuthManager reads its passwords from; only its owner may read it."""
+    """Write the password file of Airflow's SimpleAuthManager, readable only by its owner."""
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.touch(mode=0o600)
     unfinished.write_text(json.dumps({user: password}) + "\n", encoding="utf-8")
@@ -30,8 +30,8 @@ def commands(environ: Mapping[str, str]) -> list[list[str]]:
     Parameters
     ----------
     environ : mapping
-        ``FRUITS_LAKE``, the lake's root; ``IMAGES``, the folder on the host that is mounted at ``/images``, or nothing
-        for the generated sample.
+        ``FRUITS_LAKE`` is the lake's root. ``IMAGES`` is the folder on the host that is mounted at ``/images``; if
+        empty, a sample is generated.
     """
     prepare = [sys.executable, "-m", "local.images.prepare", "--lake", environ["FRUITS_LAKE"], "--state", "/state"]
     if environ.get("IMAGES"):
@@ -40,7 +40,7 @@ def commands(environ: Mapping[str, str]) -> list[list[str]]:
 
 
 def main() -> int:
-    """Run it all; return the exit code of the first command that fails."""
+    """Write the passwords and run all commands; return the exit code of the first command that fails."""
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
     environ = os.environ
     user = environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"].partition(":")[0]
@@ -49,9 +49,9 @@ def main() -> int:
         log.info("%s", " ".join(command))
         code = subprocess.run(command, check=False).returncode
         if code:
-            log.error("this command failed with exit code %d; its output above says why", code)
+            log.error("the command failed with exit code %d; its output above has the reason", code)
             return code
-    log.info("done")
+    log.info("the stack is prepared")
     return 0
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Sets up everything that the Makefile's commands need, and returns at once when it is there already:
+# Installs what the Makefile's commands need; returns at once if it is installed already:
 #   .venv            Python 3.11 with the packages of requirements.txt, hash-checked
-#   .venv/java_home  where a Java that Spark can use (17 or newer) is
-#   .venv/s3-connector  Spark's connector to S3 (10 MB of jars from Maven Central); `setup.sh s3` insists on it
-#   .venv/spark-home Spark, prepared to start fast
-# What is missing is looked for on this machine first, then installed where that is possible without a question
-# (as root on Debian and Ubuntu); else the message says exactly how to get it.
+#   .venv/java_home  the home of a Java that Spark supports (17 or newer)
+#   .venv/s3-connector  Spark's connector to S3 (10 MB of jars from Maven Central); `setup.sh s3` fails without it
+#   .venv/spark-home Spark, prepared for a fast start
+# The script first searches this machine for Python and Java. It installs a missing one if that needs no confirmation
+# (as root on Debian or Ubuntu, or with uv); otherwise it prints how to install it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,7 +39,7 @@ get_python() {
     "  Ubuntu:         sudo add-apt-repository ppa:deadsnakes/ppa && sudo apt-get install python3.11-venv" \
     "  macOS:          brew install python@3.11" \
     "  anywhere:       pip install uv && uv python install 3.11" \
-    "then run the same make command again."
+    "Then run the same make command again."
 }
 
 java_major() { "$1" -version 2>&1 | sed -nE '1s/.*version "?([0-9]+).*/\1/p'; }
@@ -64,7 +64,7 @@ get_java() {
     "  Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless" \
     "  Fedora:         sudo dnf install java-17-openjdk-headless" \
     "  macOS:          brew install openjdk@17" \
-    "then run the same make command again."
+    "Then run the same make command again."
 }
 
 checksum() { { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d' ' -f1; }
@@ -72,17 +72,17 @@ checksum() { { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d' ' -
 wanted="$(checksum requirements.txt) $PWD"
 if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv/bin/python; then
   python=$(get_python)
-  say "making .venv with $python (3.6 GB with TensorFlow, Spark and Airflow; some minutes the first time)"
+  say "creating .venv with $python (3.6 GB with TensorFlow, Spark and Airflow; takes some minutes)"
   rm -f .venv/complete
   "$python" -m venv --clear .venv
-  # uv resolves nothing here: it installs the lock, some ten times faster than pip.
+  # uv resolves nothing here: it only installs the lock, about ten times faster than pip.
   lock=$(mktemp)
   trap 'rm -f "$lock"' EXIT
   awk '/^uv==/ {on=1} on {print} on && !/\\$/ {exit}' requirements.txt >"$lock"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
   .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.txt
   printf '%s' "$wanted" >.venv/complete
-  say "done"
+  say ".venv is complete"
 fi
 java_home=$(cat .venv/java_home 2>/dev/null || true)
 if [ -z "$java_home" ] || ! [ -x "$java_home/bin/java" ]; then
@@ -90,18 +90,18 @@ if [ -z "$java_home" ] || ! [ -x "$java_home/bin/java" ]; then
   printf '%s' "$java_home" >.venv/java_home
 fi
 
-# Without the connector everything but STORE=s3 works: what cannot be fetched is tried again only when it is asked for.
+# Only STORE=s3 needs the connector: after a failed download, only `setup.sh s3` retries.
 connector=$(checksum local/emr/spark/s3_connector.lock)
 if [ "$(cat .venv/s3-connector.locked 2>/dev/null)" != "$connector" ]; then
   if [ "${1:-}" = s3 ] || [ "$(cat .venv/s3-connector.tried 2>/dev/null)" != "$connector" ]; then
-    say "fetching Spark's S3 connector (10 MB)"
+    say "downloading Spark's S3 connector (10 MB)"
     printf '%s' "$connector" >.venv/s3-connector.tried
     if JAVA_HOME=$java_home .venv/bin/python -m local.emr.spark.s3_connector 2>.venv/s3-connector.error; then
       printf '%s' "$connector" >.venv/s3-connector.locked
     else
       cat .venv/s3-connector.error >&2
-      [ "${1:-}" = s3 ] && fail "STORE=s3 needs the connector."
-      say "STORE=s3 will not work, and its tests will be skipped; everything else does. To try again: make setup STORE=s3"
+      [ "${1:-}" = s3 ] && fail "Spark's S3 connector could not be downloaded; STORE=s3 needs it."
+      say "STORE=s3 will not work and its tests will be skipped; everything else works. To retry: make setup STORE=s3"
     fi
   fi
 fi

@@ -24,7 +24,7 @@ def fernet_key() -> str:
 
 
 def now() -> str:
-    """Return this moment, as YYYY-MM-DDTHH:MM:SSZ."""
+    """Return the current time in UTC as YYYY-MM-DDTHH:MM:SSZ."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
@@ -81,12 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_env(ROOT / ".env.example", options.output)
     except FileExistsError:
         log.error(
-            "%s is there already, and is left as it is: the stack's volumes were made with its passwords. To start "
-            "afresh: docker compose down --volumes, delete the file, and run this again.",
+            "%s exists and was not changed, because the stack's volumes were created with its passwords. To start from "
+            "scratch, run docker compose down --volumes, delete the file, and run this command again.",
             options.output,
         )
         return 1
-    log.info("%s: written. The login of the Airflow UI is UI_USER and UI_PASSWORD in it.", options.output)
+    log.info("%s was written. It contains the login of the Airflow UI: UI_USER and UI_PASSWORD.", options.output)
     return 0
 
 
