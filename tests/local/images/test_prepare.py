@@ -1,4 +1,4 @@
-"""Preparing a lake in a bucket: images and a model, and the reason when they cannot come, on the last line."""
+"""Preparing a lake: it gets images and a model, or the last line is the reason why not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from local.run.lake import LakeError, fill_lake
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 from tests.s3_store import Store, use_environment
 
+pytestmark = pytest.mark.slow  # starts an S3 store
+
 MODEL = b"a model"
 DIGEST = hashlib.sha256(MODEL).hexdigest()
 
 
 def export(weights: str, cache: Path) -> dict[str, Any]:
-    """Take the place of the export, which needs TensorFlow and half a minute."""
+    """Take the place of the export, which needs TensorFlow and 30 s."""
     folder = cache / DIGEST[:MODEL_FOLDER_DIGITS]
     folder.mkdir(parents=True, exist_ok=True)
     record = {"digest": DIGEST, "weights": {"source": "file", "path": weights}}
@@ -37,7 +39,7 @@ def export(weights: str, cache: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def environment(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_environment(monkeypatch, store.url)
-    monkeypatch.setattr(airflow_store, "_STORE_CACHE", {})  # its clients have other endpoints
+    monkeypatch.setattr(airflow_store, "_STORE_CACHE", {})  # its clients use other endpoints
     monkeypatch.setattr(publishing, "export_model", export)
     monkeypatch.setattr(model, "find_weights", lambda shared: "/weights.h5")
 
@@ -56,34 +58,33 @@ def run(lake: str, tmp_path: Path, *options: str) -> int:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    told = capsys.readouterr()
-    assert told.err == ""
-    return told.out.splitlines()
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out.splitlines()
 
 
-@pytest.mark.parametrize("folder", ["", "/deep/folder"])
 def test_images_and_model_are_in_the_lake(
-    store: Store, lake_bucket: str, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], folder: str
+    store: Store, lake_bucket: str, tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for added in (2, 0):
-        assert run(f"s3://{lake_bucket}{folder}", tmp_path, "--images", str(images)) == 0
-        said = lines(capsys)
-        assert said[0] == f"images: 2 from {images} ({added} new, 0 removed)"
-        assert said[1].startswith("model: weights /weights.h5")
-    prefix = f"{folder}/".lstrip("/")
-    place = f"{prefix}models/{DIGEST[:MODEL_FOLDER_DIGITS]}"
-    assert store.keys(lake_bucket) == {
-        *(f"{prefix}data/Kiwi 100%/1.jpg", f"{prefix}data/Lime #1+2/2.jpeg", f"{prefix}.loaded_images.json"),
-        *(f"{place}/{MODEL_FILE}", f"{place}/{MODEL_RECORD_FILE}", f"{prefix}models/current.json"),
-    }
-    assert store.read(lake_bucket, f"{place}/{MODEL_FILE}") == MODEL
-    assert json.loads(store.read(lake_bucket, f"{place}/{MODEL_RECORD_FILE}"))["digest"] == DIGEST
-    assert json.loads(store.read(lake_bucket, f"{prefix}models/current.json")) == {
-        "model": DIGEST[:MODEL_FOLDER_DIGITS]
-    }
+    for folder in ("deep/folder/", ""):
+        for added in (2, 0):
+            assert run(f"s3://{lake_bucket}/{folder}".rstrip("/"), tmp_path, "--images", str(images)) == 0
+            printed = lines(capsys)
+            assert printed[0] == f"images: 2 from {images} ({added} new, 0 removed)"
+            assert printed[1].startswith("model: weights /weights.h5")
+        model_folder = f"{folder}models/{DIGEST[:MODEL_FOLDER_DIGITS]}"
+        expected = {
+            *(f"{folder}data/Kiwi 100%/1.jpg", f"{folder}data/Lime #1+2/2.jpeg", f"{folder}.loaded_images.json"),
+            *(f"{model_folder}/{MODEL_FILE}", f"{model_folder}/{MODEL_RECORD_FILE}", f"{folder}models/current.json"),
+        }
+        assert {key for key in store.keys(lake_bucket, folder) if folder or not key.startswith("deep/")} == expected
+        assert store.read(lake_bucket, f"{model_folder}/{MODEL_FILE}") == MODEL
+        assert json.loads(store.read(lake_bucket, f"{model_folder}/{MODEL_RECORD_FILE}"))["digest"] == DIGEST
+        current = json.loads(store.read(lake_bucket, f"{folder}models/current.json"))
+        assert current == {"model": DIGEST[:MODEL_FOLDER_DIGITS]}
 
 
-def test_lake_in_a_folder_is_prepared_the_same(
+def test_lake_in_a_folder_is_prepared_in_the_same_way(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(f"file://{tmp_path}/lake", tmp_path, "--images", str(images), "--pattern", "*.png") == 0
@@ -92,7 +93,7 @@ def test_lake_in_a_folder_is_prepared_the_same(
     assert json.loads((tmp_path / "lake/models/current.json").read_text()) == {"model": DIGEST[:MODEL_FOLDER_DIGITS]}
 
 
-def test_without_a_folder_the_lakes_own_images_are_taken(
+def test_without_a_folder_the_images_in_the_lake_are_used(
     store: Store, lake_bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.put(lake_bucket, "data/Kiwi/mine.jpg")
@@ -101,71 +102,49 @@ def test_without_a_folder_the_lakes_own_images_are_taken(
     assert store.keys(lake_bucket, "data/") == {"data/Kiwi/mine.jpg"}
 
 
-def test_without_any_images_a_sample_is_made_and_said(
-    store: Store,
-    lake_bucket: str,
-    tmp_path: Path,
-    images: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_without_any_images_a_sample_is_generated_and_reported(
+    store: Store, lake_bucket: str, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "make_sample", images.rename)
-    said: list[str] = []
-    prepare.prepare_lake(
-        f"s3://{lake_bucket}", None, "*.jpg", tmp_path, said.append, shared=tmp_path / "nothing is shared"
-    )
-    assert "using a GENERATED SAMPLE" in said[0]
+    printed: list[str] = []
+    prepare.prepare_lake(f"s3://{lake_bucket}", None, "*.jpg", tmp_path, printed.append, shared=tmp_path / "missing")
+    assert "using a GENERATED SAMPLE" in printed[0]
     assert store.keys(lake_bucket, "data/") == {"data/Kiwi 100%/1.jpg"}
 
 
-def test_missing_images_are_the_last_line_of_exit_code_2(
-    store: Store, lake_bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    missing = tmp_path / "missing"
-    assert run(f"s3://{lake_bucket}", tmp_path, "--images", str(missing)) == 2
-    assert lines(capsys)[-1] == f"IMAGES={missing}: not a folder; expected a folder such as IMAGES/<label>/<name>.jpg"
-    assert store.keys(lake_bucket) == set()
-
-
-@pytest.mark.parametrize(("who", "operation"), [("stranger", "HeadBucket"), ("reader", "PutObject")])
-def test_keys_that_may_not_are_the_last_line_of_exit_code_2(
+def test_reason_of_a_failure_is_the_last_line_and_the_exit_code_is_2(
     store: Store,
     lake_bucket: str,
     tmp_path: Path,
     images: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    who: str,
-    operation: str,
 ) -> None:
-    use_environment(monkeypatch, store.url, who)
-    assert run(f"s3://{lake_bucket}", tmp_path, "--images", str(images)) == 2
-    last = lines(capsys)[-1]
-    assert lake_bucket in last
-    assert f"when calling the {operation} operation" in last
+    def last_line(folder: Path) -> str:
+        assert run(f"s3://{lake_bucket}", tmp_path, "--images", str(folder)) == 2
+        return lines(capsys)[-1]
+
+    missing = tmp_path / "missing"
+    assert last_line(missing) == f"IMAGES={missing}: not a folder; expected a folder such as IMAGES/<label>/<name>.jpg"
+    for identity, operation in (("stranger", "HeadBucket"), ("reader", "PutObject")):
+        with monkeypatch.context() as patched:
+            use_environment(patched, store.url, identity)
+            line = last_line(images)
+        assert lake_bucket in line
+        assert f"when calling the {operation} operation" in line
     assert store.keys(lake_bucket) == set()
 
-
-def test_model_that_cannot_be_exported_is_the_last_line_of_exit_code_2(
-    lake_bucket: str,
-    tmp_path: Path,
-    images: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
     def fail(weights: str, cache: Path) -> None:
         raise WeightsError(f"the model could not be exported from {weights}: not weights")
 
     monkeypatch.setattr(publishing, "export_model", fail)
-    assert run(f"s3://{lake_bucket}", tmp_path, "--images", str(images)) == 2
-    assert lines(capsys)[-1] == "the model could not be exported from /weights.h5: not weights"
+    assert last_line(images) == "the model could not be exported from /weights.h5: not weights"
 
 
-def test_person_who_waits_is_told_the_same_line(lake_bucket: str, tmp_path: Path) -> None:
-    """Through the real child: its last line becomes the error."""
-    said: list[str] = []
+def test_reason_of_a_failed_child_process_is_reported(lake_bucket: str, tmp_path: Path) -> None:
+    printed: list[str] = []
     missing = tmp_path / "missing"
     arguments = (f"s3://{lake_bucket}", missing, RunParams.image_pattern, tmp_path / "state", tmp_path / "log")
     with pytest.raises(LakeError, match=rf"^IMAGES={missing}: not a folder; expected a folder such as"):
-        fill_lake(dict(os.environ), *arguments, said.append)
-    assert len(said) == 1
+        fill_lake(dict(os.environ), *arguments, printed.append)
+    assert len(printed) == 1

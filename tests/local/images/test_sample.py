@@ -25,11 +25,11 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("small")
-def test_sample_is_the_same_everywhere(tmp_path: Path) -> None:
+def test_sample_is_reproducible(tmp_path: Path) -> None:
     for name in ("a", "b"):
         sample.make_sample(tmp_path / name)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    assert len(set(digests(tmp_path / "a").values())) == 3 * len(sample.LABELS), "no two images are alike"
+    assert len(set(digests(tmp_path / "a").values())) == 3 * len(sample.LABELS), "two images are equal"
 
 
 @pytest.mark.usefixtures("small")
@@ -39,23 +39,23 @@ def test_every_image_can_be_decoded_and_loaded(tmp_path: Path) -> None:
         with Image.open(path) as image:
             image.load()
             assert (image.mode, image.size) == ("RGB", (sample.SIZE, sample.SIZE))
-    loaded = load_images(tmp_path / "sample", ImageFolder(tmp_path / "lake"), RunParams.image_pattern)
-    assert loaded.images == 3 * len(sample.LABELS)
+    result = load_images(tmp_path / "sample", ImageFolder(tmp_path / "lake"), RunParams.image_pattern)
+    assert result.images == 3 * len(sample.LABELS)
 
 
 @pytest.mark.usefixtures("small")
-def test_sample_that_was_interrupted_is_made_whole(tmp_path: Path) -> None:
+def test_interrupted_sample_is_completed(tmp_path: Path) -> None:
     sample.make_sample(tmp_path / "a")
-    whole = digests(tmp_path / "a")
+    complete = digests(tmp_path / "a")
     (tmp_path / "a" / "complete").unlink()
     victim = next((tmp_path / "a").rglob("*.jpg"))
     victim.write_bytes(victim.read_bytes()[:100])
     sample.make_sample(tmp_path / "a")
-    assert digests(tmp_path / "a") == whole
+    assert digests(tmp_path / "a") == complete
 
 
 @pytest.mark.usefixtures("small")
-def test_sample_that_is_there_is_not_made_again(tmp_path: Path) -> None:
+def test_complete_sample_is_not_generated_again(tmp_path: Path) -> None:
     sample.make_sample(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     sample.make_sample(tmp_path)
