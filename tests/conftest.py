@@ -61,6 +61,16 @@ LONGEST_FIRST = (
 """Prefixes of test files that take minutes. Workers take files in this order, so that none works alone at the end."""
 
 
+STARTERS = frozenset({"spark", "models", "endpoint", "start_endpoint", "s3_server", "store", "bench", "service"})
+"""Fixtures that start Spark, TensorFlow, Airflow or a server."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test as slow if it uses one of ``STARTERS``, directly or through another fixture."""
+    if STARTERS.intersection(getattr(item, "fixturenames", ())):
+        item.add_marker("slow")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by ``LONGEST_FIRST``; within a prefix, they keep their random order (pytest-randomly)."""
     ranks = [*LONGEST_FIRST, ""]
