@@ -69,7 +69,7 @@ def test_logs_that_never_come_are_said_and_emrs_words_are_classified(emr: Any) -
     found = autopsy(emr, cluster, step, wait=0.5)
     assert found.diagnosis.kind == Kind.MISSING_MODULE
     text = render(found)
-    assert "no logs came within 0.5 s" in text
+    assert "arrived within 0.5 s" in text
     assert f"they are in file://{emr.delivered(cluster, 'steps', step)}" in text
 
 

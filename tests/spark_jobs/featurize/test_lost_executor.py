@@ -42,7 +42,7 @@ def test_a_lost_executor_costs_the_task_it_was_at(tmp_path: Path, model_folder: 
     calls = tmp_path / "calls"
     calls.touch()
     flags = ["spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1", "spark.ui.enabled=false"]
-    program = Path(__file__).with_name("counted_featurize.py")
+    program = Path(__file__).parents[1] / "counted_featurize.py"
     driver = subprocess.Popen(
         [
             *(str(SPARK_SUBMIT), "--master", "local-cluster[2,1,1024]"),
