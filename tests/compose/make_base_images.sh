@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes stand-ins for the two base images of the stack where no image registry is reached, and imports them into the
-# engine that `docker` talks to:
-#   fruits-base-python    Debian 12 with its Python 3.11, in place of python:3.11.*-slim-bookworm
-#   fruits-base-postgres  Debian 12's PostgreSQL 15, started by postgres_entrypoint.sh, in place of postgres:17.*
-# Needs root, debootstrap and an engine. The package sources, trusted certificates and pip settings of this machine go
-# into the stand-ins, so that a build inside them reaches what this machine reaches. Stand-ins are for the test only.
+# Builds stand-ins for the two base images of the stack, for machines without access to an image registry, and imports
+# them into the engine that `docker` uses:
+#   fruits-base-python    Debian 12 with its Python 3.11, instead of python:3.11.*-slim-bookworm
+#   fruits-base-postgres  Debian 12's PostgreSQL 15, started by postgres_entrypoint.sh, instead of postgres:17.*
+# Needs root, debootstrap and an engine. The stand-ins contain the package sources, trusted certificates and pip settings
+# of this machine, so that a build inside them can reach the same servers. Stand-ins are only for the tests.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-# The mirror of this machine's own package sources, unless another is given.
+# The mirror of this machine's package sources, unless DEBIAN_MIRROR is set.
 first_mirror() { cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null |
   sed -nE 's/^URIs: *([^ ]*).*/\1/p; s/^deb +(\[[^]]*\] +)?([^ ]*).*/\2/p' | sed -n 1p || true; }
 mirror="${DEBIAN_MIRROR:-$(first_mirror)}"
@@ -43,7 +43,7 @@ echo "base: PostgreSQL"
 in_base apt-get install -y -qq --no-install-recommends postgresql-15 >"$work/log" 2>&1 ||
   { tail -n 20 "$work/log" >&2; exit 1; }
 in_base apt-get clean
-# The folder and the variables of the official image.
+# The same data folder and variables as in the official image.
 install -d "$work/base/var/lib/postgresql/data"
 in_base chown -R postgres:postgres /var/lib/postgresql /var/run/postgresql
 install -m 755 "$here/postgres_entrypoint.sh" "$work/base/usr/local/bin/docker-entrypoint.sh"

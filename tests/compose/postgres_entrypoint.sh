@@ -1,6 +1,7 @@
 #!/bin/sh
-# What the official PostgreSQL image does at its start, as far as the stack uses it: a cluster and a database in an
-# empty PGDATA, with POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB; passwords over the network; then the server.
+# Replaces the entrypoint of the official PostgreSQL image, with the features that the stack uses. In an empty PGDATA, it
+# creates a cluster and a database from POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, with passwords required over the
+# network. Then it starts the server.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   umask 077

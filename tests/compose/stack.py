@@ -110,8 +110,8 @@ class Stack:
         lines = self.compose("ps", "--all", "--format", "json").splitlines()
         states = {}
         for record in map(json.loads, lines):
-            end = record["Health"] if record["State"] == "running" else str(record["ExitCode"])
-            states[record["Service"]] = f"{record['State']} {end}".strip()
+            detail = record["Health"] if record["State"] == "running" else str(record["ExitCode"])
+            states[record["Service"]] = f"{record['State']} {detail}".strip()
         return states
 
     def volumes(self) -> set[str]:
