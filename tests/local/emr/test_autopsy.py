@@ -70,7 +70,7 @@ def test_logs_that_never_come_are_said_and_emrs_words_are_classified(emr: Any) -
     assert found.diagnosis.kind == Kind.MISSING_MODULE
     text = render(found)
     assert "arrived within 0.5 s" in text
-    assert f"they are in file://{emr.delivered(cluster, 'steps', step)}" in text
+    assert f"The logs are in file://{emr.delivered(cluster, 'steps', step)}" in text
 
 
 def test_a_cluster_that_died_before_any_step_is_examined_with_its_steps(emr: Any) -> None:
