@@ -31,7 +31,9 @@ from local.processes import guard
 logger = logging.getLogger(__name__)
 
 RECORD_FILE = "endpoint.json"
-JOURNAL_FILE = "journal.jsonl"
+JOURNAL_FILE = "clusters.sqlite"
+OLD_JOURNAL_FILE = "journal.jsonl"
+"""The journal of earlier versions of the endpoint, which this version does not read."""
 
 
 class EndpointError(RuntimeError):
@@ -185,10 +187,13 @@ def serve(
 
 
 def _restore(options: Options, faults: Faults) -> Registry:
-    """Return the folder's clusters. Nobody closes their journal: a request may write to it until the process ends."""
+    """Return the registry of the state directory. A request may write to its journal until the process exits."""
+    old_journal = options.state_dir / OLD_JOURNAL_FILE
+    if old_journal.exists():
+        logger.warning("the clusters of an earlier version of the endpoint, in %s, are not listed", old_journal)
     try:
         return Registry(options, faults, Journal(options.state_dir / JOURNAL_FILE))
-    except (JournalError, OSError) as error:
+    except JournalError as error:
         raise EndpointError(str(error)) from None
 
 

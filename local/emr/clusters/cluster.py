@@ -70,11 +70,11 @@ class Cluster:
         The endpoint's settings.
     faults : Faults
         What is to go wrong.
-    keep : callable
-        Called with the cluster, which is held, after each change: makes it last.
-    record : mapping, optional
-        With the id of an earlier cluster, what :func:`local.emr.clusters.records.describe_cluster` returned of it: this
-        one is that cluster. Steps that ran are lost; :meth:`start` deals with that.
+    save : callable
+        Called with the cluster after each change, while its lock is held. It saves the cluster in the journal.
+    description : mapping, optional
+        The result of :func:`local.emr.clusters.records.describe_cluster` for the cluster of an earlier endpoint with
+        the same id. The steps that ran then are lost; see :meth:`start`.
     cluster_id : str, optional
         Its id; a new one by default.
     """
@@ -87,9 +87,9 @@ class Cluster:
         account: str,
         options: Options,
         faults: Faults,
-        keep: Callable[[Cluster], None],
+        save: Callable[[Cluster], None],
         cluster_id: str | None = None,
-        record: Mapping[str, Any] | None = None,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         instances = request.get("Instances") or {}
         self.id = cluster_id or random_cluster_id()
@@ -116,12 +116,12 @@ class Cluster:
         self._changed = threading.Condition(self.lock)
         self._options = options
         self._faults = faults
-        self._keep = keep
+        self._save = save
         self._left = False
         self._idle_from: float | None = None  # idle_since on the clock that nobody sets
         self._append(request.get("Steps") or [])
-        if record is not None:
-            self._restore(record)
+        if description is not None:
+            self._restore(description)
         self._thread: threading.Thread | None = None
 
     @property
@@ -129,16 +129,15 @@ class Cluster:
         """Where its logs go; empty for nowhere."""
         return str(self.request.get("LogUri") or "")
 
-    def _restore(self, record: Mapping[str, Any]) -> None:
+    def _restore(self, description: Mapping[str, Any]) -> None:
         for name in CLUSTER_FIELDS:
-            setattr(self, name, record[name])
-        for name, moment in restore_times(record, CLUSTER_TIMES).items():
+            setattr(self, name, description[name])
+        for name, moment in restore_times(description, CLUSTER_TIMES).items():
             setattr(self, name, moment)
-        code, message = record["reason"]
+        code, message = description["reason"]
         self.reason = (code, message)
-        self.ending = Ending(**record["ending"]) if record["ending"] else None
-        self.lost_instances = dict(record.get("lost_instances") or {})
-        self.steps = [restore_step(step_id, step) for step_id, step in record["steps"].items()]
+        self.ending = Ending(**description["ending"]) if description["ending"] else None
+        self.steps = [restore_step(step_id, step) for step_id, step in description["steps"].items()]
         if self.idle_since is not None:
             idle_seconds = (datetime.now(UTC) - self.idle_since).total_seconds()
             self._idle_from = time.monotonic() - max(0.0, idle_seconds)
@@ -164,7 +163,7 @@ class Cluster:
             try:
                 yield
             finally:
-                self._keep(self)
+                self._save(self)
                 self._changed.notify_all()
 
     # What requests ask for
@@ -273,7 +272,7 @@ class Cluster:
             self._ask_for_capacity()
             if not self._is_over():
                 self._enter("BOOTSTRAPPING", "Running bootstrap actions")
-                self._keep(self)
+                self._save(self)
                 self._changed.wait_for(self._is_over, timeout=phase_seconds)
             self._bootstrap()
             if not self._is_over():
@@ -317,7 +316,7 @@ class Cluster:
             while not self._is_over():
                 self._start_due_steps()
                 self._follow_steps()
-                self._keep(self)
+                self._save(self)
                 if not self._is_over():
                     self._changed.wait(self._seconds_to_next_timer())
                     self._act_on_timers()
@@ -366,7 +365,7 @@ class Cluster:
         fault = self._faults.for_work(self.name)
         triggers = [Trigger(fault, lambda _: self._end(of_work(fault)))] if fault is not None else []
         step.run = self._run_of(step, triggers)
-        self._keep(self)  # before it runs: a step must not run again because nobody remembers that it did
+        self._save(self)  # before it runs: a step must not run again because nobody remembers that it did
         logger.info("%s %s %r starts", self.id, step.id, step.name)
         threading.Thread(target=self._run, args=(step, step.run), name=f"step {step.id}", daemon=True).start()
 

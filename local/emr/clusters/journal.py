@@ -1,21 +1,16 @@
-"""The file that an endpoint keeps its state in: records that are appended, and read again when it starts."""
+"""The endpoint's journal: a SQLite file with the current description of every cluster."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
+import sqlite3
 import threading
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-logger = logging.getLogger(__name__)
-
-VERSION = 1
-HEADER = {"journal": "local EMR endpoint", "version": VERSION}
+VERSION = 2
+"""Version of the file format (``PRAGMA user_version``). Version 1 was a text file, ``journal.jsonl``."""
 
 
 class JournalError(RuntimeError):
@@ -23,138 +18,87 @@ class JournalError(RuntimeError):
 
 
 class Journal:
-    """An append-only file of JSON records, one a line, each behind its checksum.
+    """A SQLite file that holds the clusters of an endpoint. Several threads may use it.
 
-    A record is on the disk when :meth:`append` returns. Whatever ends the process, and whenever, leaves whole lines
-    and at most one without its end, which was never acknowledged: it is left out with a warning, and cut off. Anything
-    else that does not fit is damage, and an error. Nothing is ever rewritten: the daily run of a year is a few MB.
+    A description is on the disk when :meth:`save` returns. Only one process may use the file: the caller holds the lock
+    of the state directory.
 
     Parameters
     ----------
     path : Path
-        The file; made when it is not there. Who opens it holds the folder's lock.
+        The file. It is created if it does not exist.
 
     Attributes
     ----------
     path : Path
         The file.
-    records : list of dict
-        What was in it, in the order it was appended.
+    clusters : dict of str to dict
+        The descriptions that the file contained when it was opened, by cluster id, the oldest cluster first.
 
     Raises
     ------
     JournalError
-        When it is damaged, or of another version.
-    OSError
-        When it cannot be opened.
+        If the file is damaged, cannot be opened, or has another version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self.records, size = _read(path)
-        if not size:
-            _create(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        if size and size < path.stat().st_size:
-            os.ftruncate(self._file, size)
-            os.fsync(self._file)
+        try:
+            # With isolation_level=None each statement is a transaction of its own.
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                self.clusters = self._open()
+            except BaseException:
+                self._database.close()
+                raise
+        except (sqlite3.Error, ValueError) as error:
+            raise JournalError(
+                f"the state cannot be read from {path} ({error}). Nothing was changed. Restore a copy of the file, or "
+                "its permissions, or move the file away to start without its clusters"
+            ) from error
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it is on the disk afterwards.
+    def _open(self) -> dict[str, dict[str, Any]]:
+        """Check the file, or create its table, and return its clusters."""
+        execute = self._database.execute
+        # EXTRA is FULL plus a sync of the directory: only then is a commit on the disk in this journal mode (DELETE).
+        execute("PRAGMA synchronous = EXTRA")
+        [check] = execute("PRAGMA quick_check(1)").fetchone()
+        if check != "ok":
+            raise sqlite3.DatabaseError(" ".join(check.split()))
+        if execute("PRAGMA page_count").fetchone() == (0,):
+            self._database.executescript(
+                "BEGIN; CREATE TABLE clusters (number INTEGER PRIMARY KEY, id TEXT UNIQUE, description BLOB);"
+                f"PRAGMA user_version = {VERSION}; COMMIT"
+            )
+        [version] = execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            raise sqlite3.DatabaseError(f"its version is {version}, this endpoint reads version {VERSION}")
+        rows = execute("SELECT id, description FROM clusters ORDER BY number")
+        return {cluster_id: json.loads(description) for cluster_id, description in rows}
+
+    def save(self, cluster_id: str, description: Mapping[str, Any]) -> None:
+        """Write the description of a cluster, in place of an earlier one; it is on the disk afterwards.
 
         Raises
         ------
         JournalError
-            When it cannot be written; the journal then takes no more.
+            If it cannot be written.
         """
-        line = _line(record)
-        with self._lock:
-            try:
-                while line:
-                    line = line[os.write(self._file, line) :]
-                os.fsync(self._file)
-            except OSError as error:
-                raise JournalError(
-                    f"the state cannot be written to {self.path} ({error.strerror}): make room, or mend the folder's "
-                    "permissions, and start the endpoint again"
-                ) from error
+        statement = (
+            "INSERT INTO clusters (id, description) VALUES (?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET description = excluded.description"
+        )
+        try:
+            with self._lock:
+                self._database.execute(statement, (cluster_id, json.dumps(description).encode()))
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"the state cannot be written to {self.path} ({error}): free space on the disk, or correct the "
+                "permissions of the folder, and start the endpoint again"
+            ) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
-            os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    text = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _create(path: Path) -> None:
-    """Make a journal without records, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as stream:
-        stream.write(_line(HEADER))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the records, and how many bytes of the file are whole lines: 0 when a new file is to be made."""
-    data = path.read_bytes() if path.exists() else b""
-    *lines, torn = data.split(b"\n")
-    if torn and not lines and not _line(HEADER).startswith(torn):
-        raise _damage(path, 1, "this is no journal of an endpoint")
-    if torn:
-        logger.warning("%s: a record of %d bytes was never finished, and is left out", path, len(torn))
-    if not lines:
-        return [], 0
-    _, *records = [_record(path, number, line) for number, line in enumerate(lines, start=1)]
-    return records, len(data) - len(torn)
-
-
-def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        raise _damage(path, number, "its checksum does not fit")
-    try:
-        record = json.loads(text)
-    except ValueError:
-        raise _damage(path, number, "it is not JSON") from None
-    if not isinstance(record, dict):
-        raise _damage(path, number, "it is not a JSON object")
-    if number == 1:
-        _check_header(path, record)
-    return record
-
-
-def _check_header(path: Path, header: Mapping[str, Any]) -> None:
-    if header.get("journal") != HEADER["journal"]:
-        raise _damage(path, 1, "this is no journal of an endpoint")
-    if header.get("version") != VERSION:
-        raise JournalError(
-            f"{path} is of version {header.get('version')!r}, this endpoint reads version {VERSION}: use the endpoint "
-            "that wrote it, or move the file away to start without its clusters"
-        )
-
-
-def _damage(path: Path, number: int, how: str) -> JournalError:
-    return JournalError(
-        f"{path} is damaged in line {number}: {how}. Nothing was changed. Put back a copy of the file, or delete that "
-        "line and those after it to keep what came before, or move the file away to start without its clusters"
-    )
+            self._database.close()

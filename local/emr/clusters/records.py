@@ -1,4 +1,4 @@
-"""Clusters and steps as the journal keeps them: plain data that JSON can hold. Pure functions."""
+"""Descriptions of clusters and steps in the journal, as JSON data. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from local.emr.spark.steps import Outcome, Step
 
 CLUSTER_FIELDS = (
     *("region", "account", "request", "keep_alive", "termination_protected", "concurrency", "auto_termination"),
-    *("managed_scaling", "tags", "state"),
+    *("managed_scaling", "tags", "state", "lost_instances"),
 )
-"""Attributes of a cluster that are kept as they are."""
+"""Attributes of a cluster that are saved without conversion."""
 
 STEP_FIELDS = ("config", "action_on_failure", "state", "reason")
-"""Attributes of a step that are kept as they are."""
+"""Attributes of a step that are saved without conversion."""
 
 CLUSTER_TIMES = ("created", "ready", "ended", "idle_since")
 STEP_TIMES = ("created", "started", "ended")
 
 
 def describe_cluster(cluster: ClusterState) -> dict[str, Any]:
-    """Return all that must be known of a cluster and of its steps, so that another endpoint can go on with it."""
+    """Return what another endpoint needs to continue the cluster and its steps."""
     return {
         **{name: getattr(cluster, name) for name in CLUSTER_FIELDS},
         **{name: _text(getattr(cluster, name)) for name in CLUSTER_TIMES},
         "reason": list(cluster.reason),
         "ending": asdict(cluster.ending) if cluster.ending else None,
-        # Left out when there are none, as by endpoints that knew of none.
-        **({"lost_instances": cluster.lost_instances} if cluster.lost_instances else {}),
         "steps": {step.id: _describe_step(step) for step in cluster.steps},
     }
 
@@ -45,7 +43,7 @@ def _describe_step(step: Step) -> dict[str, Any]:
 
 
 def restore_step(step_id: str, record: Mapping[str, Any]) -> Step:
-    """Return a step as it was described."""
+    """Return the step that a description came from."""
     return Step(
         id=step_id,
         **{name: record[name] for name in STEP_FIELDS},
@@ -55,29 +53,9 @@ def restore_step(step_id: str, record: Mapping[str, Any]) -> Step:
 
 
 def restore_times(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the moments of a record under their names; None for what has not happened."""
+    """Return the times of a description by name; None for an event that has not happened."""
     return {name: datetime.fromisoformat(record[name]) if record[name] else None for name in names}
 
 
 def _text(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be merged into an old description to get the new one: its changed fields, by step as well."""
-    changed = {name: value for name, value in new.items() if name != "steps" and old.get(name, ...) != value}
-    known = old.get("steps", {})
-    steps = {
-        step_id: {name: value for name, value in step.items() if known.get(step_id, {}).get(name, ...) != value}
-        for step_id, step in new["steps"].items()
-        if known.get(step_id) != step
-    }
-    return changed | ({"steps": steps} if steps else {})
-
-
-def merge(old: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a description with a :func:`difference` merged into it."""
-    steps = dict(old.get("steps", {}))
-    for step_id, fields in change.get("steps", {}).items():
-        steps[step_id] = steps.get(step_id, {}) | fields
-    return {**old, **change, "steps": steps}

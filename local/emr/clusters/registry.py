@@ -1,4 +1,4 @@
-"""All clusters of an endpoint, those of its folder's earlier endpoints included."""
+"""All clusters of an endpoint, including those of earlier endpoints in the same state directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.emr.options import Options
 
 logger = logging.getLogger(__name__)
 
-STATE_NOT_KEPT = 3
+STATE_NOT_SAVED = 3
 """Exit code of an endpoint that cannot write its state."""
 
 
@@ -29,14 +29,14 @@ class Registry:
     options : Options
         The endpoint's settings.
     faults : Faults
-        What is to go wrong.
+        The faults to inject.
     journal : Journal
-        Where the clusters are kept; those that are in it are there again, and go on with :meth:`resume`.
+        Where the clusters are saved. The clusters in it are restored, and continue with :meth:`resume`.
 
     Raises
     ------
     JournalError
-        When what the journal says of a cluster is not complete.
+        If the description of a cluster in the journal is not complete.
     """
 
     def __init__(self, options: Options, faults: Faults, journal: Journal) -> None:
@@ -45,15 +45,13 @@ class Registry:
         self._journal = journal
         self._lock = threading.Lock()
         self._closed = False
-        self._kept: dict[str, dict[str, Any]] = {}
-        for record in journal.records:
-            cluster_id = str(record.get("cluster"))
-            change = {name: value for name, value in record.items() if name != "cluster"}
-            self._kept[cluster_id] = records.merge(self._kept.get(cluster_id, {}), change)
-        self._clusters = {cluster_id: self._restore(cluster_id) for cluster_id in self._kept}
+        self._saved = dict(journal.clusters)
+        self._clusters = {
+            cluster_id: self._restore(cluster_id, description) for cluster_id, description in journal.clusters.items()
+        }
 
     def resume(self) -> None:
-        """Let the clusters of earlier endpoints go on."""
+        """Continue the clusters of earlier endpoints."""
         for cluster in self._clusters.values():
             cluster.start()
 
@@ -63,11 +61,11 @@ class Registry:
         Raises
         ------
         ValidationError
-            When EMR would reject the request, or when the endpoint is stopping.
+            If EMR would reject the request, or if the endpoint is stopping.
         """
         validation.check_run_job_flow(request, region)
         cluster = Cluster(
-            request, region=region, account=account, options=self.options, faults=self.faults, keep=self._keep
+            request, region=region, account=account, options=self.options, faults=self.faults, save=self._save
         )
         with self._lock:
             if self._closed:
@@ -83,21 +81,21 @@ class Registry:
         Raises
         ------
         InvalidRequestError
-            When there is none of that id.
+            If the region has no cluster with that id.
         """
         cluster = self._clusters.get(str(cluster_id))
         if cluster is None or cluster.region != region:
             raise unknown_cluster(cluster_id)
         return cluster
 
-    def all(self, region: str, keep: Callable[[Cluster], bool] = lambda cluster: True) -> list[Cluster]:
-        """Return a region's clusters, the newest first."""
+    def all(self, region: str, matches: Callable[[Cluster], bool] = lambda cluster: True) -> list[Cluster]:
+        """Return the clusters of a region that match, the newest first."""
         with self._lock:
-            clusters = [cluster for cluster in self._clusters.values() if cluster.region == region and keep(cluster)]
+            clusters = [cluster for cluster in self._clusters.values() if cluster.region == region and matches(cluster)]
         return clusters[::-1]
 
     def close(self) -> None:
-        """Take no more clusters, and end all processes: clusters whose step runs end, the others are left."""
+        """Accept no more clusters; terminate those with a running step, and leave the others for the next endpoint."""
         with self._lock:
             self._closed = True
             clusters = list(self._clusters.values())
@@ -106,38 +104,37 @@ class Registry:
         for cluster in clusters:
             cluster.join()
 
-    def _restore(self, cluster_id: str) -> Cluster:
-        record = self._kept[cluster_id]
+    def _restore(self, cluster_id: str, description: Mapping[str, Any]) -> Cluster:
         try:
             cluster = Cluster(
-                record["request"],
-                region=record["region"],
-                account=record["account"],
+                description["request"],
+                region=description["region"],
+                account=description["account"],
                 options=self.options,
                 faults=self.faults,
-                keep=self._keep,
+                save=self._save,
                 cluster_id=cluster_id,
-                record=record,
+                description=description,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(
-                f"{self._journal.path}: the records of cluster {cluster_id} are not complete ({error!r}). Nothing was "
-                "changed. Put back a copy of the file, or move it away to start without its clusters"
+                f"{self._journal.path}: the description of cluster {cluster_id} is not complete ({error!r}). Nothing "
+                "was changed. Restore a copy of the file, or move the file away to start without its clusters"
             ) from error
         if cluster.state not in ENDED_STATES:
-            logger.info("%s %r was %s when the last endpoint ended", cluster.id, cluster.name, cluster.state)
+            logger.info("%s %r was %s when the last endpoint stopped", cluster.id, cluster.name, cluster.state)
         return cluster
 
-    def _keep(self, cluster: Cluster) -> None:
+    def _save(self, cluster: Cluster) -> None:
         description = records.describe_cluster(cluster)
-        change = records.difference(self._kept.get(cluster.id, {}), description)
-        if not change:
+        if description == self._saved.get(cluster.id):
             return
         try:
-            self._journal.append({"cluster": cluster.id, **change})
+            self._journal.save(cluster.id, description)
         except JournalError as error:
-            # What is not on the disk must not be told, nor run: all ends here, and the steps' guards end them.
-            logger.critical("the endpoint ends: %s", error)
+            # A client must not see, and a step must not run in, a state that is not on the disk. So the process exits,
+            # and the guards of the steps stop them.
+            logger.critical("the endpoint exits: %s", error)
             logging.shutdown()
-            os._exit(STATE_NOT_KEPT)
-        self._kept[cluster.id] = description
+            os._exit(STATE_NOT_SAVED)
+        self._saved[cluster.id] = description

@@ -1,24 +1,26 @@
-"""The endpoint's journal: what is in it is found again, whatever cut it short; damage is named, never passed over."""
+"""The journal of the endpoint: the next endpoint reads what was saved, and refuses a damaged file."""
 
 from __future__ import annotations
 
-import errno
-import json
-import logging
-import os
+import signal
+import sqlite3
+import subprocess
 import sys
-import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.emr.clusters.journal import Journal, JournalError
-from local.emr.clusters.records import describe_cluster, difference, merge
+from local.emr.clusters.records import describe_cluster
 from local.emr.clusters.registry import Registry
 from local.emr.faults.faults import Faults
 from local.emr.options import Options
+from local.emr.process import ROOT
 from local.emr.spark.steps import Outcome, StepRun
 
 REQUEST: dict[str, Any] = {
@@ -33,231 +35,201 @@ REQUEST: dict[str, Any] = {
 STEP = {"Name": "pca", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["true"]}, "ActionOnFailure": "CONTINUE"}
 
 
-def registry_in(folder: Path, journal: Journal) -> Registry:
-    """A registry whose clusters start for so long that no step of theirs ever runs."""
-    return Registry(Options(state_dir=folder, python=sys.executable, boot_seconds=10**6), Faults(), journal)
+BOOT_SECONDS = 10**6
+"""The clusters of these tests start for so long that they never run a step."""
+
+# Each thread saves a cluster again and again, and prints each description that save() has acknowledged.
+WRITER = """
+import sys, threading
+from pathlib import Path
+from local.emr.clusters.journal import Journal
+
+journal = Journal(Path(sys.argv[1]))
+
+def write(thread):
+    for number in range(10**9):
+        journal.save(f"j-{thread}", {"number": number})
+        sys.stdout.write(f"{thread} {number}\\n")
+        sys.stdout.flush()
+
+for thread in range(4):
+    threading.Thread(target=write, args=(thread,)).start()
+"""
+
+
+@contextmanager
+def open_registry(path: Path, boot_seconds: float = BOOT_SECONDS) -> Iterator[Registry]:
+    options = Options(state_dir=path.parent, python=sys.executable, boot_seconds=boot_seconds)
+    with closing(Journal(path)) as journal:
+        registry = Registry(options, Faults(), journal)
+        yield registry
+        registry.close()
 
 
 def descriptions(registry: Registry) -> dict[str, dict[str, Any]]:
     return {cluster.id: describe_cluster(cluster) for cluster in registry.all("eu-west-3")}
 
 
+def saved_clusters(path: Path) -> dict[str, dict[str, Any]]:
+    with closing(Journal(path)) as journal:
+        return journal.clusters
+
+
+Saves = list[tuple[str, dict[str, Any]]]
+
+
 @pytest.fixture
-def written(tmp_path: Path) -> tuple[bytes, dict[str, dict[str, Any]]]:
-    """The bytes of a journal of two clusters with steps, one ended and one starting, and what was in memory."""
-    with Journal(tmp_path / "written") as journal:
-        registry = registry_in(tmp_path, journal)
+def saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Saves:
+    """All calls of ``Journal.save`` for two clusters with steps, one terminated and one starting, in ``journal``."""
+    calls: Saves = []
+    save = Journal.save
+
+    def record_and_save(self: Journal, cluster_id: str, description: dict[str, Any]) -> None:
+        calls.append((cluster_id, description))
+        save(self, cluster_id, description)
+
+    with monkeypatch.context() as patch, open_registry(tmp_path / "journal") as registry:
+        patch.setattr(Journal, "save", record_and_save)
         ended, starting = [registry.run(REQUEST, region="eu-west-3", account="1") for _ in range(2)]
         ended.add_steps([STEP, STEP])
         starting.add_steps([STEP])
         starting.tag({"clé": "été"}, remove=["project"])
+        starting.configure(keep_alive=True)  # changes nothing
         ended.configure(auto_termination=None)
         ended.terminate()
         ended.join()
-        registry.close()
         assert (ended.state, starting.state) == ("TERMINATED", "STARTING")
-        return (tmp_path / "written").read_bytes(), descriptions(registry)
+    return calls
 
 
-def test_what_was_kept_is_there_again(written: Any, tmp_path: Path) -> None:
-    data, expected = written
-    (tmp_path / "journal").write_bytes(data)
-    with Journal(tmp_path / "journal") as journal:
-        registry = registry_in(tmp_path, journal)
-        assert descriptions(registry) == expected
-        assert list(descriptions(registry)) == list(expected), "in the same order"
-        assert (tmp_path / "journal").read_bytes() == data, "reading writes nothing"
+def test_the_next_endpoint_has_the_same_clusters_in_the_same_order(saves: Saves, tmp_path: Path) -> None:
+    before = (tmp_path / "journal").read_bytes()
+    with open_registry(tmp_path / "journal") as registry:
+        found = descriptions(registry)
+    assert found == dict(saves)
+    assert list(found) == list(dict(saves))[::-1], "the newest first"
+    assert (tmp_path / "journal").read_bytes() == before, "reading writes nothing"
 
 
-def test_a_journal_cut_at_any_byte_loads_without_what_was_not_finished(
-    written: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # thousands of them would take most of the time
-    data, _ = written
-    path = tmp_path / "journal"
-    path.write_bytes(data)
-    with Journal(path) as journal:
-        every = journal.records
-    assert len(every) >= 6
-    for size in range(len(data) + 1):
-        path.write_bytes(data[:size])
-        caplog.clear()
-        whole = max(0, data.count(b"\n", 0, size) - 1)
-        with Journal(path) as journal:
-            assert journal.records == every[:whole], f"cut at byte {size}"
-            registry_in(tmp_path, journal)
-            torn = size > 0 and data[size - 1 : size] != b"\n"
-            assert ("was never finished" in caplog.text) == torn, f"cut at byte {size}"
-            if torn or not size:
-                journal.append({"cluster": "next"})
-        if torn:
-            with Journal(path) as journal:
-                assert journal.records == [*every[:whole], {"cluster": "next"}], f"appended after a cut at byte {size}"
+def test_only_changes_are_saved(saves: Saves) -> None:
+    for cluster_id in dict(saves):
+        own = [description for saved_id, description in saves if saved_id == cluster_id]
+        assert all(old != new for old, new in pairwise(own))
 
 
-def test_a_step_is_on_record_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would run twice when the endpoint is killed in between."""
-    seen = []
-
-    def execute(run: StepRun) -> Outcome:
-        seen.append((tmp_path / "journal").read_text())
-        return Outcome("COMPLETED")
-
-    monkeypatch.setattr(StepRun, "execute", execute)
-    with Journal(tmp_path / "journal") as journal:
-        registry = Registry(Options(state_dir=tmp_path, python=sys.executable), Faults(), journal)
-        instances = REQUEST["Instances"] | {"KeepJobFlowAliveWhenNoSteps": False}
-        cluster = registry.run(REQUEST | {"Instances": instances, "Steps": [STEP]}, region="eu-west-3", account="1")
-        cluster.join()
-        registry.close()
-    assert [f'{{"{cluster.steps[0].id}":{{"state":"RUNNING"' in text for text in seen] == [True]
-
-
-def test_lost_instances_are_lost_to_the_next_endpoint_too(tmp_path: Path) -> None:
-    request = REQUEST | {"Instances": REQUEST["Instances"] | {"InstanceCount": 3}}
-    with Journal(tmp_path / "journal") as journal:
-        registry = registry_in(tmp_path, journal)
-        cluster = registry.run(request, region="eu-west-3", account="1")
-        cluster.lose_instance()
-        lost = dict(cluster.lost_instances)
-        cluster.lose_instance()
-        cluster.lose_instance()  # there are two workers, and the primary node is not among them
-        registry.close()
-        assert [len(lost), len(cluster.lost_instances)] == [1, 2]
-        assert lost.items() <= cluster.lost_instances.items()
-    with Journal(tmp_path / "journal") as journal:
-        again = registry_in(tmp_path, journal).get(cluster.id, "eu-west-3")
-        assert again.lost_instances == cluster.lost_instances
-
-
-@pytest.mark.parametrize(("idle_minutes", "state"), [(60, "TERMINATED"), (1, "WAITING")])
-def test_time_without_an_endpoint_is_idle_time(tmp_path: Path, idle_minutes: int, state: str) -> None:
-    options = Options(state_dir=tmp_path, python=sys.executable)
-    with Journal(tmp_path / "journal") as journal:
-        registry = Registry(options, Faults(), journal)
-        cluster_id = registry.run(REQUEST, region="eu-west-3", account="1").id
-        registry.close()
-        since = datetime.now(UTC) - timedelta(minutes=idle_minutes)
-        ready = {"state": "WAITING", "ready": since.isoformat(), "idle_since": since.isoformat()}
-        journal.append({"cluster": cluster_id, **ready})
-    with Journal(tmp_path / "journal") as journal:
-        registry = Registry(options, Faults(), journal)
-        registry.resume()
-        cluster = registry.get(cluster_id, "eu-west-3")
-        if state == "TERMINATED":
-            cluster.join()
-            assert "idle" in cluster.reason[1]
-        registry.close()
-        assert (cluster.state, cluster.ready) == (state, since)
-
-
-def test_clusters_go_on_from_every_record(written: Any, tmp_path: Path) -> None:
-    data, _ = written
-    lines = data.splitlines(keepends=True)
-    for number in range(1, len(lines) + 1):
-        path = tmp_path / f"journal {number}"
-        path.write_bytes(b"".join(lines[:number]))
-        with Journal(path) as journal:
-            registry = registry_in(tmp_path, journal)
+@pytest.mark.slow
+def test_clusters_continue_from_every_save(saves: Saves, tmp_path: Path) -> None:
+    assert len(saves) >= 6
+    for count in range(1, len(saves) + 1):
+        path = tmp_path / f"journal {count}"
+        with closing(Journal(path)) as journal:
+            for cluster_id, description in saves[:count]:
+                journal.save(cluster_id, description)
+        with open_registry(path) as registry:
             registry.resume()
             for cluster in registry.all("eu-west-3"):
                 cluster.terminate()
                 cluster.join()
                 assert (cluster.state, cluster.ended is None) == ("TERMINATED", False)
                 assert {step.state for step in cluster.steps} <= {"CANCELLED"}
-            registry.close()
             expected = descriptions(registry)
-        with Journal(path) as journal:
-            assert descriptions(registry_in(tmp_path, journal)) == expected
+        assert saved_clusters(path) == expected
 
 
-@pytest.mark.parametrize("number", [1, 2, 4])
-def test_a_changed_byte_is_named_with_its_line_and_the_file_stays(written: Any, tmp_path: Path, number: int) -> None:
-    lines = written[0].splitlines(keepends=True)
-    for place in (0, 12, len(lines[number - 1]) - 2):
-        line = bytearray(lines[number - 1])
-        line[place] ^= 1
-        damaged = b"".join([*lines[: number - 1], bytes(line), *lines[number:]])
-        path = tmp_path / "journal"
-        path.write_bytes(damaged)
-        with pytest.raises(JournalError, match=rf"journal is damaged in line {number}: .* move the file away"):
-            Journal(path)
-        assert path.read_bytes() == damaged
+@pytest.mark.slow
+def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "journal")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline() for _ in range(50)]
+        writer.kill()
+        lines += writer.stdout.readlines()
+    assert writer.returncode == -signal.SIGKILL
+    acknowledged = {f"j-{thread}": int(number) for thread, number in (line.split() for line in lines)}
+    found = {
+        cluster_id: description["number"] for cluster_id, description in saved_clusters(tmp_path / "journal").items()
+    }
+    assert found.keys() >= acknowledged.keys()
+    assert all(number <= found[cluster_id] <= number + 1 for cluster_id, number in acknowledged.items())
 
 
-def line(text: bytes) -> bytes:
-    return b"%08x %s\n" % (zlib.crc32(text), text)
+def test_a_step_is_saved_as_running_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would run twice if the endpoint were killed in between."""
+    seen = []
+
+    def execute(run: StepRun) -> Outcome:
+        [description] = saved_clusters(tmp_path / "journal").values()
+        seen.extend(step["state"] for step in description["steps"].values())
+        return Outcome("COMPLETED")
+
+    monkeypatch.setattr(StepRun, "execute", execute)
+    instances = REQUEST["Instances"] | {"KeepJobFlowAliveWhenNoSteps": False}
+    with open_registry(tmp_path / "journal", boot_seconds=0) as registry:
+        registry.run(REQUEST | {"Instances": instances, "Steps": [STEP]}, region="eu-west-3", account="1").join()
+    assert seen == ["RUNNING"]
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (line(b'{"journal":"local EMR endpoint","version":99}'), "is of version 99, this endpoint reads version 1"),
-        (line(b'{"journal":"local EMR endpoint"}'), "is of version None"),
-        (line(b'{"journal":"another"}'), "line 1: this is no journal of an endpoint"),
-        (line(b"[]"), "line 1: it is not a JSON object"),
-        (line(b"{"), "line 1: it is not JSON"),
-        (b"notes of mine", "line 1: this is no journal of an endpoint"),
-        (b"notes of mine\n", "line 1: its checksum does not fit"),
-        (b"\n", "line 1"),
-    ],
-)
-def test_what_this_version_did_not_write_is_refused_and_stays(tmp_path: Path, content: bytes, message: str) -> None:
+def test_lost_instances_are_lost_for_the_next_endpoint_too(tmp_path: Path) -> None:
+    request = REQUEST | {"Instances": REQUEST["Instances"] | {"InstanceCount": 3}}
+    with open_registry(tmp_path / "journal") as registry:
+        cluster = registry.run(request, region="eu-west-3", account="1")
+        cluster.lose_instance()
+        lost = dict(cluster.lost_instances)
+        cluster.lose_instance()
+        cluster.lose_instance()  # there are two workers, and the primary node is not among them
+        assert [len(lost), len(cluster.lost_instances)] == [1, 2]
+        assert lost.items() <= cluster.lost_instances.items()
+    with open_registry(tmp_path / "journal") as registry:
+        assert registry.get(cluster.id, "eu-west-3").lost_instances == cluster.lost_instances
+
+
+@pytest.mark.parametrize(("idle_minutes", "state"), [(60, "TERMINATED"), (1, "WAITING")])
+def test_time_without_an_endpoint_is_idle_time(tmp_path: Path, idle_minutes: int, state: str) -> None:
     path = tmp_path / "journal"
-    path.write_bytes(content)
-    with pytest.raises(JournalError, match=message) as caught:
+    with open_registry(path) as registry:
+        registry.run(REQUEST, region="eu-west-3", account="1")
+    since = datetime.now(UTC) - timedelta(minutes=idle_minutes)
+    waiting = {"state": "WAITING", "ready": since.isoformat(), "idle_since": since.isoformat()}
+    with closing(Journal(path)) as journal:
+        [(cluster_id, description)] = journal.clusters.items()
+        journal.save(cluster_id, description | waiting)
+    with open_registry(path) as registry:
+        registry.resume()
+        cluster = registry.get(cluster_id, "eu-west-3")
+        if state == "TERMINATED":
+            cluster.join()
+            assert "idle" in cluster.reason[1]
+    assert (cluster.state, cluster.ready) == (state, since)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbled", "text", "description", "version"])
+def test_a_damaged_file_is_refused_and_stays(saves: Saves, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "journal"
+    data = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "garbled":
+        path.write_bytes(data[:5000] + bytes(1000) + data[6000:])
+    elif damage == "text":
+        path.write_text('{"clusters": []}\n')
+    else:
+        change = {"description": "UPDATE clusters SET description = '{'", "version": "PRAGMA user_version = 99"}
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(change[damage])
+    damaged = path.read_bytes()
+    with pytest.raises(JournalError, match=rf"cannot be read from {path} .*move the file away") as refused:
         Journal(path)
-    assert "move the file away" in str(caught.value)
-    assert path.read_bytes() == content
+    assert ("its version is 99" in str(refused.value)) == (damage == "version")
+    assert path.read_bytes() == damaged
 
 
-def test_a_cluster_whose_records_are_not_complete_is_named(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal") as journal:
-        journal.append({"cluster": "j-1", "state": "WAITING"})
-    with Journal(tmp_path / "journal") as journal, pytest.raises(JournalError, match=r"cluster j-1.*'request'"):
-        registry_in(tmp_path, journal)
+def test_a_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"cannot be read from .*no folder/journal"):
+        Journal(tmp_path / "no folder" / "journal")
 
 
-def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(descriptor: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with Journal(tmp_path / "journal") as journal:
-        monkeypatch.setattr(os, "write", write)
-        with pytest.raises(
-            JournalError, match=r"cannot be written to .*journal \(No space left on device\): make room"
-        ):
-            journal.append({"cluster": "j-1"})
-
-
-def test_a_record_that_is_written_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.write
-    with Journal(tmp_path / "journal") as journal:
-        monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
-        journal.append({"cluster": "j-1", "name": "é" * 50})
-    with Journal(tmp_path / "journal") as journal:
-        assert journal.records == [{"cluster": "j-1", "name": "é" * 50}]
-
-
-def test_a_difference_merges_into_what_it_was_taken_from(written: Any) -> None:
-    old, new = written[1].values()
-    change = difference(old, new)
-    assert merge(old, change) == new | {"steps": old["steps"] | new["steps"]}
-    assert difference(old, old) == {}
-    step_id, step = next(iter(old["steps"].items()))
-    changed = old | {"steps": old["steps"] | {step_id: step | {"state": "FAILED"}}}
-    assert difference(old, changed) == {"steps": {step_id: {"state": "FAILED"}}}
-
-
-def test_a_change_of_nothing_is_not_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
-    with Journal(tmp_path / "journal") as journal:
-        registry = registry_in(tmp_path, journal)
-        cluster = registry.run(REQUEST, region="eu-west-3", account="1")
-        size = (tmp_path / "journal").stat().st_size
-        cluster.configure(keep_alive=True)
-        cluster.tag({"project": "fruits"})
-        assert (tmp_path / "journal").stat().st_size == size
-        registry.close()
-    first = json.loads((tmp_path / "journal").read_bytes().splitlines()[1].partition(b" ")[2])
-    assert first["request"] == REQUEST
+def test_a_cluster_with_an_incomplete_description_is_named(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal")) as journal:
+        journal.save("j-1", {"state": "WAITING"})
+    with pytest.raises(JournalError, match=r"cluster j-1.*'request'"), open_registry(tmp_path / "journal"):
+        pass

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from local.emr.clusters.journal import Journal
-from local.emr.clusters.registry import STATE_NOT_KEPT
+from local.emr.clusters.registry import STATE_NOT_SAVED
 from local.emr.process import ROOT, EndpointProcess
-from local.emr.server import JOURNAL_FILE
+from local.emr.server import JOURNAL_FILE, OLD_JOURNAL_FILE
 
 # Processes of its own session and group, and one without a parent: what pyspark's daemon and timeout leave behind.
 SCATTER = 'setsid sleep 600 & (sleep 600 & exec sleep 600) & echo scattered; sleep 600; : "$0"'
@@ -238,24 +239,39 @@ def test_an_endpoint_that_cannot_write_its_state_ends_and_loses_nothing(tmp_path
     cluster = emr.create()
     emr.await_cluster(cluster, "WAITING")
     journal = tmp_path / "state" / JOURNAL_FILE
-    limit = journal.stat().st_size + 10
+    limit = process.log_file.stat().st_size + 1000  # the log can grow, SQLite's rollback journal cannot
+    assert limit < 4096
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     once = emr.client_of("eu-west-3", config=Config(retries={"total_max_attempts": 1}))
     with pytest.raises(BotoCoreError):
         once.run_job_flow(**emr.request())
-    assert process.stop() == STATE_NOT_KEPT
+    assert process.stop() == STATE_NOT_SAVED
     assert f"cannot be written to {journal}" in process.log_file.read_text()
-    with Journal(journal) as reread:
-        assert {record["cluster"] for record in reread.records} == {cluster}
+    with closing(Journal(journal)) as reread:
+        assert list(reread.clusters) == [cluster]
 
 
-def test_a_damaged_state_is_refused_and_stays(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_damaged_journal_is_refused_and_stays(tmp_path: Path) -> None:
     journal = tmp_path / JOURNAL_FILE
     journal.write_text('{"clusters": []}\n')
     command = [sys.executable, "-m", "local.emr", "--port", "0", "--state-dir", str(tmp_path)]
     refused = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") <= 3, "a message, no traceback"
-    assert f"{journal} is damaged in line 1" in refused.stderr
+    assert f"the state cannot be read from {journal} (file is not a database)" in refused.stderr
     assert "move the file away" in refused.stderr
     assert json.loads(journal.read_text()) == {"clusters": []}
+
+
+def test_the_journal_of_an_earlier_version_is_reported_and_stays(start_endpoint: Any, tmp_path: Path) -> None:
+    old_journal = tmp_path / "state 0" / OLD_JOURNAL_FILE
+    old_journal.parent.mkdir()
+    old_journal.write_text("1234abcd {}\n")
+    process, emr = start_endpoint()
+    assert emr.client.list_clusters()["Clusters"] == []
+    warning = (
+        f"WARNING local.emr.server the clusters of an earlier version of the endpoint, in {old_journal}, are not listed"
+    )
+    assert process.log_file.read_text().count(warning) == 1
+    assert old_journal.read_text() == "1234abcd {}\n"
