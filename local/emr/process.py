@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,18 +26,25 @@ class EndpointProcess:
     Parameters
     ----------
     state_dir : Path
-        The endpoint's state folder; its log is ``endpoint.log`` in it.
+        The endpoint's state directory; its log is ``endpoint.log`` in it.
     arguments : sequence of str
         More arguments for ``python -m local.emr`` (``--master``, ``--faults``, …).
     environment : mapping, optional
-        Its environment; this process's by default.
+        Its environment; by default, that of this process.
     start_seconds : float
-        How long it may take to answer.
+        Maximum time until it answers.
+
+    Attributes
+    ----------
+    url : str
+        The URL of the endpoint.
+    pid : int
+        Its process id.
 
     Raises
     ------
     RuntimeError
-        When it does not come up; the message has the end of its log.
+        If it cannot be launched, or does not answer in time. The message has the end of its log.
     """
 
     def __init__(
@@ -49,22 +58,23 @@ class EndpointProcess:
         self._state_dir = state_dir.absolute()
         self._arguments = arguments
         self._environment = {**(os.environ if environment is None else environment), "PYTHONPATH": str(ROOT)}
-        self._state_dir.mkdir(parents=True, exist_ok=True)
-        self._process = start_in_thread(self._launch, name="EMR endpoint")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._launch_lock = threading.Lock()
+        self._cancelled = False
         try:
-            self.url = self._await_record(time.monotonic() + start_seconds)
-        except BaseException:
-            self.stop()
+            process = start_in_thread(self._launch, name="EMR endpoint")
+            self.pid = process.pid
+            self.url = self._await_record(process, time.monotonic() + start_seconds)
+        except BaseException:  # KeyboardInterrupt too, even while the other thread launches the process
+            with self._launch_lock:
+                self._cancelled = True
+            if self._process is not None:
+                self.stop()
             raise
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
     def log_file(self) -> Path:
-        """Its log."""
+        """The file with its output."""
         return self._state_dir / LOG_FILE
 
     def stop(self, timeout_seconds: float = 60.0) -> int:
@@ -73,15 +83,18 @@ class EndpointProcess:
         Raises
         ------
         RuntimeError
-            When it did not stop in time and was killed.
+            If it did not stop in time and was killed.
         """
-        if self._process.poll() is None:
-            self._process.terminate()
+        process = self._process
+        if process is None:
+            raise RuntimeError("the endpoint was not launched")
+        if process.poll() is None:
+            process.terminate()
         try:
-            return self._process.wait(timeout_seconds)
+            return process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
             raise RuntimeError(
                 f"the endpoint did not stop in {timeout_seconds:g} s and was killed; see {self.log_file}"
             ) from None
@@ -97,24 +110,39 @@ class EndpointProcess:
     def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "local.emr", "--port", "0", "--state-dir", str(self._state_dir)]
         command += ["--parent", str(os.getpid()), *self._arguments]
-        with self.log_file.open("ab") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                cwd=self._state_dir,
-                start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the endpoint
-            )
+        with self._launch_lock:
+            if self._cancelled:
+                raise CancelledError
+            try:
+                self._state_dir.mkdir(parents=True, exist_ok=True)
+                with self.log_file.open("ab") as log:
+                    self._process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        env=self._environment,
+                        cwd=self._state_dir,
+                        start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the endpoint
+                    )
+            except OSError as error:
+                advice = f"check the state directory {self._state_dir} and the interpreter {sys.executable}"
+                raise self._failure(f" ({error}); {advice}") from error
+        return self._process
 
-    def _await_record(self, deadline: float) -> str:
+    def _await_record(self, process: subprocess.Popen[bytes], deadline: float) -> str:
         record_file = self._state_dir / "endpoint.json"
-        while self._process.poll() is None and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:
             if record_file.exists():
                 record = json.loads(record_file.read_text(encoding="utf-8"))
-                if record["pid"] == self._process.pid:  # not the record of a killed endpoint
+                if record["pid"] == process.pid:  # not the record of a killed endpoint
                     return str(record["url"])
             time.sleep(0.05)
-        tail = self.log_file.read_text(encoding="utf-8", errors="replace")[-2_000:] if self.log_file.exists() else ""
-        raise RuntimeError(f"the local EMR endpoint did not come up; the end of {self.log_file}:\n{tail}")
+        raise self._failure()
+
+    def _failure(self, cause: str = "") -> RuntimeError:
+        try:
+            tail = self.log_file.read_text(encoding="utf-8", errors="replace")[-2_000:]
+        except OSError:  # for example, there is no log yet
+            tail = ""
+        return RuntimeError(f"the local EMR endpoint did not come up{cause}; the end of {self.log_file}:\n{tail}")
