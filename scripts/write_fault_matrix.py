@@ -18,20 +18,20 @@ TARGET = ROOT / "docs" / "fault-matrix.md"
 
 HEAD = """# Fault matrix
 
-Written by `make soak` from its results; the cells are in `tests/end_to_end/fault_matrix.py` and `test_recovery.py`.
-Each is a run of the DAG through Airflow, against the local EMR endpoint, with real Spark steps. In every cell that has
-passed no cluster was left live, none was there twice, and what was published before was whole; a run that failed has
-written no manifest.
+Written by `make soak` from its results. The cells are defined in `tests/end_to_end/fault_matrix.py` and
+`tests/end_to_end/service/test_recovery.py`. Each cell is a run of the DAG through Airflow, against the local EMR endpoint,
+with real Spark steps. If a cell has passed, no cluster was left running, none was duplicated, the previously published
+results were complete, and a failed run had no manifest.
 
 {machine}
 
-| what goes wrong | when | the run ends | reported in the task's log | result | seconds | on |
+| fault | injected at | state of the run | reported in the task's log | result | seconds | date |
 | --- | --- | --- | --- | --- | ---: | --- |
 """
 
 
 def read_cells(junit: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield each cell's key, what goes wrong and when, and its line."""
+    """Yield the key (fault, and when it is injected) and the line of each cell."""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     for case in ET.parse(junit).getroot().iter("testcase"):
         found = {item.get("name"): item.get("value") or "" for item in case.iter("property")}

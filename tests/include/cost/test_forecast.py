@@ -77,7 +77,7 @@ def test_assumptions_are_listed() -> None:
     assert "rates from the tests" in text
     assert "32 vCPUs" in text
     assert "spot instances count from 0 to the on-demand price" in text
-    assert "assumed and not measured" in " ".join(forecast(rates=None)["assumptions"])
+    assert "15 minutes to start and stop the cluster are an assumption" in " ".join(forecast(rates=None)["assumptions"])
 
 
 def test_without_an_image_count_only_the_worst_case_is_forecast() -> None:
