@@ -19,9 +19,9 @@ TARGET = ROOT / "docs" / "fault-matrix.md"
 HEAD = """# Fault matrix
 
 Written by `make soak` from its results. The cells are defined in `tests/end_to_end/fault_matrix.py` and
-`tests/end_to_end/service/test_recovery.py`. Each cell is a run of the DAG through Airflow, against the local EMR endpoint,
-with real Spark steps. If a cell has passed, no cluster was left running, none was duplicated, the previously published
-results were complete, and a failed run had no manifest.
+`tests/end_to_end/service/test_recovery.py`. Each cell is a run of the DAG through Airflow, against the local EMR
+endpoint, with real Spark steps. If a cell has passed, no cluster was left running, none was duplicated, the previously
+published results were complete, and a failed run had no manifest.
 
 {machine}
 

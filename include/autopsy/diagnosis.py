@@ -36,7 +36,7 @@ class Diagnosis:
     advice : str
         What to do.
     traceback : str
-        The last complete Python traceback; empty if there is none.
+        The last complete Python traceback, or an empty text.
     containers : tuple of str
         The messages of Spark and YARN about failed containers.
     """

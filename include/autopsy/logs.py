@@ -86,7 +86,7 @@ def shorten(line: str, longest: int = LONGEST_LINE) -> str:
 
 
 def last_error(text: str) -> str:
-    """Return the last line that reports an error; empty if there is none.
+    """Return the last line that reports an error, or an empty text.
 
     This is the last line that is not a stack frame, not a log record below ERROR and not a notice of the JVM: our jobs
     end with their error on one line (:mod:`spark_jobs.runtime.launcher`), Python with the exception.
@@ -100,7 +100,7 @@ def last_error(text: str) -> str:
 
 
 def last_traceback(text: str) -> str:
-    """Return the last complete Python traceback, with its exception; empty if there is none.
+    """Return the last complete Python traceback with its exception, or an empty text.
 
     A traceback whose exception is missing is skipped. The JVM's message may contain the traceback of a worker.
     """

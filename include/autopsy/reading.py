@@ -225,7 +225,7 @@ def _read_log(uri: str, aws_conn_id: str | None, max_bytes: int) -> _Outcome:
 
 
 def read_tail(uri: str, aws_conn_id: str | None, max_bytes: int = TAIL_BYTES) -> tuple[str, str]:
-    """Return the last part of a gzipped log, and the problem with it; empty if there is none.
+    """Return the last part of a gzipped log, and a note about a problem (empty without a problem).
 
     Raises
     ------
@@ -244,7 +244,7 @@ def _is_denial(error: Exception) -> bool:
 
 
 def decompress_tail(stream: BinaryIO, max_bytes: int) -> tuple[bytes, str]:
-    """Return the last bytes of a gzipped stream, and the problem with it; empty if there is none.
+    """Return the last bytes of a gzipped stream, and a note about a problem (empty without a problem).
 
     A stream may have several gzip members, be truncated (EMR was still writing, or the node was lost) or be damaged:
     the part before the damage is used.

@@ -1,8 +1,8 @@
 """The patterns of failures in logs, and the advice for each kind. Pure data.
 
 The messages of YARN and of Spark on YARN are from their sources: ``org.apache.spark.deploy.yarn.YarnAllocator`` (Spark
-3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4; those of
-the JVM, Python, pyarrow and our jobs are from captured logs (``tests/data/step_logs``).
+3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4. The messages of the JVM, Python,
+pyarrow and our jobs are from captured logs (``tests/data/step_logs``).
 """
 
 from __future__ import annotations

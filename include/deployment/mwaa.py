@@ -1,9 +1,9 @@
 """Build the folder to upload to Amazon MWAA: ``make mwaa``.
 
-MWAA syncs a folder of DAGs from S3, which is on ``sys.path``, and unpacks ``plugins.zip``; nothing else of a project
-gets there. So ``include/``, ``spark_jobs/`` and ``requirements-cluster.txt`` go beside the DAGs, where the code bundle
-finds them. Environment variables come from a startup script. Versions are those of the MWAA User Guide, "Apache Airflow
-versions" (read in November 2026).
+MWAA copies a folder of DAGs from S3, which is on ``sys.path``, and unpacks ``plugins.zip``. It copies no other files of
+a project. Therefore ``include/``, ``spark_jobs/`` and ``requirements-cluster.txt`` are next to the DAGs, where the code
+bundle finds them. A startup script sets the environment variables. The versions are from the MWAA User Guide, "Apache
+Airflow versions" (read in November 2026).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 TARGET = PROJECT / ".local" / "mwaa"
 
 AIRFLOW_VERSION = "3.3.1"
-"""The newest Airflow that MWAA offers, since 2026-09-01, on Python 3.12."""
+"""The newest Airflow that MWAA offers (since 2026-09-01, on Python 3.12)."""
 
 AIRFLOW_ITSELF = ("apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk")
 """Packages that MWAA's image provides: a requirements file must not replace them."""
@@ -36,17 +36,18 @@ PINNED_BY_MWAA = frozenset(
         *("gunicorn", "kombu", "sqlalchemy", "sqlalchemy-utils", "statsd", "vine", "watchtower"),
     }
 )
-"""What MWAA's image holds at its own versions, whatever a constraints file says: with another version there, pip finds
-no solution and installs nothing (aws/amazon-mwaa-docker-images, etc/mwaa_essential_constraints.txt of 3.3.1)."""
+"""Packages whose versions MWAA's image always pins. If a constraints file has another version, pip finds no solution and
+installs nothing (aws/amazon-mwaa-docker-images, etc/mwaa_essential_constraints.txt of 3.3.1)."""
 
 CONSTRAINTS_FILE = "constraints.txt"
 DAGS_ON_MWAA = "/usr/local/airflow/dags"
-"""Where MWAA has the DAGs, and so the constraints (MWAA User Guide, "Specifying newer provider packages")."""
+"""Folder of the DAGs on MWAA, which also contains the constraints (MWAA User Guide, "Specifying newer provider
+packages")."""
 
 PLUGIN_CODE = "fruit_features_code"
-"""Folder in ``plugins.zip`` with the code of the page of reports, for a web server that has no DAGs."""
+"""Folder in ``plugins.zip`` with the code of the page of reports: MWAA's web server has no DAGs folder."""
 
-PLUGIN_PATH = f'''"""Puts the project's code last on the path: where the DAGs are, theirs comes first, being newer."""
+PLUGIN_PATH = f'''"""Append this copy of the project's code to sys.path. A copy next to the DAGs is newer and comes first."""
 
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ class MwaaError(RuntimeError):
 
 
 def build(target: Path, settings: Mapping[str, str], root: Path = PROJECT) -> None:
-    """Build the folder; an earlier build is replaced.
+    """Build the folder, and replace an earlier build.
 
     Parameters
     ----------
@@ -76,10 +77,10 @@ def build(target: Path, settings: Mapping[str, str], root: Path = PROJECT) -> No
     Raises
     ------
     MwaaError
-        When the folder holds something else, a setting is wrong, or a source is missing.
+        If the folder contains other files, a setting is wrong, or a source is missing.
     """
     if target.exists() and any(target.iterdir()) and not (target / "startup.sh").is_file():
-        raise MwaaError(f"{target} is not empty and holds no earlier build: name another folder")
+        raise MwaaError(f"{target} is not empty and does not contain an earlier build: name another folder")
     script = startup_script(settings)
     requirements = lock_without_hashes((root / "requirements-airflow.txt").read_text(encoding="utf-8"))
     shutil.rmtree(target, ignore_errors=True)
@@ -100,13 +101,13 @@ def code_files(root: Path) -> list[Path]:
     Raises
     ------
     MwaaError
-        When one of the packages is missing.
+        If one of the packages is missing.
     """
     found = [root / REQUIREMENTS_FILE]
     for name in PACKAGES:
         files = [path for path in (root / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
         if not files:
-            raise MwaaError(f"{root / name} has no file: build from a clone of the project")
+            raise MwaaError(f"{root / name} contains no files: build from a clone of the project")
         found += files
     return sorted(found)
 
@@ -127,7 +128,7 @@ def plugins_zip(root: Path, folder: Path) -> bytes:
     root : Path
         This project.
     folder : Path
-        Where to put the files together; it is deleted again.
+        A temporary folder for the files of the zip.
     """
     folder.mkdir(parents=True)
     try:
@@ -142,12 +143,12 @@ def plugins_zip(root: Path, folder: Path) -> bytes:
 
 
 def lock_without_hashes(lock: str) -> dict[str, str]:
-    """Return the pinned packages of a lock: name, with its extras, to the rest of the line (version and marker).
+    """Return the pinned packages of a lock: from name and extras to the rest of the line (version and marker).
 
     Raises
     ------
     MwaaError
-        When nothing is pinned.
+        If the lock pins no package.
     """
     found = re.findall(r"^([A-Za-z0-9._-]+(?:\[[^\]]+\])?)==([^\s;\\]+)( ; [^\\\n]+)?", lock, flags=re.M)
     pinned: dict[str, str] = {}
@@ -160,7 +161,7 @@ def lock_without_hashes(lock: str) -> dict[str, str]:
 
 
 def constraints(pinned: Mapping[str, str]) -> str:
-    """Return the constraints: our lock, with MWAA's own Airflow in place of ours, and without what MWAA pins."""
+    """Return the constraints: our lock with MWAA's version of Airflow, without the packages that MWAA pins."""
     theirs = PINNED_BY_MWAA.union(AIRFLOW_ITSELF)
     lines = [f"apache-airflow=={AIRFLOW_VERSION}"]
     lines += [f"{name}{rest}" for name, rest in sorted(pinned.items()) if name.partition("[")[0].lower() not in theirs]
@@ -185,12 +186,12 @@ def requirements_text(pinned: Mapping[str, str]) -> str:
 
 
 def startup_script(settings: Mapping[str, str]) -> str:
-    """Return the script that MWAA runs before Airflow starts: it sets the environment.
+    """Return the script that sets the environment; MWAA runs it before Airflow starts.
 
     Raises
     ------
     MwaaError
-        When a setting is wrong.
+        If a setting is wrong.
     """
     try:
         read_settings(settings)
@@ -207,7 +208,8 @@ def read_environment_file(path: Path) -> dict[str, str]:
     Raises
     ------
     MwaaError
-        When it cannot be read, or a line is neither ``FRUITS_NAME=value`` nor a comment; the message has its number.
+        If the file cannot be read, or a line is neither ``FRUITS_NAME=value`` nor a comment; the message has the line's
+        number.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -238,5 +240,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MwaaError, OSError) as error:
         log.error("%s", error)
         return 1
-    log.info("Built %s for Airflow %s on MWAA; docs/runbook.md says what goes where", options.target, AIRFLOW_VERSION)
+    log.info("Built %s for Airflow %s on MWAA; docs/runbook.md describes the upload", options.target, AIRFLOW_VERSION)
     return 0

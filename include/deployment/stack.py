@@ -1,7 +1,7 @@
-"""From the outputs of the CloudFormation stack (``infra/``) to the DAG's settings: ``make settings STACK=…``.
+"""Turn the outputs of the CloudFormation stack (``infra/``) into the DAG's settings: ``make settings STACK=…``.
 
-An output has the name of its setting (``SubnetIds``: ``FRUITS_SUBNET_IDS``); what begins with ``For`` is for people,
-and is shown as a comment. AWS credentials are boto3's own.
+An output has the name of its setting (``SubnetIds``: ``FRUITS_SUBNET_IDS``). Outputs whose names begin with ``For`` are
+for people, and are printed as comments. boto3 finds the AWS credentials.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ STACK = "fruit-features"
 REGION = "eu-west-3"
 
 COMPLETE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
-"""States of a stack whose outputs can be relied on (CloudFormation User Guide, "Stack status codes"). While an update
-cleans up, the outputs are the new ones already, but the stack may yet be asked to wait."""
+"""States of a stack whose outputs are final (CloudFormation User Guide, "Stack status codes"). A stack that cleans up
+after an update has its new outputs, but is refused until the clean-up has finished."""
 
 FOR_PEOPLE = "For"
 
@@ -41,7 +41,7 @@ REQUIRED = (
     "CoreSecurityGroup",
     "ServiceSecurityGroup",
 )
-"""Outputs without which a run would begin with EMR's own defaults: roles, network and no encryption."""
+"""Outputs that a run needs. Without them it would use EMR's defaults for roles and network, and no encryption."""
 
 
 class StackError(RuntimeError):
@@ -55,9 +55,9 @@ class Outputs:
     Attributes
     ----------
     settings : dict of str
-        Setting (its field in :class:`include.settings.deployment.Settings`) to value.
+        Value by setting (the name of its field in :class:`include.settings.deployment.Settings`).
     people : dict of (str, str)
-        Name of an output for people to its value and its description.
+        Value and description by name, of the outputs for people.
     """
 
     settings: dict[str, str]
@@ -75,8 +75,8 @@ def describe_stack(client: Any, stack: str) -> dict[str, Any]:
     Raises
     ------
     StackError
-        When there is none of that name in the client's region, AWS refuses or does not answer, or the stack is not
-        complete; the message says which, and what to do.
+        If the client's region has no stack of that name, AWS refuses or does not answer, or the stack is not complete.
+        The message gives the reason and the remedy.
     """
     region = client.meta.region_name
     try:
@@ -105,8 +105,8 @@ def read_outputs(stack: Mapping[str, Any]) -> Outputs:
     Raises
     ------
     StackError
-        When one is missing, empty, no setting of this version, of another region than the stack, or not what its
-        setting expects.
+        If an output is missing or empty, is not a setting of this version, belongs to another region than the stack, or
+        is not a valid value of its setting.
     """
     name, region = stack["StackName"], stack["StackId"].split(":")[3]
     found = {output["OutputKey"]: output for output in stack.get("Outputs", [])}
@@ -118,12 +118,12 @@ def read_outputs(stack: Mapping[str, Any]) -> Outputs:
     settings = {setting_name(key): value for key, value in values.items() if key not in people}
     problems = [f"its output {key} is missing" for key in REQUIRED if not values.get(key)]
     problems += [
-        f"its output {key} is no setting of this version"
+        f"its output {key} is not a setting of this version"
         for key in sorted(set(values) - set(people))
         if setting_name(key) not in known
     ]
     problems += [
-        f"its output {key}={value} is not of {region}"
+        f"its output {key}={value} is not in {region}"
         for key, value in sorted(values.items())
         if value.startswith("arn:") and value.split(":")[3] not in {"", region}
     ]
@@ -147,7 +147,7 @@ def _refused(settings: Mapping[str, str], region: str) -> list[str]:
 
 
 def as_environment(outputs: Outputs) -> str:
-    """Return the settings as lines of an environment file, and what is for people as comments."""
+    """Return the settings as lines of an environment file, and the outputs for people as comments."""
     lines = [f"{environment_name(name)}={value}" for name, value in sorted(outputs.settings.items())]
     lines += [f"# {name}={value}  {description}" for name, (value, description) in outputs.people.items()]
     return "\n".join(lines)
@@ -183,7 +183,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m include.deployment settings",
         description="Turn the outputs of the CloudFormation stack into the DAG's settings.",
-        epilog="AWS credentials are boto3's own: a profile, variables or a role. Needs cloudformation:DescribeStacks.",
+        epilog="boto3 finds the AWS credentials: a profile, variables or a role. Needs cloudformation:DescribeStacks.",
     )
     parser.add_argument("--stack", default=STACK, help="the stack's name; %(default)s by default")
     parser.add_argument("--region", default=REGION, help="the stack's region; %(default)s by default")

@@ -50,7 +50,7 @@ class ResidencyChecks:
         setting, value : str
             The setting that was checked, and its value.
         answer : str or None
-            The answer of AWS or of the client; None, if there is none, is never allowed.
+            The answer of AWS or of the client; None, a missing answer, is never allowed.
         expected, advice : str
             What was expected, and what to do otherwise; for the error message.
         allowed : bool

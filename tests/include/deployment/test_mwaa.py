@@ -222,7 +222,7 @@ def test_settings_file_that_cannot_be_read_is_an_error_and_no_traceback(
 def test_folder_of_something_else_is_not_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"x")
     assert main(["--target", str(tmp_path)]) == 1
-    assert "holds no earlier build" in caplog.text
+    assert "does not contain an earlier build" in caplog.text
     assert (tmp_path / "photo.jpg").exists()
 
 
@@ -240,5 +240,5 @@ def test_lock_without_a_package_is_refused() -> None:
 
 def test_missing_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "requirements-airflow.txt").write_text("pyarrow==1\n")
-    with pytest.raises(MwaaError, match="include has no file"):
+    with pytest.raises(MwaaError, match="include contains no files"):
         build(tmp_path / "out", {}, tmp_path)

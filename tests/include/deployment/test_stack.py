@@ -109,7 +109,7 @@ def test_missing_output_is_named(stack: dict[str, Any]) -> None:
 
 
 def test_output_of_another_version_is_named(stack: dict[str, Any]) -> None:
-    with pytest.raises(StackError, match="output FruitBasket is no setting of this version"):
+    with pytest.raises(StackError, match="output FruitBasket is not a setting of this version"):
         read_outputs(change(stack, "FruitBasket", "x"))
 
 
