@@ -36,8 +36,8 @@ PINNED_BY_MWAA = frozenset(
         *("gunicorn", "kombu", "sqlalchemy", "sqlalchemy-utils", "statsd", "vine", "watchtower"),
     }
 )
-"""Packages whose versions MWAA's image always pins. If a constraints file has another version, pip finds no solution and
-installs nothing (aws/amazon-mwaa-docker-images, etc/mwaa_essential_constraints.txt of 3.3.1)."""
+"""Packages whose versions MWAA's image always pins. If a constraints file has another version, pip finds no solution
+and installs nothing (aws/amazon-mwaa-docker-images, etc/mwaa_essential_constraints.txt of 3.3.1)."""
 
 CONSTRAINTS_FILE = "constraints.txt"
 DAGS_ON_MWAA = "/usr/local/airflow/dags"
@@ -47,7 +47,7 @@ packages")."""
 PLUGIN_CODE = "fruit_features_code"
 """Folder in ``plugins.zip`` with the code of the page of reports: MWAA's web server has no DAGs folder."""
 
-PLUGIN_PATH = f'''"""Append this copy of the project's code to sys.path. A copy next to the DAGs is newer and comes first."""
+PLUGIN_PATH = f'''"""Append this copy of the code to sys.path: a copy next to the DAGs is newer and comes first."""
 
 import sys
 from pathlib import Path

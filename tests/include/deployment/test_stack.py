@@ -114,7 +114,7 @@ def test_output_of_another_version_is_named(stack: dict[str, Any]) -> None:
 
 
 def test_key_of_another_region_is_refused(stack: dict[str, Any]) -> None:
-    with pytest.raises(StackError, match=r"output KmsKey=.* is not of eu-west-3"):
+    with pytest.raises(StackError, match=r"output KmsKey=.* is not in eu-west-3"):
         read_outputs(change(stack, "KmsKey", f"arn:aws:kms:us-east-1:{ACCOUNT}:key/0"))
 
 
