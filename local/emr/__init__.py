@@ -1,27 +1,31 @@
 """A local EMR endpoint: it speaks the EMR API on loopback and really runs the steps, as child processes.
 
-The protocol (request parsing, response shapes, regions, ARNs' partition) is moto's; the life of clusters and steps is
-this package's. What differs from Amazon EMR on purpose:
+The protocol (parsing of requests, shapes of responses, regions, partitions of ARNs) is moto's. The states of clusters
+and steps are this package's. Intended differences from Amazon EMR:
 
 - A cluster is this machine. Instances, fleets, scaling policies, security configurations and tags are recorded and
-  described, nothing is provisioned; clusters are ready at once unless the endpoint is told to take its time.
+  described; nothing is provisioned. A cluster is ready at once, unless ``--boot-seconds`` is set.
 - Bootstrap actions are recorded, not run: the Python environment of the endpoint stands for the image of the nodes.
-- A step's ``command-runner.jar`` arguments run as they are, except for ``spark-submit``: pyspark's own is used, and
-  YARN flags become those of a local master.
-- Logs come when a step ends, not minutes later (unless a fault delays them), and ``LogUri`` may be a ``file://``
-  folder. Executors of a ``local-cluster`` leave their logs as YARN's containers do.
-- The endpoint's state is in its ``--state-dir``, and outlasts it: clusters and steps are found again by the next
-  endpoint of that folder (one at a time). The processes of steps end with the endpoint, so that a step that ran is
-  then FAILED, as after the loss of a node; ``clusters`` says what follows. Not kept: the fault scenario and its
-  counters (a ``--faults`` file is read afresh), and security configurations.
+- The arguments of ``command-runner.jar`` run unchanged, except ``spark-submit``: pyspark's own is used, and YARN flags
+  become flags of a local master.
+- Logs are delivered when a step ends, not minutes later (unless a fault delays them). ``LogUri`` may be a ``file://``
+  folder. Executors of a ``local-cluster`` leave logs as YARN's containers do.
+- The endpoint saves its state in its ``--state-dir``. The next endpoint with that directory (one at a time) continues
+  its clusters and steps. The processes of steps stop with the endpoint, so a step that ran is then FAILED, as after the
+  loss of a node; see ``clusters.cluster``. The fault scenario and its counters (a ``--faults`` file is read again) and
+  security configurations are not saved.
 
-Every service but EMR is refused, so that a mistaken client never believes that an emulator kept its data.
+The endpoint refuses every service but EMR: a misconfigured client must not believe that an emulator stored its data.
 
-Modules: ``server`` (HTTP), ``api`` (EMR actions), ``registry`` (all clusters), ``clusters`` and ``steps`` (their
-lives), ``endings`` (why clusters end), ``instances`` (what they seem to be made of), ``journal`` and ``records`` (what
-outlasts the endpoint), ``shapes`` (their descriptions), ``validation`` (what EMR rejects), ``commands`` and
-``environment`` (what a step's process gets), ``processes`` and ``guard`` (running it and ending all of it), ``logs``
-and ``failures`` (what it leaves), ``scenario`` and ``faults`` (what goes wrong on demand), ``interference``,
-``triggers``, ``harm`` and ``limits`` (making it go wrong: API calls, and steps in the middle), ``process`` (starting an
-endpoint as a child process). ``docs/local-emr.md`` is for those who use it.
+Modules:
+
+- ``server`` (HTTP), ``process`` (an endpoint as a child process), ``options`` (its settings)
+- ``api``: the EMR actions (``actions``) and the shapes of their answers (``shapes``)
+- ``clusters``: all clusters (``registry``), one cluster (``cluster``), its steps (``cluster_steps``) and its state
+  (``cluster_state``), its ``instances``, why it terminates (``terminations``), the logs of a failed ``bootstrap``
+  action, what EMR rejects (``validation``), the ``journal`` and the descriptions of clusters in it (``records``)
+- ``spark``: the process of a step, its environment and its logs
+- ``faults``: failures on demand
+
+``docs/local-emr.md`` is for users of the endpoint.
 """

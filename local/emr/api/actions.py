@@ -13,7 +13,8 @@ from moto.emr.responses import ElasticMapReduceResponse
 
 from local.emr.api import shapes
 from local.emr.clusters import instances, validation
-from local.emr.clusters.cluster import ENDED_STATES, Cluster
+from local.emr.clusters.cluster import Cluster
+from local.emr.clusters.cluster_state import ENDED_STATES
 from local.emr.clusters.errors import InvalidRequestError, ValidationError
 from local.emr.clusters.registry import Registry
 from local.emr.faults.interference import error_answer

@@ -1,54 +1,120 @@
-"""The attributes of a cluster that describe its state, for functions that only read it."""
+"""The state of a cluster: its settings, its steps, its last change of state. No threads and no processes."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any
 
-from local.emr.clusters.endings import Ending
+from moto.emr.utils import random_cluster_id
+
+from local.emr.clusters.errors import unknown_step
+from local.emr.clusters.terminations import Termination
 from local.emr.spark.steps import Step
 
+logger = logging.getLogger(__name__)
 
-class ClusterState(Protocol):
-    """What :class:`local.emr.clusters.cluster.Cluster` is to the modules that it uses itself."""
+ENDED_STATES = ("TERMINATED", "TERMINATED_WITH_ERRORS")
+TERMINATION_STATES = ("TERMINATING", *ENDED_STATES)
+STARTED_STATES = ("RUNNING", "CANCEL_PENDING")
+"""States of a step that has processes."""
+
+
+class ClusterState:
+    """The state of a cluster, as a new cluster has it. :mod:`local.emr.clusters.records` saves and restores it.
+
+    Parameters
+    ----------
+    request : mapping
+        The RunJobFlow request, already checked.
+    region, account : str
+        Region and account of the caller.
+    cluster_id : str, optional
+        Its id; a new one by default.
+
+    Attributes
+    ----------
+    state : str
+        State of the cluster in the EMR API.
+    reason : tuple of str or None, str
+        Code and message of the last change of state.
+    termination : Termination or None
+        Why it terminates; None until then.
+    created, ready, ended, idle_since : datetime or None
+        Times of creation, of the end of its bootstrap actions, of its termination, and since when it has no step.
+    lost_instances : dict of str to dict
+        Lost instances: time (``at``) and ``message`` by instance id.
+    steps : list of Step
+        Its steps in the order of submission.
+    """
+
+    def __init__(self, request: Mapping[str, Any], *, region: str, account: str, cluster_id: str | None = None) -> None:
+        instances = request.get("Instances") or {}
+        self.id = cluster_id or random_cluster_id()
+        self.request = request
+        self.region = region
+        self.account = account
+        self.name = str(request["Name"])
+        self.keep_alive: bool = instances.get("KeepJobFlowAliveWhenNoSteps", False)
+        self.termination_protected: bool = instances.get("TerminationProtected", False)
+        self.concurrency: int = request.get("StepConcurrencyLevel", 1)
+        self.auto_termination: Mapping[str, Any] | None = request.get("AutoTerminationPolicy")
+        self.managed_scaling: Mapping[str, Any] | None = request.get("ManagedScalingPolicy")
+        self.tags: dict[str, str] = {tag["Key"]: tag.get("Value", "") for tag in request.get("Tags") or []}
+        self.state = "STARTING"
+        self.reason: tuple[str | None, str] = (None, "Provisioning capacity")
+        self.termination: Termination | None = None
+        self.created = datetime.now(UTC)
+        self.ready: datetime | None = None
+        self.ended: datetime | None = None
+        self.idle_since: datetime | None = None
+        self.lost_instances: dict[str, dict[str, str]] = {}
+        self.steps: list[Step] = []
+        self._append_steps(request.get("Steps") or [])
 
     @property
-    def id(self) -> str:
-        """Its id."""
+    def log_uri(self) -> str:
+        """URI of its logs; empty if it delivers none."""
+        return str(self.request.get("LogUri") or "")
 
-    @property
-    def request(self) -> Mapping[str, Any]:
-        """The RunJobFlow request."""
+    def step(self, step_id: object) -> Step:
+        """Return one of its steps.
 
-    @property
-    def state(self) -> str:
-        """EMR's state."""
+        Raises
+        ------
+        InvalidRequestError
+            If it has no such step.
+        """
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        raise unknown_step(step_id)
 
-    @property
-    def reason(self) -> tuple[str | None, str]:
-        """Code and message of the last change of state."""
+    def active_steps(self) -> list[Step]:
+        """Return the steps that have not ended."""
+        return [step for step in self.steps if step.active]
 
-    @property
-    def ending(self) -> Ending | None:
-        """Why it terminates; None while it is live."""
+    def _enter(self, state: str, message: str, code: str | None = None) -> None:
+        if state != self.state:
+            logger.info("%s %r is %s: %s", self.id, self.name, state, message)
+        self.state = state
+        self.reason = (code, message)
 
-    @property
-    def created(self) -> datetime:
-        """Time of creation."""
+    def _append_steps(self, configs: Sequence[Mapping[str, Any]]) -> list[Step]:
+        # By default a failed step terminates the cluster. EMR does not allow that with concurrent steps.
+        default = "TERMINATE_CLUSTER" if self.concurrency == 1 else "CONTINUE"
+        added = [Step(config, config.get("ActionOnFailure") or default) for config in configs]
+        self.steps += added
+        return added
 
-    @property
-    def ready(self) -> datetime | None:
-        """Time when its bootstrap actions had completed."""
+    def _cancel_pending_steps(self, reason: str) -> None:
+        for step in self.steps:
+            if step.state == "PENDING":
+                self._cancel_pending_step(step, reason)
 
-    @property
-    def ended(self) -> datetime | None:
-        """Time of termination."""
-
-    @property
-    def lost_instances(self) -> Mapping[str, dict[str, str]]:
-        """Lost instances by id."""
-
-    @property
-    def steps(self) -> Sequence[Step]:
-        """Its steps in the order of submission."""
+    @staticmethod
+    def _cancel_pending_step(step: Step, reason: str) -> None:
+        step.state = "CANCELLED"
+        step.reason = reason
+        step.ended = datetime.now(UTC)

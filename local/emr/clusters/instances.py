@@ -50,7 +50,7 @@ def describe(cluster: ClusterState) -> list[dict[str, Any]]:
 
     ``_role``, which EMR does not tell, is MASTER, CORE or TASK.
     """
-    if cluster.ending is not None and not cluster.ending.provisioned:
+    if cluster.termination is not None and not cluster.termination.provisioned:
         return []
     members = []
     for number, group in enumerate(groups(cluster.request)):

@@ -1,4 +1,4 @@
-"""Descriptions of clusters and steps in the journal, as JSON data. Pure functions."""
+"""Descriptions of clusters and steps in the journal, as JSON data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from local.emr.clusters.cluster_state import ClusterState
+from local.emr.clusters.terminations import Termination
 from local.emr.spark.steps import Outcome, Step
 
 CLUSTER_FIELDS = (
@@ -29,9 +30,27 @@ def describe_cluster(cluster: ClusterState) -> dict[str, Any]:
         **{name: getattr(cluster, name) for name in CLUSTER_FIELDS},
         **{name: _text(getattr(cluster, name)) for name in CLUSTER_TIMES},
         "reason": list(cluster.reason),
-        "ending": asdict(cluster.ending) if cluster.ending else None,
+        "termination": asdict(cluster.termination) if cluster.termination else None,
         "steps": {step.id: _describe_step(step) for step in cluster.steps},
     }
+
+
+def restore_cluster(cluster: ClusterState, description: Mapping[str, Any]) -> None:
+    """Set the attributes of a new cluster to those of a description.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the description is not complete.
+    """
+    for name in CLUSTER_FIELDS:
+        setattr(cluster, name, description[name])
+    for name, time in _times(description, CLUSTER_TIMES).items():
+        setattr(cluster, name, time)
+    code, message = description["reason"]
+    cluster.reason = (code, message)
+    cluster.termination = Termination(**description["termination"]) if description["termination"] else None
+    cluster.steps = [_restore_step(step_id, step) for step_id, step in description["steps"].items()]
 
 
 def _describe_step(step: Step) -> dict[str, Any]:
@@ -42,20 +61,19 @@ def _describe_step(step: Step) -> dict[str, Any]:
     }
 
 
-def restore_step(step_id: str, record: Mapping[str, Any]) -> Step:
-    """Return the step that a description came from."""
+def _restore_step(step_id: str, description: Mapping[str, Any]) -> Step:
     return Step(
         id=step_id,
-        **{name: record[name] for name in STEP_FIELDS},
-        **restore_times(record, STEP_TIMES),
-        outcome=Outcome(**record["outcome"]) if record["outcome"] else None,
+        **{name: description[name] for name in STEP_FIELDS},
+        **_times(description, STEP_TIMES),
+        outcome=Outcome(**description["outcome"]) if description["outcome"] else None,
     )
 
 
-def restore_times(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the times of a description by name; None for an event that has not happened."""
-    return {name: datetime.fromisoformat(record[name]) if record[name] else None for name in names}
+def _times(description: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the times of a description by name; None for what has not happened yet."""
+    return {name: datetime.fromisoformat(description[name]) if description[name] else None for name in names}
 
 
-def _text(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def _text(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local.emr.clusters import records, validation
-from local.emr.clusters.cluster import ENDED_STATES, Cluster
+from local.emr.clusters.cluster import Cluster
+from local.emr.clusters.cluster_state import ENDED_STATES, ClusterState
 from local.emr.clusters.errors import ValidationError, unknown_cluster
 from local.emr.clusters.journal import Journal, JournalError
 from local.emr.faults.faults import Faults
@@ -100,7 +101,7 @@ class Registry:
             self._closed = True
             clusters = list(self._clusters.values())
         for cluster in clusters:
-            cluster.leave()
+            cluster.detach()
         for cluster in clusters:
             cluster.join()
 
@@ -125,7 +126,7 @@ class Registry:
             logger.info("%s %r was %s when the last endpoint stopped", cluster.id, cluster.name, cluster.state)
         return cluster
 
-    def _save(self, cluster: Cluster) -> None:
+    def _save(self, cluster: ClusterState) -> None:
         description = records.describe_cluster(cluster)
         if description == self._saved.get(cluster.id):
             return
