@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""The folder that holds ``include`` and ``spark_jobs``."""
+"""The folder that contains ``include`` and ``spark_jobs``."""
 
 JOBS_ZIP = "spark_jobs.zip"
 BOOTSTRAP_FILE = "bootstrap_node.sh"
@@ -34,7 +34,7 @@ def build_bundle(root: Path = PROJECT) -> Bundle:
     Parameters
     ----------
     root : Path, optional
-        The folder that holds ``spark_jobs``, ``include`` and ``requirements-cluster.txt``; default: this project.
+        The folder that contains ``spark_jobs``, ``include`` and ``requirements-cluster.txt``; default: this project.
 
     Raises
     ------

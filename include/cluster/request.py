@@ -114,7 +114,7 @@ def _instances(settings: Settings, params: RunParams) -> JsonObject:
     on_demand = {"OnDemandSpecification": {"AllocationStrategy": "lowest-price"}}
     fleets = [
         _fleet("MASTER", master, params, {"TargetOnDemandCapacity": 1, "LaunchSpecifications": on_demand}),
-        # On demand, since core nodes hold what must not be lost: HDFS, with the code that YARN distributes.
+        # On demand: core nodes store HDFS with the code that YARN distributes, which must not be lost.
         _fleet(
             "CORE",
             workers,

@@ -53,7 +53,7 @@ def check_cluster(*, slug: str, settings: Settings, params: RunParams) -> None:
     Raises
     ------
     SettingsError
-        With every wrong setting and parameter, its value and what was expected.
+        With every wrong setting and parameter, its value and the expected value.
     """
     problems = [
         *_release_problems(params),

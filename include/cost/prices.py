@@ -134,7 +134,7 @@ def read_table(text: str, where: str) -> Prices:
     except ValueError as error:
         raise PriceTableError(where, [f"is not JSON ({error})"]) from None
     if not isinstance(record, dict):
-        raise PriceTableError(where, [f"holds a JSON {type(record).__name__}, expected an object"])
+        raise PriceTableError(where, [f"contains a JSON {type(record).__name__}, expected an object"])
     problems = _problems(record)
     if problems:
         raise PriceTableError(where, problems)

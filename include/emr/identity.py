@@ -1,9 +1,9 @@
 """How a run recognizes its clusters: by name, tags and round.
 
-ListClusters does not return tags. A cluster is a candidate when its *name* holds the run's slug; it belongs to the run
-when DescribeCluster shows the run's tags, because two Airflow deployments in one account may have runs with the same
-id. A tag also holds the *round* in which the cluster was created. Each execution of ``open_run`` starts a round;
-Airflow repeats ``open_run`` when a person clears any task that uses the cluster.
+ListClusters does not return tags. A cluster is a candidate when its *name* contains the run's slug; it belongs to the
+run when DescribeCluster shows the run's tags, because two Airflow deployments in one account may have runs with the
+same id. Another tag contains the *round* in which the cluster was created. Each execution of ``open_run`` starts a
+round; Airflow repeats ``open_run`` when a person clears any task that uses the cluster.
 """
 
 from __future__ import annotations

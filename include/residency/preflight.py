@@ -65,7 +65,7 @@ def check_residency(settings: Settings, lake: Lake) -> Attestation:
 
 
 def _roots(settings: Settings, lake: Lake) -> dict[str, str]:
-    """Return what holds data, by setting."""
+    """Return the locations of data, by setting."""
     roots = {"FRUITS_LAKE": lake.root}
     if settings.logs is not None:
         roots["FRUITS_LOGS"] = settings.logs
