@@ -42,19 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
-    add("--state-dir", type=Path, required=True, help="folder of clusters and steps, of earlier endpoints too")
+    add("--state-dir", type=Path, required=True, help="directory of the clusters, logs and scratch files")
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--allow-remote", action="store_true", help="allow a --host that other machines reach: they can run commands")
+    add("--allow-remote", action="store_true", help="allow a --host that others can reach: they can run commands")
     add("--master", default="local[*]", help="Spark master that --master yarn becomes")
-    add("--python", default=sys.executable, help="interpreter of the steps")
-    add("--driver-memory-cap", type=int, default=half_of_memory_mb(), metavar="MIB", help="most memory of a driver")
-    add("--jvm-options", default=SHORT_JOB_JVM, help="options of the driver's JVM, separated by spaces")
-    add("--faults", type=Path, help="JSON file that says what is to go wrong; read again when it changes")
-    add("--clock-rate", type=_positive, default=1.0, help="waiting timers pass this many times faster")
-    add("--boot-seconds", type=_not_negative, default=0.0, help="time a cluster takes to start")
-    add("--interrupt-grace", type=_not_negative, default=10.0, metavar="SECONDS", help="time an interrupted step has")
-    add("--pass-env", action="append", default=[], metavar="NAME", help="environment variable that steps get as well")
-    add("--parent", type=int, metavar="PID", help="stop when this process, which started the endpoint, ends")
+    add("--python", default=sys.executable, help="Python interpreter of the steps")
+    add("--driver-memory-cap", type=int, default=half_of_memory_mb(), metavar="MIB", help="maximum memory of a driver")
+    add("--jvm-options", default=SHORT_JOB_JVM, help="JVM options of drivers, separated by spaces")
+    add("--faults", type=Path, help="JSON file with the faults to inject; read again when it changes")
+    add("--clock-rate", type=_positive, default=1.0, help="timers run this many times faster")
+    add("--boot-seconds", type=_not_negative, default=0.0, help="time that a cluster takes to start")
+    add("--interrupt-grace", type=_not_negative, default=10.0, metavar="SECONDS", help="time before a step is killed")
+    add("--pass-env", action="append", default=[], metavar="NAME", help="environment variable to pass to steps")
+    add("--parent", type=int, metavar="PID", help="stop when this process exits; it must have started the endpoint")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="what to log")
     return parser
 
@@ -65,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not is_loopback(arguments.host) and not arguments.allow_remote:
         parser.error(
-            f"--host {arguments.host} is reachable from other machines, and whoever reaches the endpoint can run "
-            "commands: use a loopback address, or add --allow-remote"
+            f"--host {arguments.host} is reachable from other machines, and they could run commands: use "
+            "a loopback address, or add --allow-remote"
         )
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    # Blocked before any thread starts, and waited for: a handler could interrupt code that holds a lock it needs.
+    # Blocked before any thread starts; sigwait() receives them. A handler could interrupt code that holds a lock.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     if arguments.parent is not None and not guard.die_with(arguments.parent, signal.SIGTERM):
         parser.error(f"--parent {arguments.parent} is not the process that started this one")

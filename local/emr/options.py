@@ -1,4 +1,4 @@
-"""Settings of an endpoint."""
+"""The settings of an endpoint."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from pathlib import Path
 
 
 def half_of_memory_mb() -> int:
-    """Return half of this machine's memory, in MiB: the most a Spark driver gets by default."""
+    """Return half of this machine's memory in MiB, the default limit of a Spark driver."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
 
 
 SHORT_JOB_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""JVM options that suit steps of a minute: half of a default JVM's CPU time goes into compiling what ends soon."""
+"""JVM options for steps of about a minute: with the default options, half of the CPU time is spent on compiling."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an endpoint runs.
+    """The settings of an endpoint.
 
     Parameters
     ----------
     state_dir : Path
-        Absolute folder for the endpoint's journal and record, step logs and scratch space.
+        Absolute path of the folder with the journal, the record of the endpoint, the logs of steps and scratch space.
     python : str
-        Interpreter of the steps, driver and workers.
+        Python interpreter of drivers and workers.
     master : str
         Spark master that ``--master yarn`` becomes: ``local…`` or ``local-cluster[n,cores,MiB]``.
     driver_memory_cap_mb : int
-        Most memory that a step's driver gets, in MiB.
+        Maximum memory of a driver, in MiB.
     jvm_options : str
         Options of the driver's JVM, separated by spaces.
     clock_rate : float
-        Waiting timers (idle timeout, boot time, delays of faults) pass this many times faster.
+        Timers (idle timeout, boot time, delays of faults) run this many times faster.
     boot_seconds : float
-        Time between RunJobFlow and a ready cluster, half of it starting and half bootstrapping.
+        Time from RunJobFlow to a ready cluster; one half is STARTING, the other BOOTSTRAPPING.
     interrupt_grace_seconds : float
-        Time that an interrupted step has to end by itself before it is killed.
+        Time from the interruption of a step to its kill.
     pass_environment : tuple of str
-        Names of environment variables that steps get besides the usual ones.
+        Names of more environment variables that steps receive.
     """
 
     state_dir: Path
@@ -53,5 +53,5 @@ class Options:
     pass_environment: tuple[str, ...] = ()
 
     def shorten(self, seconds: float) -> float:
-        """Return how long a waiting timer of so many seconds really takes."""
+        """Return the real duration, in seconds, of a timer."""
         return seconds / self.clock_rate

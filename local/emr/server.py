@@ -1,4 +1,4 @@
-"""The HTTP server: EMR's one route, a health route, and the routes of the fault scenario."""
+"""The HTTP server: the route of EMR, a health check, and the routes of the fault scenario."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import moto.emr.urls
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
@@ -41,14 +41,14 @@ class EndpointError(RuntimeError):
 
 
 class _QuietHandler(MotoRequestHandler):
-    """Requests go to the log of this package, not to standard error."""
+    """Writes requests to the log of this package, not to standard error."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         logger.debug("%s %s %s", self.command, self.path, code)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server bound to an address."""
+    """Return whether only this machine can reach a server that listens on an address."""
     if host == "localhost":
         return True
     try:
@@ -58,7 +58,7 @@ def is_loopback(host: str) -> bool:
 
 
 def build_app(registry: Registry) -> WsgiApp:
-    """Return the WSGI application that answers for a registry of clusters."""
+    """Return the WSGI application for the clusters of a registry."""
     EmrApi.registry = registry
     moto.emr.urls.url_paths = {"{0}/$": EmrApi.dispatch}
     emr = interfere(create_backend_app("emr"), registry.faults, registry.options)
@@ -66,7 +66,7 @@ def build_app(registry: Registry) -> WsgiApp:
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
         if "Origin" in request.headers:
-            # Steps run any command: a web page in this machine's browser must not get to submit one.
+            # Steps run any command: a web page in a browser on this machine must not submit one.
             answer = _refuse("AccessDeniedException", "Browsers are not served.", 403)
         elif request.path == "/healthz":
             answer = _json({"status": "ok"})
@@ -109,20 +109,16 @@ def _faults(request: Request, faults: Faults) -> Response:
 
 
 @contextmanager
-def _owned(state_dir: Path) -> Any:
-    """Hold a state folder: two endpoints in one would overwrite each other's record and logs."""
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Lock the state directory: two endpoints in it would overwrite each other's files."""
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "lock").open("w") as lock:
-        _lock(lock, state_dir)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir"
+            raise EndpointError(message) from None
         yield
-
-
-def _lock(lock: IO[str], state_dir: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        message = f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir"
-        raise EndpointError(message) from None
 
 
 def serve(
@@ -134,40 +130,39 @@ def serve(
     until: Callable[[], object],
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until told to stop, then end every step that runs, with all its processes.
+    """Serve until ``until`` returns, then stop every running step with all its processes.
 
-    The clusters of the state folder's earlier endpoints are there again, as far as they had not ended: see
-    :mod:`local.emr.clusters.cluster`.
+    The clusters of earlier endpoints in the state directory continue; see :mod:`local.emr.clusters.cluster`.
 
     Parameters
     ----------
     options : Options
         The endpoint's settings.
     faults : Faults
-        What is to go wrong.
+        The faults to inject.
     host, port : str, int
-        Where to listen; port 0 for a free one.
+        Address to listen on; port 0 takes a free port.
     until : callable
-        Returns when it is time to stop.
+        Returns when the server must stop.
     ready : callable
-        Called with the URL as soon as requests are answered.
+        Called with the URL as soon as the server answers.
 
     Raises
     ------
     EndpointError
-        When the address or the state folder is taken, or when the state cannot be read.
+        If the address or the state directory is in use, or if the state cannot be read.
     """
-    with _owned(options.state_dir):
+    with _locked(options.state_dir):
         record = options.state_dir / RECORD_FILE
-        record.unlink(missing_ok=True)  # of one that was killed
-        guard.become_subreaper()  # so that even a guard that was killed leaves nothing out of reach
+        record.unlink(missing_ok=True)  # of a killed endpoint
+        guard.become_subreaper()  # receives the children of a killed guard
         end_leftovers(options.state_dir)
         registry = _restore(options, faults)
         try:
             server = make_server(host, port, build_app(registry), threaded=True, request_handler=_QuietHandler)
         except (OSError, SystemExit) as error:
             raise EndpointError(f"cannot listen on {host}:{port}: {error}") from None
-        registry.resume()  # only now: an endpoint that cannot serve must not touch the clusters
+        registry.resume()  # only now: an endpoint that cannot serve must not change the clusters
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)

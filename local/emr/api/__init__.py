@@ -1,1 +1,1 @@
-"""The protocol of the endpoint: actions, and the shapes of their answers."""
+"""The EMR API of the endpoint: actions, and the shapes of their answers."""

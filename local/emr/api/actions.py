@@ -1,4 +1,4 @@
-"""The EMR actions that the endpoint answers: requests in, shapes out. Parsing and serializing are moto's."""
+"""The EMR actions that the endpoint offers. moto parses the requests and serializes the answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGE_SIZE = 50
-"""Items in one answer of a List action, as in EMR."""
+"""Number of items in one answer of a List action, as in EMR."""
 
 ACTIONS = (
     *("AddJobFlowSteps", "AddTags", "CancelSteps", "DescribeCluster", "DescribeStep", "GetAutoTerminationPolicy"),
@@ -32,19 +32,19 @@ ACTIONS = (
     *("ListInstances", "ListReleaseLabels", "ListSteps", "ModifyCluster", "PutAutoTerminationPolicy"),
     *("PutManagedScalingPolicy", "RemoveAutoTerminationPolicy", "RemoveManagedScalingPolicy", "RemoveTags"),
     *("RunJobFlow", "SetKeepJobFlowAliveWhenNoSteps", "SetTerminationProtection", "TerminateJobFlows"),
-    # Records that moto keeps by itself:
+    # moto implements these:
     *("CreateSecurityConfiguration", "DeleteSecurityConfiguration", "DescribeSecurityConfiguration"),
     "ListSupportedInstanceTypes",
 )
 
 
 class EmrApi(ElasticMapReduceResponse):
-    """Answers one request. Method names are the actions' in snake case, as moto dispatches them."""
+    """One request. moto calls the method with the name of the action in snake case."""
 
     PROTOCOL_PARSER_MAP_TYPE: Any = dict
     registry: ClassVar[Registry]
 
-    # moto takes EMR's region from the host name, which is always loopback here: take it from the signature.
+    # moto reads EMR's region from the host name, which is a loopback address here: read it from the signature.
     get_region_from_url = BaseResponse.get_region_from_url
 
     def call_action(self) -> Any:
@@ -55,11 +55,11 @@ class EmrApi(ElasticMapReduceResponse):
         try:
             return super().call_action()
         except Exception as error:
-            logger.exception("%s broke", camelcase_to_underscores(action))
+            logger.exception("%s failed", camelcase_to_underscores(action))
             return self._error("InternalServerError", f"The local EMR endpoint failed: {error}", 500)
 
     def _error(self, code: str, message: str, status: int) -> tuple[int, dict[str, str], str]:
-        # Not all codes are in a model of EMR, and moto serializes those only.
+        # moto serializes only the codes in its model of EMR.
         answer = error_answer(code, message, status)
         return status, dict(answer.headers), answer.get_data(as_text=True)
 
@@ -76,7 +76,7 @@ class EmrApi(ElasticMapReduceResponse):
         return [self.registry.get(cluster_id, self.region) for cluster_id in ids]
 
     def _page(self, items: Sequence[T], identify: Callable[[T], str]) -> tuple[list[T], dict[str, str]]:
-        """Return the items of the page asked for, and the Marker of the next one: the id of this one's last item."""
+        """Return the items of the requested page, and the Marker of the next page: the id of the last item."""
         start = 0
         marker = self._request.get("Marker")
         if marker:
@@ -103,24 +103,24 @@ class EmrApi(ElasticMapReduceResponse):
     def list_clusters(self) -> ActionResult:
         """List clusters, the newest first."""
         states = self._request.get("ClusterStates")
-        after, before = self._moment("CreatedAfter"), self._moment("CreatedBefore")
+        after, before = self._time("CreatedAfter"), self._time("CreatedBefore")
 
-        def asked_for(cluster: Cluster) -> bool:
+        def is_requested(cluster: Cluster) -> bool:
             return (
                 (not states or cluster.state in states)
                 and (after is None or cluster.created > after)
                 and (before is None or cluster.created < before)
             )
 
-        page, marker = self._page(self.registry.all(self.region, asked_for), lambda cluster: cluster.id)
+        page, marker = self._page(self.registry.all(self.region, is_requested), lambda cluster: cluster.id)
         return ActionResult({"Clusters": [shapes.cluster_summary(cluster) for cluster in page], **marker})
 
-    def _moment(self, field: str) -> datetime | None:
-        moment: datetime | None = self._request.get(field)
-        return moment.replace(tzinfo=UTC) if moment else None
+    def _time(self, field: str) -> datetime | None:
+        time: datetime | None = self._request.get(field)
+        return time.replace(tzinfo=UTC) if time else None
 
     def terminate_job_flows(self) -> ActionResult:
-        """End clusters; those that are protected stay, and make the request fail after the others were ended."""
+        """Terminate clusters. If some are protected, terminate the others and reject the request."""
         protected = []
         for cluster in self._clusters():
             if cluster.termination_protected and cluster.state not in ENDED_STATES:
@@ -132,13 +132,13 @@ class EmrApi(ElasticMapReduceResponse):
         return EmptyResult()
 
     def set_termination_protection(self) -> ActionResult:
-        """Protect clusters, or no longer."""
+        """Set the termination protection of clusters."""
         for cluster in self._clusters():
             self._configure(cluster, termination_protected=self._request["TerminationProtected"])
         return EmptyResult()
 
     def set_keep_job_flow_alive_when_no_steps(self) -> ActionResult:
-        """Let clusters wait for steps, or end without."""
+        """Set whether clusters without steps wait or terminate."""
         for cluster in self._clusters():
             self._configure(cluster, keep_alive=self._request["KeepJobFlowAliveWhenNoSteps"])
         return EmptyResult()
@@ -149,7 +149,7 @@ class EmrApi(ElasticMapReduceResponse):
         cluster.configure(**changes)
 
     def modify_cluster(self) -> ActionResult:
-        """Set how many steps run side by side."""
+        """Set how many steps run at the same time."""
         cluster = self._cluster()
         level = self._request.get("StepConcurrencyLevel")
         if level is not None:
@@ -158,24 +158,24 @@ class EmrApi(ElasticMapReduceResponse):
         return ActionResult({"StepConcurrencyLevel": cluster.concurrency})
 
     def put_auto_termination_policy(self) -> ActionResult:
-        """Set how long a cluster may be idle."""
+        """Set the auto-termination policy of a cluster."""
         policy = self._request.get("AutoTerminationPolicy")
         validation.check_auto_termination(policy)
         self._configure(self._cluster(), auto_termination=policy)
         return EmptyResult()
 
     def get_auto_termination_policy(self) -> ActionResult:
-        """Tell how long a cluster may be idle."""
+        """Return the auto-termination policy of a cluster."""
         policy = self._cluster().auto_termination
         return ActionResult({"AutoTerminationPolicy": policy} if policy else {})
 
     def remove_auto_termination_policy(self) -> ActionResult:
-        """Let a cluster be idle for ever."""
+        """Remove the auto-termination policy of a cluster."""
         self._configure(self._cluster(), auto_termination=None)
         return EmptyResult()
 
     def put_managed_scaling_policy(self) -> ActionResult:
-        """Record a scaling policy."""
+        """Set the managed scaling policy of a cluster."""
         cluster = self._cluster()
         policy = self._request.get("ManagedScalingPolicy")
         validation.check_managed_scaling(policy, fleets=bool(cluster.request["Instances"].get("InstanceFleets")))
@@ -183,12 +183,12 @@ class EmrApi(ElasticMapReduceResponse):
         return EmptyResult()
 
     def get_managed_scaling_policy(self) -> ActionResult:
-        """Return the scaling policy as it was given."""
+        """Return the managed scaling policy of a cluster."""
         policy = self._cluster().managed_scaling
         return ActionResult({"ManagedScalingPolicy": policy} if policy else {})
 
     def remove_managed_scaling_policy(self) -> ActionResult:
-        """Forget the scaling policy."""
+        """Remove the managed scaling policy of a cluster."""
         self._configure(self._cluster(), managed_scaling=None)
         return EmptyResult()
 
@@ -204,10 +204,10 @@ class EmrApi(ElasticMapReduceResponse):
         return EmptyResult()
 
     def list_instances(self) -> ActionResult:
-        """List the machines that were asked for."""
+        """List the requested instances of a cluster."""
         request = self._request
         roles = request.get("InstanceGroupTypes") or [role for role in [request.get("InstanceFleetType")] if role]
-        wanted = [
+        matching = [
             instance
             for instance in instances.describe(self._cluster())
             if request.get("InstanceGroupId") in (None, instance.get("InstanceGroupId"))
@@ -215,25 +215,25 @@ class EmrApi(ElasticMapReduceResponse):
             and (not roles or instance["_role"] in roles)
             and (not request.get("InstanceStates") or instance["Status"]["State"] in request["InstanceStates"])
         ]
-        page, marker = self._page(wanted, lambda instance: str(instance["Id"]))
+        page, marker = self._page(matching, lambda instance: str(instance["Id"]))
         return ActionResult({"Instances": page, **marker})
 
     def list_instance_groups(self) -> ActionResult:
-        """List the instance groups that were asked for."""
+        """List the instance groups of a cluster."""
         cluster = self._cluster()
         if cluster.request["Instances"].get("InstanceFleets"):
             raise InvalidRequestError("Instance fleets and instance groups are mutually exclusive.")
         return ActionResult({"InstanceGroups": shapes.instance_groups(cluster)})
 
     def list_instance_fleets(self) -> ActionResult:
-        """List the instance fleets that were asked for."""
+        """List the instance fleets of a cluster."""
         cluster = self._cluster()
         if not cluster.request["Instances"].get("InstanceFleets"):
             raise InvalidRequestError("Instance fleets and instance groups are mutually exclusive.")
         return ActionResult({"InstanceFleets": shapes.instance_fleets(cluster)})
 
     def list_bootstrap_actions(self) -> ActionResult:
-        """List the bootstrap actions, which are recorded and not run."""
+        """List the bootstrap actions of a cluster, which are recorded but not run."""
         return ActionResult({"BootstrapActions": shapes.bootstrap_actions(self._cluster())})
 
     def list_release_labels(self) -> ActionResult:
@@ -261,8 +261,8 @@ class EmrApi(ElasticMapReduceResponse):
         cluster = self._cluster()
         ids, states = self._request.get("StepIds"), self._request.get("StepStates")
         with cluster.lock:
-            wanted = [cluster.step(step_id) for step_id in ids] if ids else cluster.steps
-            steps = [step for step in cluster.steps[::-1] if step in wanted and (not states or step.state in states)]
+            requested = [cluster.step(step_id) for step_id in ids] if ids else cluster.steps
+            steps = [step for step in cluster.steps[::-1] if step in requested and (not states or step.state in states)]
             page, marker = self._page(steps, lambda step: step.id)
             return ActionResult({"Steps": [shapes.step_details(step) for step in page], **marker})
 

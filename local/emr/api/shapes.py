@@ -1,4 +1,4 @@
-"""Clusters and steps as the EMR API describes them: plain dicts in the shapes of its documentation."""
+"""Clusters and steps as dicts in the shapes of the EMR API's documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from local.emr.clusters import instances
 from local.emr.clusters.cluster import Cluster
 from local.emr.spark.steps import Step
 
-ECHOED = (
+COPIED_FIELDS = (
     *("Applications", "AutoScalingRole", "Configurations", "CustomAmiId", "EbsRootVolumeIops", "EbsRootVolumeSize"),
     *("EbsRootVolumeThroughput", "ExtendedSupport", "KerberosAttributes", "LogEncryptionKmsKeyId", "LogUri"),
     *("MonitoringConfiguration", "OSReleaseLabel", "ReleaseLabel", "RepoUpgradeOnBoot", "ScaleDownBehavior"),
@@ -18,12 +18,12 @@ ECHOED = (
 """Fields of RunJobFlow that DescribeCluster returns under the same name."""
 
 
-def _filled(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if value is not None}
 
 
 def arn(cluster: Cluster) -> str:
-    """Return a cluster's ARN, in the region of its caller."""
+    """Return the ARN of a cluster."""
     return f"arn:aws:elasticmapreduce:{cluster.region}:{cluster.account}:cluster/{cluster.id}"
 
 
@@ -37,8 +37,8 @@ def cluster_status(cluster: Cluster) -> dict[str, Any]:
     }
     return {
         "State": cluster.state,
-        "StateChangeReason": _filled({"Code": code, "Message": message}),
-        "Timeline": _filled(timeline),
+        "StateChangeReason": _without_none({"Code": code, "Message": message}),
+        "Timeline": _without_none(timeline),
     }
 
 
@@ -56,31 +56,31 @@ def cluster_summary(cluster: Cluster) -> dict[str, Any]:
 def cluster_details(cluster: Cluster) -> dict[str, Any]:
     """Return a Cluster, as DescribeCluster gives it."""
     request = cluster.request
-    asked = request.get("Instances") or {}
+    requested = request.get("Instances") or {}
     return {
         **cluster_summary(cluster),
-        **{name: request[name] for name in ECHOED if name in request},
+        **{name: request[name] for name in COPIED_FIELDS if name in request},
         "AutoTerminate": not cluster.keep_alive,
-        "Ec2InstanceAttributes": _ec2_attributes(asked, request, cluster.region),
-        "InstanceCollectionType": "INSTANCE_FLEET" if asked.get("InstanceFleets") else "INSTANCE_GROUP",
+        "Ec2InstanceAttributes": _ec2_attributes(requested, request, cluster.region),
+        "InstanceCollectionType": "INSTANCE_FLEET" if requested.get("InstanceFleets") else "INSTANCE_GROUP",
         "MasterPublicDnsName": "localhost",
         "StepConcurrencyLevel": cluster.concurrency,
         "Tags": [{"Key": key, "Value": value} for key, value in cluster.tags.items()],
         "TerminationProtected": cluster.termination_protected,
-        "UnhealthyNodeReplacement": asked.get("UnhealthyNodeReplacement", False),
+        "UnhealthyNodeReplacement": requested.get("UnhealthyNodeReplacement", False),
         "VisibleToAllUsers": request.get("VisibleToAllUsers", True),
     }
 
 
-def _ec2_attributes(asked: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:
-    same = (
+def _ec2_attributes(requested: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:
+    copied = (
         *("Ec2KeyName", "Ec2SubnetId", "EmrManagedMasterSecurityGroup", "EmrManagedSlaveSecurityGroup"),
         *("ServiceAccessSecurityGroup", "AdditionalMasterSecurityGroups", "AdditionalSlaveSecurityGroups"),
     )
-    subnets = asked.get("Ec2SubnetIds") or [name for name in [asked.get("Ec2SubnetId")] if name]
-    placement = asked.get("Placement") or {}
+    subnets = requested.get("Ec2SubnetIds") or [name for name in [requested.get("Ec2SubnetId")] if name]
+    placement = requested.get("Placement") or {}
     return {
-        **{name: asked[name] for name in same if name in asked},
+        **{name: requested[name] for name in copied if name in requested},
         **({"Ec2SubnetId": subnets[0]} if subnets else {}),
         "RequestedEc2SubnetIds": subnets,
         "Ec2AvailabilityZone": placement.get("AvailabilityZone", f"{region}a"),
@@ -99,7 +99,7 @@ def step_status(step: Step) -> dict[str, Any]:
     status = {
         "State": step.state,
         "StateChangeReason": {"Code": "NONE", "Message": step.reason} if step.reason else {},
-        "Timeline": _filled(timeline),
+        "Timeline": _without_none(timeline),
     }
     if step.state == "FAILED" and step.outcome is not None:
         outcome = step.outcome
@@ -120,7 +120,7 @@ def step_details(step: Step) -> dict[str, Any]:
     return {
         "Id": step.id,
         "Name": step.name,
-        "Config": _filled(config),
+        "Config": _without_none(config),
         "ActionOnFailure": step.action_on_failure,
         "Status": step_status(step),
     }
@@ -134,9 +134,9 @@ def bootstrap_actions(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return the cluster's InstanceGroups, all of them provisioned as asked."""
+    """Return the InstanceGroups of a cluster; all are provisioned as requested."""
     return [
-        _filled(
+        _without_none(
             {
                 "Id": instances.identify("ig", cluster.id, number),
                 "Name": group.get("Name"),
@@ -155,9 +155,9 @@ def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def instance_fleets(cluster: Cluster) -> list[dict[str, Any]]:
-    """Return the cluster's InstanceFleets, all of them provisioned as asked."""
+    """Return the InstanceFleets of a cluster; all are provisioned as requested."""
     return [
-        _filled(
+        _without_none(
             {
                 "Id": instances.identify("if", cluster.id, number),
                 "Name": fleet.get("Name"),
@@ -180,12 +180,12 @@ def instance_fleets(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def _type_specification(config: Mapping[str, Any]) -> dict[str, Any]:
-    same = ("BidPrice", "BidPriceAsPercentageOfOnDemandPrice", "Configurations", "CustomAmiId", "Priority")
+    copied = ("BidPrice", "BidPriceAsPercentageOfOnDemandPrice", "Configurations", "CustomAmiId", "Priority")
     ebs = config.get("EbsConfiguration") or {}
     return {
         "InstanceType": config["InstanceType"],
         "WeightedCapacity": config.get("WeightedCapacity", 1),
-        **{name: config[name] for name in same if name in config},
+        **{name: config[name] for name in copied if name in config},
         "EbsBlockDevices": [{"VolumeSpecification": volume} for volume in instances.volumes(config)],
         "EbsOptimized": ebs.get("EbsOptimized", True),
     }

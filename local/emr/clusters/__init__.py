@@ -1,1 +1,1 @@
-"""Clusters of the endpoint: states, requests, records, journal."""
+"""The clusters of the endpoint: their life, their steps, their instances, their journal."""

@@ -1,4 +1,4 @@
-"""The instances of a cluster: nothing is provisioned, so that they follow from the request and from what was lost."""
+"""The instances of a cluster, derived from its request and its lost instances: nothing is provisioned."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STATES = {
     "TERMINATED": "TERMINATED",
     "TERMINATED_WITH_ERRORS": "TERMINATED",
 }
-"""State of the members of a cluster in a state."""
+"""State of the instances, groups and fleets for each state of the cluster."""
 
 
 def identify(prefix: str, cluster_id: str, number: int) -> str:
-    """Return an id that stays the same from call to call."""
+    """Return an id that is the same in every call."""
     return f"{prefix}-{hashlib.sha256(f'{prefix} {cluster_id} {number}'.encode()).hexdigest()[:13].upper()}"
 
 
@@ -32,23 +32,23 @@ def fleets(request: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def groups(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the instance groups of a request, the short form (types and a count) spelled out."""
-    asked = request.get("Instances") or {}
-    if asked.get("InstanceGroups") or asked.get("InstanceFleets"):
-        return list(asked.get("InstanceGroups") or [])
-    master = asked["MasterInstanceType"]
+    """Return the instance groups of a request; the short form (types and a count) is converted to groups."""
+    requested = request.get("Instances") or {}
+    if requested.get("InstanceGroups") or requested.get("InstanceFleets"):
+        return list(requested.get("InstanceGroups") or [])
+    master = requested["MasterInstanceType"]
     found = [{"InstanceRole": "MASTER", "InstanceType": master, "InstanceCount": 1}]
-    workers = asked.get("InstanceCount", 1) - 1
+    workers = requested.get("InstanceCount", 1) - 1
     if workers > 0:
-        worker = asked.get("SlaveInstanceType", master)
+        worker = requested.get("SlaveInstanceType", master)
         found.append({"InstanceRole": "CORE", "InstanceType": worker, "InstanceCount": workers})
     return found
 
 
 def describe(cluster: ClusterState) -> list[dict[str, Any]]:
-    """Return the cluster's Instances, of the first type of each fleet: as many as its target needs.
+    """Return the Instances of a cluster. A fleet has as many instances of its first type as its target needs.
 
-    ``_role``, which EMR does not tell, is MASTER, CORE or TASK.
+    ``_role`` (MASTER, CORE or TASK) is not a field of the API.
     """
     if cluster.termination is not None and not cluster.termination.provisioned:
         return []
@@ -59,9 +59,11 @@ def describe(cluster: ClusterState) -> list[dict[str, Any]]:
     for number, fleet in enumerate(fleets(cluster.request)):
         owner = {"InstanceFleetId": identify("if", cluster.id, number), "_role": fleet["InstanceFleetType"]}
         first = (fleet.get("InstanceTypeConfigs") or [{}])[0]
-        members += [owner | _machine(first)] * _needed(fleet.get("TargetOnDemandCapacity", 0), first)
-        members += [owner | _machine(first) | {"Market": "SPOT"}] * _needed(fleet.get("TargetSpotCapacity", 0), first)
-    return [_named(cluster, number, member) for number, member in enumerate(members)]
+        members += [owner | _machine(first)] * _instance_count(fleet.get("TargetOnDemandCapacity", 0), first)
+        members += [owner | _machine(first) | {"Market": "SPOT"}] * _instance_count(
+            fleet.get("TargetSpotCapacity", 0), first
+        )
+    return [_with_ids(cluster, number, member) for number, member in enumerate(members)]
 
 
 def primary(cluster: ClusterState) -> dict[str, Any]:
@@ -70,37 +72,37 @@ def primary(cluster: ClusterState) -> dict[str, Any]:
 
 
 def next_to_lose(cluster: ClusterState) -> dict[str, Any] | None:
-    """Return the worker that EC2 would take first: a spot instance if there is one, of the task fleet before others."""
-    left = [
+    """Return the worker that is lost next: spot instances first, and of these the task fleet; None if none is left."""
+    candidates = [
         instance
         for instance in describe(cluster)
         if instance["_role"] != "MASTER" and instance["Id"] not in cluster.lost_instances
     ]
-    ranked = sorted(left, key=lambda instance: (instance["Market"] != "SPOT", instance["_role"] != "TASK"))
+    ranked = sorted(candidates, key=lambda instance: (instance["Market"] != "SPOT", instance["_role"] != "TASK"))
     return ranked[0] if ranked else None
 
 
 def capacity(cluster: ClusterState, fleet_number: int, market: str) -> int:
-    """Return the units that a fleet has now in a market."""
+    """Return the capacity units that a fleet has in a market."""
     fleet = fleets(cluster.request)[fleet_number]
     weight = _weight((fleet.get("InstanceTypeConfigs") or [{}])[0])
-    own = identify("if", cluster.id, fleet_number)
+    fleet_id = identify("if", cluster.id, fleet_number)
     return sum(
         weight
         for instance in describe(cluster)
-        if (instance.get("InstanceFleetId"), instance["Market"]) == (own, market)
+        if (instance.get("InstanceFleetId"), instance["Market"]) == (fleet_id, market)
         and instance["Status"]["State"] == "RUNNING"
     )
 
 
-def _named(cluster: ClusterState, number: int, member: Mapping[str, Any]) -> dict[str, Any]:
+def _with_ids(cluster: ClusterState, number: int, member: Mapping[str, Any]) -> dict[str, Any]:
     instance_id = identify("ci", cluster.id, number)
     volumes = [
         {
-            "Device": f"/dev/sd{chr(ord('b') + place % 25)}",
-            "VolumeId": identify("vol", cluster.id, 100 * number + place),
+            "Device": f"/dev/sd{chr(ord('b') + index % 25)}",
+            "VolumeId": identify("vol", cluster.id, 100 * number + index),
         }
-        for place in range(member["_volumes"])
+        for index in range(member["_volumes"])
     ]
     return {
         "Id": instance_id,
@@ -113,7 +115,7 @@ def _named(cluster: ClusterState, number: int, member: Mapping[str, Any]) -> dic
 
 
 def _status(cluster: ClusterState, instance_id: str) -> dict[str, Any]:
-    state = "RUNNING" if cluster.state == "TERMINATING" else STATES[cluster.state]  # instances have no such state
+    state = "RUNNING" if cluster.state == "TERMINATING" else STATES[cluster.state]  # no state of instances
     reason: dict[str, Any] = {}
     ended = cluster.ended
     lost = cluster.lost_instances.get(instance_id)
@@ -123,8 +125,8 @@ def _status(cluster: ClusterState, instance_id: str) -> dict[str, Any]:
     elif state == "TERMINATED":
         reason = {"Code": "CLUSTER_TERMINATED", "Message": "Cluster was terminated."}
     timeline = {"CreationDateTime": cluster.created, "ReadyDateTime": cluster.ready, "EndDateTime": ended}
-    told = {key: moment for key, moment in timeline.items() if moment is not None}
-    return {"State": state, "StateChangeReason": reason, "Timeline": told}
+    known = {key: time for key, time in timeline.items() if time is not None}
+    return {"State": state, "StateChangeReason": reason, "Timeline": known}
 
 
 def _machine(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def _machine(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def volumes(source: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the VolumeSpecification of every volume that each instance of a fleet's type, or of a group, gets."""
+    """Return the VolumeSpecification of each EBS volume of an instance, from its group or its type in a fleet."""
     configs = (source.get("EbsConfiguration") or {}).get("EbsBlockDeviceConfigs") or []
     return [config["VolumeSpecification"] for config in configs for _ in range(config.get("VolumesPerInstance", 1))]
 
@@ -145,6 +147,6 @@ def _weight(config: Mapping[str, Any]) -> int:
     return max(1, int(config.get("WeightedCapacity", 1)))
 
 
-def _needed(target: int, config: Mapping[str, Any]) -> int:
-    """Return how many instances reach a target capacity: fleets may exceed it, and never stay below."""
+def _instance_count(target: int, config: Mapping[str, Any]) -> int:
+    """Return how many instances reach a target capacity; a fleet may exceed it."""
     return -(-int(target) // _weight(config))

@@ -1,10 +1,10 @@
-"""What EMR rejects. Pure functions over requests as the API's documentation names their fields.
+"""What EMR rejects. Pure functions over requests with the field names of the API's documentation.
 
 Some limits are also in ``include/settings/parameters.py`` and ``include/cluster/``. Here they are the limits of the
-service for any client, independent of the DAG: the endpoint stands apart and imports nothing of ``include``.
+service for any client, independent of the DAG: the endpoint imports nothing from ``include``.
 
-The wording of the messages for unknown ids, termination protection, modified finished clusters, active steps and
-enumerations is EMR's; where EMR's own is not published, ours says what is expected.
+The messages for unknown ids, termination protection, modified finished clusters, active steps and enumerations are
+EMR's. Where EMR's message is not published, the endpoint's own message says what is expected.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from local.emr.clusters.errors import ValidationError
 
 ACTIONS_ON_FAILURE = ("TERMINATE_JOB_FLOW", "TERMINATE_CLUSTER", "CANCEL_AND_WAIT", "CONTINUE")
 CANCELLATION_OPTIONS = ("SEND_INTERRUPT", "TERMINATE_PROCESS")
-MOST_ACTIVE_STEPS = 256
-MOST_CONCURRENT_STEPS = 256
+MAX_ACTIVE_STEPS = 256
+MAX_CONCURRENT_STEPS = 256
 IDLE_TIMEOUT_SECONDS = (60, 604_800)
 RELEASE_LABEL = re.compile(r"emr-(spark-)?\d+\.\d+\.\d+")
 ROLES = ("MASTER", "CORE", "TASK")
 COMMAND_RUNNER = "command-runner.jar"
-MOST_TYPES = 5
-MOST_TYPES_WITH_STRATEGY = 30
+MAX_TYPES = 5
+MAX_TYPES_WITH_STRATEGY = 30
 VOLUME_GIB = (1, 1024)
 VOLUME_TYPES = ("gp3", "gp2", "io1", "st1", "sc1", "standard")
 SPOT_TIMEOUT_MINUTES = (5, 1440)
 TIMEOUT_ACTIONS = ("SWITCH_TO_ON_DEMAND", "TERMINATE_CLUSTER")
-MOST_TAGS = 50
+MAX_TAGS = 50
 TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
 
 
 @cache
 def release_labels(region: str) -> tuple[str, ...]:
-    """Return the release labels offered in a region, as moto captured them from ListReleaseLabels.
+    """Return the release labels of a region, as moto recorded them from ListReleaseLabels.
 
     Raises
     ------
     ValidationError
-        When there is no EMR in such a region.
+        If EMR is not offered in the region.
     """
     try:
         return tuple(load_resource(f"emr/resources/release-labels-{region}.json"))
@@ -53,7 +53,7 @@ def release_labels(region: str) -> tuple[str, ...]:
 
 @cache
 def _instance_types(release_label: str) -> frozenset[str]:
-    """Return the instance types of a release, as moto captured them; empty when it has no list for it."""
+    """Return the instance types of a release, as moto recorded them; empty if moto has no list for the release."""
     try:
         return frozenset(load_resource(f"emr/resources/instance-types-{release_label}.json"))
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def check_run_job_flow(request: Mapping[str, Any], region: str) -> None:
     Raises
     ------
     ValidationError
-        Naming the first thing that is wrong.
+        For the first error in the request.
     """
     label = request.get("ReleaseLabel")
     if not label or not RELEASE_LABEL.fullmatch(label) or label not in release_labels(region):
@@ -126,9 +126,9 @@ def _check_fleet(fleet: Mapping[str, Any]) -> None:
     configs = fleet.get("InstanceTypeConfigs") or []
     names = [config.get("InstanceType") for config in configs]
     specifications = [value for value in launch.values() if value]
-    most = MOST_TYPES_WITH_STRATEGY if any("AllocationStrategy" in item for item in specifications) else MOST_TYPES
-    if not 1 <= len(names) <= most:
-        raise ValidationError(f"The {kind} fleet must have 1 to {most} instance types, not {len(names)}.")
+    limit = MAX_TYPES_WITH_STRATEGY if any("AllocationStrategy" in item for item in specifications) else MAX_TYPES
+    if not 1 <= len(names) <= limit:
+        raise ValidationError(f"The {kind} fleet must have 1 to {limit} instance types, not {len(names)}.")
     if len(set(names)) < len(names):
         raise ValidationError(f"The {kind} fleet names an instance type twice.")
     for config in configs:
@@ -161,8 +161,8 @@ def _check_spot(specification: Mapping[str, Any]) -> None:
 
 
 def _check_tags(tags: Sequence[Mapping[str, str]]) -> None:
-    if len(tags) > MOST_TAGS or len({tag["Key"] for tag in tags}) < len(tags):
-        raise ValidationError(f"A cluster has at most {MOST_TAGS} tags, each key once.")
+    if len(tags) > MAX_TAGS or len({tag["Key"] for tag in tags}) < len(tags):
+        raise ValidationError(f"A cluster has at most {MAX_TAGS} tags, each key once.")
     for tag in tags:
         key, value = tag["Key"], tag.get("Value", "")
         if not (1 <= len(key) <= 128 and len(value) <= 256 and TAG_TEXT.fullmatch(key) and TAG_TEXT.fullmatch(value)):
@@ -172,7 +172,7 @@ def _check_tags(tags: Sequence[Mapping[str, str]]) -> None:
 
 
 def _types(instances: Mapping[str, Any]) -> list[str]:
-    """Return every instance type that a request names."""
+    """Return all instance types in a request."""
     named = [instances.get("MasterInstanceType"), instances.get("SlaveInstanceType")]
     named += [group.get("InstanceType") for group in instances.get("InstanceGroups") or []]
     for fleet in instances.get("InstanceFleets") or []:
@@ -193,24 +193,24 @@ def _check_log_uri(uri: str | None) -> None:
 
 
 def check_concurrency(level: int) -> None:
-    """Reject a StepConcurrencyLevel that EMR does not offer."""
-    if not 1 <= level <= MOST_CONCURRENT_STEPS:
-        raise ValidationError(f"StepConcurrencyLevel must be between 1 and {MOST_CONCURRENT_STEPS}, not {level}.")
+    """Reject a StepConcurrencyLevel outside EMR's limits."""
+    if not 1 <= level <= MAX_CONCURRENT_STEPS:
+        raise ValidationError(f"StepConcurrencyLevel must be between 1 and {MAX_CONCURRENT_STEPS}, not {level}.")
 
 
 def check_steps(steps: Sequence[Mapping[str, Any]], level: int, active: int) -> None:
-    """Reject steps that EMR would not take.
+    """Reject steps as EMR would.
 
     Parameters
     ----------
     steps : sequence of StepConfig
-        What is to be added.
+        The steps to add.
     level : int
         The cluster's StepConcurrencyLevel.
     active : int
-        Steps that the cluster has pending or running.
+        Number of steps of the cluster that are pending or running.
     """
-    if active + len(steps) > MOST_ACTIVE_STEPS:
+    if active + len(steps) > MAX_ACTIVE_STEPS:
         raise ValidationError(
             "Maximum number of active steps(State = 'Running', 'Pending' or 'Cancel_Pending') for cluster exceeded."
         )
@@ -232,7 +232,7 @@ def check_steps(steps: Sequence[Mapping[str, Any]], level: int, active: int) -> 
 
 
 def check_auto_termination(policy: Mapping[str, Any] | None) -> None:
-    """Reject an AutoTerminationPolicy whose IdleTimeout, in seconds, EMR does not take."""
+    """Reject an AutoTerminationPolicy whose IdleTimeout (seconds) is outside EMR's limits."""
     low, high = IDLE_TIMEOUT_SECONDS
     timeout = (policy or {}).get("IdleTimeout")
     if timeout is None or not low <= timeout <= high:
@@ -242,7 +242,7 @@ def check_auto_termination(policy: Mapping[str, Any] | None) -> None:
 
 
 def check_managed_scaling(policy: Mapping[str, Any] | None, *, fleets: bool) -> None:
-    """Reject a ManagedScalingPolicy whose limits make no sense or are in the other kind of cluster's unit."""
+    """Reject a ManagedScalingPolicy with inconsistent limits or with the unit of the other kind of cluster."""
     limits = (policy or {}).get("ComputeLimits")
     if not limits:
         raise ValidationError("ManagedScalingPolicy.ComputeLimits is required.")
