@@ -24,6 +24,9 @@ _FOREIGN_PREFIXES = (
 )
 _KEPT = ("FRUITS_WEIGHTS",)
 
+_NETWORK = ("_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Ends of the names, in any case, of variables by which HTTP clients choose a proxy and trusted certificates."""
+
 
 def local_environment(
     *,
@@ -36,7 +39,9 @@ def local_environment(
     """Return the environment for Airflow and the endpoint.
 
     Credentials, profiles, endpoint settings and the instance's metadata are taken away or switched off, so that a
-    newcomer with a real account in the shell cannot buy a cluster by trying the demo.
+    newcomer with a real account in the shell cannot buy a cluster by trying the demo. Proxies and certificates are
+    removed too, since the run talks to loopback addresses only: Airflow's HTTP client (httpx) refuses to start when a
+    variable names a proxy scheme that it does not know, such as the ``socks://`` of GNOME's settings.
 
     Parameters
     ----------
@@ -53,8 +58,19 @@ def local_environment(
         The environment to start from; this process's by default.
     """
     environ = os.environ if environ is None else environ
-    clean = {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_FOREIGN_PREFIXES)}
+    clean = {
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT or not (name.startswith(_FOREIGN_PREFIXES) or name.upper().endswith(_NETWORK))
+    }
     return clean | _process() | _aws(endpoint_url, store_url or endpoint_url) | _airflow(airflow_home) | _settings(lake)
+
+
+def download_settings(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that downloads need, proxies and trusted certificates; by default of this process."""
+    environ = os.environ if environ is None else environ
+    network = {name: value for name, value in environ.items() if name.upper().endswith(_NETWORK)}
+    return {name: value for name, value in network.items() if name.upper() != "NO_PROXY"}
 
 
 def _process() -> dict[str, str]:

@@ -7,7 +7,14 @@
 # The script first searches this machine for Python and Java. It installs a missing one if that needs no confirmation
 # (as root on Debian or Ubuntu, or with uv); otherwise it prints how to install it.
 set -euo pipefail
+# Settings of the user's shell that change what the commands below do.
+unset CDPATH PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 cd "$(dirname "$0")/.."
+# A user without a home folder that can be written (docker --user, OpenShift) gets one for the caches of pip and uv.
+if ! [ -w "${HOME:-/nonexistent}" ]; then
+  export HOME="$PWD/.local/home"
+  mkdir -p "$HOME"
+fi
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
@@ -42,7 +49,7 @@ get_python() {
     "Then run the same make command again."
 }
 
-java_major() { "$1" -version 2>&1 | sed -nE '1s/.*version "?([0-9]+).*/\1/p'; }
+java_major() { "$1" -version 2>&1 | sed -nE 's/^[a-z]+ version "?([0-9]+).*/\1/p'; }
 home_of() { "$1" -XshowSettings:properties -version 2>&1 | sed -nE 's/^ *java\.home = (.*)$/\1/p'; }
 find_java() {
   local candidate major

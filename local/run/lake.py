@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from local.environment import PROJECT
+from local.environment import PROJECT, download_settings
 from local.processes.children import running
 
 QUIET = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
@@ -54,7 +54,9 @@ def fill_lake(
     command = [sys.executable, "-m", "local.images.prepare", "--lake", lake, "--pattern", pattern]
     command += ["--state", str(state), *(["--images", str(images.absolute())] if images else [])]
     last = "it printed nothing"
-    with running(command, environ=environ | QUIET, log=log, cwd=PROJECT, output=subprocess.PIPE) as process:
+    # Keras may download the weights.
+    child = environ | QUIET | download_settings()
+    with running(command, environ=child, log=log, cwd=PROJECT, output=subprocess.PIPE) as process:
         assert process.stdout is not None
         for line in process.stdout:
             text = line.decode(errors="replace").rstrip()

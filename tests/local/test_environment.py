@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.settings.deployment import read_settings
-from local.environment import PROJECT, local_environment
+from local.environment import PROJECT, download_settings, local_environment
 
 URL = "http://127.0.0.1:12345"
 
@@ -54,6 +54,9 @@ HOSTILE = {
     "LC_ALL": "C",
     "LC_CTYPE": "C",
     "HTTPS_PROXY": "http://proxy:3128",
+    "all_proxy": "socks://proxy:1080",
+    "ALL_PROXY": "socks://proxy:1080",
+    "SSL_CERT_FILE": "/missing.pem",
     "NO_PROXY": "example.com",
 }
 KEPT = {"FRUITS_WEIGHTS": "/w.h5", "HOME": "/home/me", "JAVA_HOME": "/opt/java", "PATH": "/usr/bin", "KERAS_HOME": "/k"}
@@ -64,8 +67,25 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
 
 
 def test_hostile_shell_gives_the_same_environment_as_an_empty_one() -> None:
-    proxy = {"HTTPS_PROXY": HOSTILE["HTTPS_PROXY"]}
-    assert environment(HOSTILE) == environment({}) | proxy
+    assert environment(HOSTILE) == environment({})
+
+
+@pytest.mark.slow
+def test_airflows_http_client_starts_whatever_proxy_and_certificates_the_shell_names() -> None:
+    """httpx refuses an unknown scheme, such as the ``socks://`` of GNOME, and a missing file of certificates."""
+    code = "import httpx; httpx.Client()"
+
+    def starts(environ: dict[str, str]) -> bool:
+        return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=False).returncode == 0
+
+    for name, value in {"ALL_PROXY": "socks://proxy:1080", "SSL_CERT_FILE": "/missing.pem"}.items():
+        assert not starts(dict(os.environ) | {name: value})
+        assert starts(environment(dict(os.environ) | {name: value}))
+
+
+def test_downloads_keep_proxies_and_certificates_of_the_shell() -> None:
+    kept = {name: HOSTILE[name] for name in ("HTTPS_PROXY", "ALL_PROXY", "all_proxy", "SSL_CERT_FILE")}
+    assert download_settings(HOSTILE) == kept
 
 
 def test_what_the_run_needs_of_the_shell_is_kept() -> None:
