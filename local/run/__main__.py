@@ -19,6 +19,7 @@ from rich.console import Console
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.parameters import RunParams
 from local.airflow.home import RunError, alone, migrate_database
+from local.airflow.orphans import end_orphaned_runs
 from local.emr.process import EndpointProcess
 from local.environment import LOCAL, local_environment
 from local.processes.children import running
@@ -101,6 +102,7 @@ def run_dag(
         while process.poll() is None:
             display.show(watch.read_state(database, FEATURES_DAG, known), watch.read_progress(state_dir))
             time.sleep(LOOK_SECONDS)
+    end_orphaned_runs(environ, database, log, display.line)
     state = watch.read_state(database, FEATURES_DAG, known)
     display.show(state, None)
     return state
@@ -130,6 +132,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         pattern = conf.get("image_pattern", RunParams.image_pattern)
         fill_lake(nowhere, lake, options.images, pattern, state, log, display.line)
         database = migrate_database(nowhere, log, display.line)
+        end_orphaned_runs(nowhere, database, log, display.line)
         with EndpointProcess(endpoint_dir, environment=nowhere) as endpoint:
             display.line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
             ended = run_dag(environment(endpoint.url, store_url), conf, database, endpoint_dir, log, display)

@@ -23,6 +23,7 @@ from include.settings.parameters import RunParams
 from local.airflow.api import AirflowApi
 from local.airflow.components import USER, read_password
 from local.airflow.home import RunError, alone, migrate_database
+from local.airflow.orphans import end_orphaned_runs
 from local.airflow.supervisor import MARK, Service, ServiceError, check_port, family, fresh_log
 from local.environment import LOCAL, PROJECT, local_environment
 from local.run.display import Display
@@ -207,7 +208,8 @@ def serve(options: argparse.Namespace, console: Console) -> int:
         if store_url:
             display.line(f"local S3 store at {store_url}; its data: {state / 's3'}")
         fill_lake(nowhere, lake, options.images, RunParams.image_pattern, state, log, display.line)
-        migrate_database(nowhere, log, display.line)
+        database = migrate_database(nowhere, log, display.line)
+        end_orphaned_runs(nowhere, database, log, display.line)
         with Service(state, options.port, lambda url: environment(url, store_url), display.line) as service:
             service.start()
             write_record(state, service.url)

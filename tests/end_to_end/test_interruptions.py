@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from local.airflow.orphans import find_orphaned_runs
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.s3.process import StoreProcess
 from tests.end_to_end.conftest import put_pictures, snapshot
@@ -111,6 +112,8 @@ def test_killed_it_leaves_nothing_running_and_the_next_run_replaces_the_photos(f
     put_pictures(other, per_label=2)
     text = finish(start_run(folder, output, "--images", str(other)), output)
     assert "images      9" in text
+    assert "an earlier run was interrupted" in text
+    assert find_orphaned_runs(folder / "state" / "airflow" / "airflow.db") == []
     for place in ("results", "results_csv/pca_features.csv", "runs"):
         assert f"{folder}/lake/{place}" in text
     assert "wait_featurize" in text
@@ -167,4 +170,5 @@ def test_killed_at_any_moment(folder, tmp_path):
         assert len(pd.read_csv(folder / "lake" / "results_csv" / "pca_features.csv")) == 25, trial
     output = tmp_path / "last.txt"
     finish(start_run(folder, output), output)
+    assert find_orphaned_runs(folder / "state" / "airflow" / "airflow.db") == []
     assert len(pd.read_parquet(folder / "lake" / "results")) == 25

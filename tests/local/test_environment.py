@@ -76,7 +76,9 @@ def test_airflows_http_client_starts_whatever_proxy_and_certificates_the_shell_n
     code = "import httpx; httpx.Client()"
 
     def starts(environ: dict[str, str]) -> bool:
-        return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=False).returncode == 0
+        )
 
     for name, value in {"ALL_PROXY": "socks://proxy:1080", "SSL_CERT_FILE": "/missing.pem"}.items():
         assert not starts(dict(os.environ) | {name: value})
