@@ -1,4 +1,4 @@
-"""The server: its command line, its record, and whom it refuses."""
+"""The server: its command line, its record, and the requests that it refuses."""
 
 from __future__ import annotations
 
@@ -33,31 +33,18 @@ def fetch(url: str, **options: Any) -> tuple[int, dict[str, Any]]:
             return error.code, json.load(error)
 
 
-def test_help() -> None:
-    shown = command("--help")
-    assert shown.returncode == 0
-    assert "--clock-rate" in shown.stdout
+@pytest.mark.slow
+def test_wrong_options_are_rejected_and_help_lists_them(tmp_path: Path) -> None:
+    assert "--clock-rate" in command("--help").stdout
+    for option, value, named in (("--host", "0.0.0.0", "--allow-remote"), ("--clock-rate", "0", "--clock-rate")):
+        refused = command("--port", "0", "--state-dir", str(tmp_path), option, value)
+        assert refused.returncode == 2
+        assert named in refused.stderr.splitlines()[-1]
 
 
-def test_a_port_that_others_reach_is_refused_unless_allowed(tmp_path: Path) -> None:
-    refused = command("--port", "0", "--state-dir", str(tmp_path), "--host", "0.0.0.0")
-    assert refused.returncode == 2
-    assert "--allow-remote" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.9.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("example.org", False),
-    ],
-)
-def test_loopback_addresses(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
+def test_only_loopback_addresses_are_local() -> None:
+    hosts = ("127.0.0.1", "127.8.9.1", "::1", "localhost", "0.0.0.0", "example.org")
+    assert [is_loopback(host) for host in hosts] == [True, True, True, True, False, False]
 
 
 def test_the_record_and_the_ready_line_name_the_url(start_endpoint: Any) -> None:
@@ -68,22 +55,19 @@ def test_the_record_and_the_ready_line_name_the_url(start_endpoint: Any) -> None
     assert fetch(f"{process.url}/healthz") == (200, {"status": "ok"})
 
 
-def test_a_second_endpoint_in_the_same_folder_is_refused(start_endpoint: Any) -> None:
-    _, emr = start_endpoint()
-    second = command("--port", "0", "--state-dir", str(emr.state_dir))
-    assert second.returncode == 2
-    assert "another endpoint runs in" in second.stderr
-
-
-def test_a_taken_port_is_named(start_endpoint: Any, tmp_path: Path) -> None:
-    process, _ = start_endpoint()
+def test_a_directory_or_a_port_that_is_in_use_is_refused(start_endpoint: Any, tmp_path: Path) -> None:
+    process, emr = start_endpoint()
     port = process.url.rpartition(":")[2]
-    second = command("--port", port, "--state-dir", str(tmp_path / "other"))
-    assert second.returncode == 2
-    assert f"127.0.0.1:{port}" in second.stderr
+    for options, message in (
+        (("--port", "0", "--state-dir", str(emr.state_dir)), f"another endpoint runs in {emr.state_dir}"),
+        (("--port", port, "--state-dir", str(tmp_path / "other")), f"cannot listen on 127.0.0.1:{port}"),
+    ):
+        second = command(*options)
+        assert second.returncode == 2
+        assert message in second.stderr
 
 
-def test_a_web_page_is_refused(emr: Any) -> None:
+def test_requests_of_web_pages_are_refused(emr: Any) -> None:
     headers = {"Origin": "http://evil.example", "X-Amz-Target": "ElasticMapReduce.ListClusters"}
     for method in ("POST", "OPTIONS"):
         status, body = fetch(emr.url, data=b"{}", method=method, headers=headers)
@@ -93,16 +77,10 @@ def test_a_web_page_is_refused(emr: Any) -> None:
 
 
 def test_other_services_are_refused(emr: Any) -> None:
-    ec2 = boto3.client(
+    sqs = boto3.client(
         "sqs", region_name="eu-west-3", endpoint_url=emr.url, aws_access_key_id="test", aws_secret_access_key="test"
     )
     with pytest.raises(ClientError, match="speaks the Amazon EMR API only"):
-        ec2.list_queues()
+        sqs.list_queues()
     status, _ = fetch(f"{emr.url}/moto-api/reset", data=b"", method="POST")
-    assert status == 400, "moto's own routes are not there"
-
-
-def test_an_option_that_makes_no_sense_is_named(tmp_path: Path) -> None:
-    refused = command("--port", "0", "--state-dir", str(tmp_path), "--clock-rate", "0")
-    assert refused.returncode == 2
-    assert "--clock-rate" in refused.stderr
+    assert status == 400, "moto's own routes are not served"

@@ -1,4 +1,4 @@
-"""An endpoint that is stopped or killed, and started again: what it knew is known again, what ran has failed."""
+"""An endpoint that is stopped or killed, and restarted: clusters and steps are the same, running steps have failed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ from local.emr.clusters.registry import STATE_NOT_SAVED
 from local.emr.process import ROOT, EndpointProcess
 from local.emr.server import JOURNAL_FILE, OLD_JOURNAL_FILE
 
-# Processes of its own session and group, and one without a parent: what pyspark's daemon and timeout leave behind.
+# Processes in other sessions and groups, and one without a parent, as pyspark's daemon and timeout leave them.
 SCATTER = 'setsid sleep 600 & (sleep 600 & exec sleep 600) & echo scattered; sleep 600; : "$0"'
+pytestmark = pytest.mark.slow
+
 CLUSTER_FIELDS = ("Id", "Name", "ClusterArn", "Tags", "Status")
 
 
 @dataclass
 class Restart:
-    """What an endpoint answered before it ended, and a client of the next one in the same folder.
+    """The answers of an endpoint before it stopped, and a client of the next endpoint with the same state directory.
 
     Clusters by name: ``ended`` has a completed, a failed and a cancelled step; ``running`` a step that runs and one
-    that waits; ``cancelling`` a step that was told to end; ``waiting`` has a completed one; ``idle`` may be idle for
-    an hour.
+    that waits; ``cancelling`` a step that is being cancelled; ``waiting`` a completed one; ``idle`` has an idle
+    timeout of an hour.
     """
 
     emr: Any
@@ -48,7 +50,7 @@ class Restart:
 
 
 def answers(emr: Any, cluster: str) -> dict[str, Any]:
-    """All that the endpoint tells of a cluster."""
+    """Return all answers of the endpoint about a cluster."""
     ask, name = emr.client, {"ClusterId": cluster}
     return {
         "cluster": emr.cluster(cluster),
@@ -72,18 +74,18 @@ def populate(emr: Any, tag: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     emr.client.remove_tags(ResourceId=clusters["ended"], TagKeys=["b"])
     scaling = {"UnitType": "Instances", "MinimumCapacityUnits": 1, "MaximumCapacityUnits": 4}
     emr.client.put_managed_scaling_policy(ClusterId=clusters["ended"], ManagedScalingPolicy={"ComputeLimits": scaling})
-    deaf = emr.bash(f"trap '' TERM; echo deaf; while true; do sleep 1; done; : {tag}")
+    ignores_term = emr.bash(f"trap '' TERM; echo started; while true; do sleep 1; done; : {tag}")
     steps = {
         "ended": emr.add(clusters["ended"], emr.bash("true"), emr.bash("echo brøken >&2; exit 3"), emr.bash("sleep 9")),
         "running": emr.add(clusters["running"], emr.step("bash", "-c", SCATTER, tag), emr.bash("true")),
-        "cancelling": emr.add(clusters["cancelling"], deaf),
+        "cancelling": emr.add(clusters["cancelling"], ignores_term),
         "waiting": emr.add(clusters["waiting"], emr.bash("echo done")),
     }
     emr.await_step(clusters["ended"], steps["ended"][2], "RUNNING")
     emr.client.terminate_job_flows(JobFlowIds=[clusters["ended"]])
     emr.await_cluster(clusters["ended"], "TERMINATED")
     emr.await_output(clusters["running"], steps["running"][0], "scattered")
-    emr.await_output(clusters["cancelling"], steps["cancelling"][0], "deaf")
+    emr.await_output(clusters["cancelling"], steps["cancelling"][0], "started")
     emr.client.cancel_steps(ClusterId=clusters["cancelling"], StepIds=steps["cancelling"])
     emr.await_step(clusters["waiting"], steps["waiting"][0], "COMPLETED")
     emr.await_cluster(clusters["waiting"], "WAITING")
@@ -97,16 +99,16 @@ def restart(number: signal.Signals, root: Path, client: Any) -> Iterator[Restart
         emr = client(first.url, root / "state", root / "logs")
         clusters, steps = populate(emr, tag)
         before = {name: answers(emr, cluster) for name, cluster in clusters.items()}
-        family = [member for process in emr.tagged(tag) for member in (process, *process.children(recursive=True))]
-        assert len(family) >= 6
+        processes = [member for process in emr.tagged(tag) for member in (process, *process.children(recursive=True))]
+        assert len(processes) >= 6
         end(first, number, emr.tagged(tag))
     # An hour of idleness takes a tenth of a second from now on.
     with EndpointProcess(root / "state", ["--clock-rate", "36000"]) as second:
-        yield Restart(client(second.url, root / "state", root / "logs"), clusters, steps, before, living(family))
+        yield Restart(client(second.url, root / "state", root / "logs"), clusters, steps, before, living(processes))
 
 
 def end(endpoint: EndpointProcess, number: signal.Signals, tagged: list[psutil.Process]) -> None:
-    """Stop the endpoint; or kill it, and one of two guards before, so that nobody ends the processes of its step."""
+    """Stop the endpoint; or kill it after one of its two guards, so that the processes of that step keep running."""
     if number == signal.SIGTERM:
         assert endpoint.stop() == 0
         return
@@ -153,7 +155,7 @@ def restarted(request: pytest.FixtureRequest) -> Restart:
     return value
 
 
-def test_what_had_ended_is_told_as_before(restarted: Restart) -> None:
+def test_an_ended_cluster_is_described_as_before(restarted: Restart) -> None:
     assert answers(restarted.emr, restarted.clusters["ended"]) == restarted.before["ended"]
     states = [step["Status"]["State"] for step in restarted.before["ended"]["steps"]]
     assert states == ["CANCELLED", "FAILED", "COMPLETED"], "the newest first"
@@ -161,7 +163,7 @@ def test_what_had_ended_is_told_as_before(restarted: Restart) -> None:
     assert {"Key": "clé 1", "Value": "été"} in restarted.before["ended"]["cluster"]["Tags"]
 
 
-def test_no_cluster_is_forgotten_and_their_order_is_the_same(restarted: Restart) -> None:
+def test_all_clusters_are_listed_in_the_same_order(restarted: Restart) -> None:
     listed = [cluster["Name"] for cluster in restarted.emr.client.list_clusters()["Clusters"]]
     ours = [name for name in listed if name in restarted.clusters]
     assert ours == ["idle", "waiting", "cancelling", "running", "ended"]
@@ -184,7 +186,7 @@ def test_a_step_that_ran_has_failed_with_a_reason_and_its_log(restarted: Restart
     assert (folder / "stderr.gz").exists()
 
 
-def test_a_cluster_whose_step_ran_has_lost_its_master_and_its_pending_steps(restarted: Restart) -> None:
+def test_a_cluster_with_a_running_step_has_terminated_and_cancelled_its_pending_steps(restarted: Restart) -> None:
     emr, cluster = restarted.emr, restarted.clusters["running"]
     status = emr.await_cluster(cluster, "TERMINATED_WITH_ERRORS")
     assert status["StateChangeReason"]["Code"] == "INSTANCE_FAILURE"
@@ -201,11 +203,11 @@ def test_a_step_that_was_being_cancelled_is_cancelled(restarted: Restart) -> Non
     assert (status["State"], status["StateChangeReason"]["Message"]) == ("CANCELLED", "Cancelled by user")
 
 
-def test_a_cluster_without_a_running_step_goes_on(restarted: Restart) -> None:
+def test_a_cluster_without_a_running_step_continues(restarted: Restart) -> None:
     emr, cluster = restarted.emr, restarted.clusters["waiting"]
     before = restarted.before["waiting"]
-    told = emr.cluster(cluster)
-    assert {name: told[name] for name in CLUSTER_FIELDS if name != "Status"} == {
+    described = emr.cluster(cluster)
+    assert {name: described[name] for name in CLUSTER_FIELDS if name != "Status"} == {
         name: before["cluster"][name] for name in CLUSTER_FIELDS if name != "Status"
     }
     [step] = emr.add(cluster, emr.bash("echo again"))
@@ -214,7 +216,7 @@ def test_a_cluster_without_a_running_step_goes_on(restarted: Restart) -> None:
     assert emr.await_cluster(cluster, "WAITING")["Timeline"] == before["cluster"]["Status"]["Timeline"]
 
 
-def test_the_idle_time_counts_on(restarted: Restart) -> None:
+def test_the_idle_time_continues(restarted: Restart) -> None:
     status = restarted.emr.await_cluster(restarted.clusters["idle"], "TERMINATED")
     assert "the cluster was idle" in status["StateChangeReason"]["Message"]
     assert restarted.before["idle"]["cluster"]["Status"]["State"] == "WAITING"
@@ -224,16 +226,16 @@ def test_no_process_of_an_old_step_is_left_when_the_next_endpoint_is_ready(resta
     assert restarted.left == []
 
 
-def test_a_cluster_is_found_by_name_and_ended_after_a_restart(restarted: Restart) -> None:
-    """What the teardown of a run does."""
-    name = f"end me {uuid.uuid4().hex}"
+def test_clusters_are_terminated_after_a_restart(restarted: Restart) -> None:
+    """The teardown task of the DAG does this."""
+    name = f"terminate me {uuid.uuid4().hex}"
     cluster = restarted.emr.create(Name=name)
     restarted.emr.client.terminate_job_flows(JobFlowIds=[cluster, restarted.clusters["running"]])
     restarted.emr.await_cluster(cluster, "TERMINATED")
     assert restarted.emr.await_cluster(restarted.clusters["running"], "TERMINATED_WITH_ERRORS")
 
 
-def test_an_endpoint_that_cannot_write_its_state_ends_and_loses_nothing(tmp_path: Path, emr_client: Any) -> None:
+def test_an_endpoint_that_cannot_write_its_state_exits_and_loses_nothing(tmp_path: Path, emr_client: Any) -> None:
     process = EndpointProcess(tmp_path / "state")
     emr = emr_client(process.url, tmp_path / "state", tmp_path / "logs")
     cluster = emr.create()
@@ -251,7 +253,6 @@ def test_an_endpoint_that_cannot_write_its_state_ends_and_loses_nothing(tmp_path
         assert list(reread.clusters) == [cluster]
 
 
-@pytest.mark.slow
 def test_a_damaged_journal_is_refused_and_stays(tmp_path: Path) -> None:
     journal = tmp_path / JOURNAL_FILE
     journal.write_text('{"clusters": []}\n')
