@@ -46,6 +46,7 @@ def dag(production: None) -> DAG:
     return parse()
 
 
+@pytest.mark.slow  # starts Airflow's DAG processor; the other tests parse the file without it
 def test_dag_files_parse_without_error_or_warning() -> None:
     from airflow.dag_processing.dagbag import DagBag
 

@@ -1,4 +1,4 @@
-"""The template, and what AWS itself says of actions and of the EMR service role."""
+"""The template, and AWS's own data about actions and about the EMR service role."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from importlib import resources
 from typing import Any
 
 import pytest
-from moto.iam.aws_managed_policies import aws_managed_policies_data
 
 from tests.infra.policies import load_template
 
@@ -19,7 +18,7 @@ def template() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def known_actions() -> dict[str, dict[str, Any]]:
-    """Every service's actions with the resources that each knows: AWS's service authorization reference."""
+    """The actions of all services with their resource types: AWS's service authorization reference."""
     text = (resources.files("cfnlint.data.AdditionalSpecs") / "Policies.json").read_text()
     return {
         f"{service}:{action}": known
@@ -30,7 +29,9 @@ def known_actions() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def managed() -> list[dict[str, Any]]:
-    """AWS's policy for the EMR service role, as moto has captured it."""
+    """AWS's managed policy for the EMR service role, from moto's copy of it, a large module."""
+    from moto.iam.aws_managed_policies import aws_managed_policies_data
+
     document = json.loads(aws_managed_policies_data)["AmazonEMRServicePolicy_v2"]["Document"]
     found: list[dict[str, Any]] = document["Statement"]
     return found
