@@ -1,4 +1,4 @@
-"""The autopsy of what goes wrong at the endpoint: its logs are where EMR's are, and come as EMR's do."""
+"""The autopsy of failures at the endpoint, whose logs are in the same places as EMR's, and late or missing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_failed_step_is_classified_from_its_delivered_logs(emr: Any, failure: 
     [step] = emr.add(cluster, emr.step("timeout", "0.2h", "sleep", "600", name="featurize"))
     emr.await_step(cluster, step)
     if failure == "hangs":
-        # The fault has shortened the real limit: so has the step's time to be judged by the exit code alone.
+        # The fault shortens the real time limit: only the exit code shows that it was reached.
         assert "time limit" in emr.status(cluster, step)["FailureDetails"]["Message"]
     found = autopsy(emr, cluster, step)
     assert found.diagnosis.kind == kind, render(found)
@@ -49,7 +49,7 @@ def test_a_failed_step_is_classified_from_its_delivered_logs(emr: Any, failure: 
     assert brief(found).startswith(f"{kind}: ")
 
 
-def test_logs_that_come_late_are_waited_for(emr: Any) -> None:
+def test_the_autopsy_waits_for_late_logs(emr: Any) -> None:
     fault = {"name": "featurize", "exit_code": 1, "stderr": "", "stdout": "spark_jobs.errors.JobError: no images"}
     emr.set_faults({"steps": [fault], "logs": [{"delay_seconds": 1200}]})  # 2 s on this clock
     cluster = emr.create()
@@ -60,7 +60,7 @@ def test_logs_that_come_late_are_waited_for(emr: Any) -> None:
     assert "JobError" in found.logs.stdout
 
 
-def test_logs_that_never_come_are_said_and_emrs_words_are_classified(emr: Any) -> None:
+def test_missing_logs_are_reported_and_the_failure_details_are_classified(emr: Any) -> None:
     fault = {"name": "featurize", "exit_code": 1, "stderr": "ModuleNotFoundError: No module named 'x'"}
     emr.set_faults({"steps": [fault], "logs": [{"refused": True}]})
     cluster = emr.create()
@@ -73,7 +73,7 @@ def test_logs_that_never_come_are_said_and_emrs_words_are_classified(emr: Any) -
     assert f"The logs are in file://{emr.delivered(cluster, 'steps', step)}" in text
 
 
-def test_a_cluster_that_died_before_any_step_is_examined_with_its_steps(emr: Any) -> None:
+def test_a_cluster_that_failed_before_its_first_step_is_examined_with_its_steps(emr: Any) -> None:
     emr.set_faults({"clusters": [{"fails": "bootstrap", "stderr": "ERROR: No matching distribution for pillow"}]})
     cluster = emr.create(Steps=[emr.bash("true")])
     emr.await_cluster(cluster, "TERMINATED_WITH_ERRORS")
@@ -86,7 +86,7 @@ def test_a_cluster_that_died_before_any_step_is_examined_with_its_steps(emr: Any
 
 
 @pytest.mark.parametrize(("fails", "kind"), [("terminated", Kind.CANCELLED), ("lost", Kind.LOST_CAPACITY)])
-def test_the_end_of_the_cluster_explains_its_step(emr: Any, fails: str, kind: Kind) -> None:
+def test_the_termination_of_the_cluster_explains_its_step(emr: Any, fails: str, kind: Kind) -> None:
     emr.set_faults({"clusters": [{"fails": fails, "after_seconds": 60}]})
     cluster = emr.create()
     [step] = emr.add(cluster, emr.bash("sleep 600"))

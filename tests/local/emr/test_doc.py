@@ -1,4 +1,4 @@
-"""The page about the endpoint is right: its example can be followed, and it names every key."""
+"""``docs/local-emr.md``: its example is a valid scenario with all kinds of faults, and it explains every key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from local.emr.faults.scenario import KINDS, parse
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "local-emr.md").read_text(encoding="utf-8")
 
 
-def test_the_example_can_be_followed_and_has_every_kind() -> None:
+def test_the_example_is_valid_and_has_every_kind() -> None:
     [example] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     rules = parse(example)
     assert rules.keys() == KINDS.keys()

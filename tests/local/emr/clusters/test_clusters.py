@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 
-def test_a_cluster_waits_for_steps_and_lives_in_its_callers_region(emr: Any) -> None:
+def test_a_cluster_waits_for_steps_in_the_region_of_its_caller(emr: Any) -> None:
     answer = emr.client.run_job_flow(**emr.request())
     cluster = answer["JobFlowId"]
     assert answer["ClusterArn"] == f"arn:aws:elasticmapreduce:eu-west-3:123456789012:cluster/{cluster}"
@@ -22,7 +22,7 @@ def test_a_cluster_waits_for_steps_and_lives_in_its_callers_region(emr: Any) -> 
         emr.client_of("us-east-1").describe_cluster(ClusterId=cluster)
 
 
-def test_the_states_of_a_cluster_that_takes_its_time(start_endpoint: Any) -> None:
+def test_the_states_of_a_cluster_with_a_boot_time(start_endpoint: Any) -> None:
     _, emr = start_endpoint("--boot-seconds", "2")
     cluster = emr.create()
     assert emr.state(cluster) == "STARTING"
@@ -33,7 +33,7 @@ def test_the_states_of_a_cluster_that_takes_its_time(start_endpoint: Any) -> Non
     assert emr.await_step(cluster, step)["State"] == "COMPLETED"
 
 
-def test_a_cluster_that_need_not_stay_ends_when_its_steps_are_done(emr: Any) -> None:
+def test_a_cluster_without_keep_alive_terminates_after_its_steps(emr: Any) -> None:
     cluster = emr.create(
         instances={"KeepJobFlowAliveWhenNoSteps": False}, Steps=[emr.bash("true"), emr.bash("exit 1"), emr.bash("true")]
     )
@@ -45,14 +45,14 @@ def test_a_cluster_that_need_not_stay_ends_when_its_steps_are_done(emr: Any) -> 
     assert states == ["COMPLETED", "FAILED", "COMPLETED"]
 
 
-def test_a_cluster_may_be_told_later_that_it_need_not_stay(emr: Any) -> None:
+def test_keep_alive_can_be_removed(emr: Any) -> None:
     cluster = emr.create()
     emr.await_cluster(cluster, "WAITING")
     emr.client.set_keep_job_flow_alive_when_no_steps(JobFlowIds=[cluster], KeepJobFlowAliveWhenNoSteps=False)
     assert emr.await_cluster(cluster, "TERMINATED")["StateChangeReason"]["Code"] == "ALL_STEPS_COMPLETED"
 
 
-def test_an_idle_cluster_ends_and_a_busy_one_does_not(emr: Any, tmp_path: Any) -> None:
+def test_an_idle_cluster_terminates_and_a_busy_one_does_not(emr: Any, tmp_path: Any) -> None:
     gate = tmp_path / "gate"
     policy = {"IdleTimeout": 60}
     idle = emr.create(AutoTerminationPolicy=policy)
