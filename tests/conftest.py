@@ -1,10 +1,14 @@
-"""What every test gets: an Airflow of its own, and no way to a real AWS account."""
+"""What all tests share: a separate Airflow home, no access to a real AWS account, and a clean process."""
 
 from __future__ import annotations
 
+import locale
+import logging
 import os
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,8 +65,8 @@ LONGEST_FIRST = (
 """Prefixes of test files that take minutes. Workers take files in this order, so that none works alone at the end."""
 
 
-STARTERS = frozenset({"spark", "models", "endpoint", "start_endpoint", "s3_server", "store", "bench", "service"})
-"""Fixtures that start Spark, TensorFlow, Airflow or a server."""
+STARTERS = frozenset({"spark", "models", "endpoint", "start_endpoint", "s3_server", "store", "bench", "service", "aws"})
+"""Fixtures that start Spark, TensorFlow, Airflow, a server, or moto's AWS (``aws``)."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -91,7 +95,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The shared photos and weights; a test that can do without them falls back on generated ones."""
+    """The folder of shared photos and weights; tests generate what is missing there."""
     return SHARED
 
 
@@ -126,7 +130,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty bucket, as a boto3 resource; what is written with the product's own code is seen through it."""
+    """An empty bucket, as a boto3 resource: an observer's view of what the product writes."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     import boto3
 
@@ -139,7 +143,7 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """SeaweedFS, which checks signatures and permissions; the other store takes any keys."""
+    """SeaweedFS, which checks signatures and permissions; moto (``s3_server``) accepts any keys."""
     from tests.s3_store import Store
 
     store = Store(tmp_path_factory.mktemp("store"))
@@ -151,30 +155,72 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture
 def lake_bucket(store: Store) -> Iterator[str]:
-    """The name of a bucket in that store, empty and of this test alone."""
+    """The name of a new, empty bucket in that store."""
     name = store.new_bucket()
     yield name
-    store.delete_bucket(name)  # each holds some GB of the disk for what may still come
+    store.delete_bucket(name)  # SeaweedFS reserves some GB of disk space per bucket
 
 
-@pytest.fixture(autouse=True)
-def isolate_process_state() -> Iterator[None]:
-    """Fail a test that leaves the environment changed, and drop the S3 clients that its process cached.
+def process_state() -> dict[str, Any]:
+    """Return what a test must leave as it was, apart from the environment."""
+    return {
+        "the working directory": Path.cwd(),
+        "the time zone (time.tzset)": time.tzname,
+        "the locale": locale.setlocale(locale.LC_ALL),
+        "the handler of SIGTERM": signal.getsignal(signal.SIGTERM),
+    }
 
-    The clients of s3fs and of Airflow are cached by their arguments, not by the server that they talk to: those of one
-    test would talk to the server of another.
+
+def restore_process_state(state: dict[str, Any]) -> None:
+    os.chdir(state["the working directory"])
+    time.tzset()
+    locale.setlocale(locale.LC_ALL, state["the locale"])
+    signal.signal(signal.SIGTERM, state["the handler of SIGTERM"])
+
+
+def drop_cached_clients() -> None:
+    """Drop the S3 clients that the process cached.
+
+    They are cached by their arguments, not by the server and the keys that the environment names: those of one test
+    would talk to the server of another, or with its keys.
     """
-    before = dict(os.environ)
-    yield
-    names = {name for name in before.keys() | os.environ.keys() if not name.startswith("PYTEST_")}
-    changed = sorted(name for name in names if before.get(name) != os.environ.get(name))
-    if changed:
-        for name in changed:
-            os.environ.pop(name, None)
-            if name in before:
-                os.environ[name] = before[name]
     if airflow_store := sys.modules.get("airflow.sdk.io.store"):
         airflow_store._STORE_CACHE.clear()
     if s3fs := sys.modules.get("s3fs"):
         s3fs.S3FileSystem.clear_instance_cache()
-    assert not changed, f"the test left these environment variables changed: {', '.join(changed)}; use monkeypatch"
+    if reading := sys.modules.get("spark_jobs.images.reading"):
+        reading._stores.cache_clear()
+    # The default session stays if it has the keys of this file: a new one reads the services' descriptions again.
+    if (boto3 := sys.modules.get("boto3")) and (session := boto3.DEFAULT_SESSION):
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            keys = session.get_credentials()
+        except BotoCoreError:
+            keys = None
+        if keys is None or keys.access_key != os.environ.get("AWS_ACCESS_KEY_ID"):
+            boto3.DEFAULT_SESSION = None
+
+
+@pytest.fixture(autouse=True)
+def isolate_process_state() -> Iterator[None]:
+    """Undo what a test changed in its process; fail it if it changed what monkeypatch can restore.
+
+    The handlers and the level of the root logger are restored without a failure: the commands' ``main`` functions set
+    them. pyarrow and obstore cache no client by themselves, and no code changes ``sys.path``.
+    """
+    environ, state = dict(os.environ), process_state()
+    root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
+    yield
+    names = {name for name in environ.keys() | os.environ.keys() if not name.startswith("PYTEST_")}
+    changed = sorted(name for name in names if environ.get(name) != os.environ.get(name))
+    for name in changed:
+        os.environ.pop(name, None)
+        if name in environ:
+            os.environ[name] = environ[name]
+    if left := [what for what, value in process_state().items() if value != state[what]]:
+        restore_process_state(state)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    drop_cached_clients()
+    assert not changed + left, f"the test left changed: {', '.join(changed + left)}; use monkeypatch"
