@@ -22,6 +22,8 @@ from spark_jobs.images.decoding import Pixels
 from spark_jobs.images.rejects import Reject
 from tests.spark_jobs import deadly_decoder
 
+pytestmark = pytest.mark.slow  # every test starts a child process
+
 NAMED = Path(__file__).resolve().parents[2] / "data" / "images"
 REPOSITORY = Path(__file__).resolve().parents[3]
 MAX_PIXELS = 64_000_000
