@@ -35,7 +35,8 @@ from local.emr.clusters.terminations import (
 )
 from local.emr.faults.faults import Faults
 from local.emr.options import Options
-from local.emr.spark.steps import Outcome, Step
+from local.emr.spark.step_outcome import Outcome
+from local.emr.spark.steps import Step
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,9 @@ from local.emr.clusters.terminations import (
 from local.emr.faults.faults import Faults
 from local.emr.faults.triggers import Trigger
 from local.emr.options import Options
-from local.emr.spark.steps import Outcome, Step, StepRun
+from local.emr.spark.step_outcome import Outcome
+from local.emr.spark.step_run import StepRun
+from local.emr.spark.steps import Step
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from local.emr.clusters.cluster_state import ClusterState
 from local.emr.clusters.terminations import Termination
-from local.emr.spark.steps import Outcome, Step
+from local.emr.spark.step_outcome import Outcome
+from local.emr.spark.steps import Step
 
 CLUSTER_FIELDS = (
     *("region", "account", "request", "keep_alive", "termination_protected", "concurrency", "auto_termination"),

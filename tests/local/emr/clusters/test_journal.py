@@ -21,7 +21,8 @@ from local.emr.clusters.registry import Registry
 from local.emr.faults.faults import Faults
 from local.emr.options import Options
 from local.emr.process import ROOT
-from local.emr.spark.steps import Outcome, StepRun
+from local.emr.spark.step_outcome import Outcome
+from local.emr.spark.step_run import StepRun
 
 REQUEST: dict[str, Any] = {
     "Name": "früits 100%",
