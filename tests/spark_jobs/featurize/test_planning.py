@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from spark_jobs.featurize.planning import count_tasks, plan
 
@@ -26,10 +27,10 @@ def test_every_image_is_in_one_task_and_no_task_is_empty(
     assert (np.diff(borders) > 0).all()
 
 
-@given(st.lists(st.integers(0, 100_000), min_size=100, max_size=400), st.integers(1, 6))
-def test_tasks_differ_by_the_work_of_one_image_at_most(sizes: list[int], parallelism: int) -> None:
-    each = work(np.array(sizes), 10_000, 10**9)
-    borders = plan(np.array(sizes), images_per_task=10_000, bytes_per_task=10**9, parallelism=parallelism)
+@given(arrays(np.int64, st.integers(100, 400), elements=st.integers(0, 100_000)), st.integers(1, 6))
+def test_tasks_differ_by_the_work_of_one_image_at_most(sizes: np.ndarray, parallelism: int) -> None:
+    each = work(sizes, 10_000, 10**9)
+    borders = plan(sizes, images_per_task=10_000, bytes_per_task=10**9, parallelism=parallelism)
     assert len(borders) - 1 == 2 * parallelism
     tasks = np.add.reduceat(each, borders[:-1])
     assert tasks.max() - tasks.min() <= 2 * each.max() + 1e-9

@@ -18,6 +18,8 @@ from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
 REPOSITORY = Path(__file__).resolve().parents[3]
 SPARK_SUBMIT = Path(sys.executable).with_name("spark-submit")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
@@ -64,7 +66,6 @@ def arguments(few_photos: Path, tmp_path: Path, model_folder: Path) -> Featurize
     )
 
 
-@pytest.mark.slow
 def test_real_executors_need_only_the_zip(bundle: Path, arguments: FeaturizeArgs, tmp_path: Path) -> None:
     done = submit(bundle, "local-cluster[2,1,1024]", arguments)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -77,7 +78,6 @@ def test_real_executors_need_only_the_zip(bundle: Path, arguments: FeaturizeArgs
     assert "featurize done: 9 images listed, 9 features, 0 rejects in" in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_a_known_problem_is_the_last_line_and_a_non_zero_exit(bundle: Path, arguments: FeaturizeArgs) -> None:
     shutil.rmtree(arguments.images.removeprefix("file://"))
     done = submit(bundle, "local[1]", arguments)

@@ -82,7 +82,7 @@ def test_the_limits_are_those_that_were_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "detail"),
     [
         (deadly_decoder.SEGFAULT, "SIGSEGV"),
         (deadly_decoder.ENDLESS, "took more than 0.4 s"),
@@ -92,14 +92,14 @@ def test_the_limits_are_those_that_were_given() -> None:
     ],
 )
 def test_a_file_that_kills_its_decoder_is_a_reject_and_the_next_is_decoded(
-    deadly: Decoder, data: bytes, told: str
+    deadly: Decoder, data: bytes, detail: str
 ) -> None:
     expected = decoding.decode(PLAIN, max_pixels=MAX_PIXELS)
     assert same(deadly.decode(PLAIN), expected)
     outcome = deadly.decode(data)
     assert isinstance(outcome, Reject)
     assert outcome.reason == "decoder_crashed"
-    assert told in outcome.detail
+    assert detail in outcome.detail
     assert same(deadly.decode(PLAIN), expected)
     assert same(deadly.decode(data), outcome)  # in a child that is not fresh, as in one that is
 

@@ -128,6 +128,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.lists(names, max_size=3), names), min_size=1, max_size=12))
 def test_everything_is_listed_once_in_the_order_of_the_paths_bytes(
@@ -179,6 +180,7 @@ def test_a_name_that_is_not_utf_8_is_a_clear_error_that_names_the_folder(tmp_pat
         paths(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
 def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
     make(tmp_path, *(f"pêche {number}/{name}" for number in range(2) for name in ODD_NAMES))

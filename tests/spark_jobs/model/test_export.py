@@ -29,7 +29,8 @@ def run_export(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_tells_what_weights_there_are() -> None:
+@pytest.mark.slow
+def test_the_help_names_the_kinds_of_weights() -> None:
     done = run_export("--help")
     assert done.returncode == 0
     assert "random:SEED" in done.stdout
@@ -42,6 +43,7 @@ def test_a_seed_must_be_an_integer(weights: str) -> None:
         export.find_weights(weights)
 
 
+@pytest.mark.slow
 def test_a_missing_weights_file_is_a_clear_error_and_the_last_line(tmp_path: Path) -> None:
     done = run_export("--weights", f"{tmp_path}/none.h5", "--output", tmp_path.as_uri())
     assert done.returncode == 1
