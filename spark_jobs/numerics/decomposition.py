@@ -15,6 +15,13 @@ __all__ = ["FittedPca", "fit", "smallest_k"]
 
 Floats = NDArray[np.float64]
 
+SMALLEST_VARIANCE = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+"""Least accepted value of the largest variance, 1e-292. Below it, variances that are eps of the largest have fewer
+digits than float64 has, because they are subnormal."""
+
+SMALLEST_MEAN = 1e-130
+"""Above it, two different floats differ by more than 1e-147, so the square of their difference is not rounded to 0."""
+
 
 def fit(
     moments: Moments,
@@ -45,11 +52,18 @@ def fit(
     ValueError
         If there are no vectors, or moments are not finite.
     ArithmeticError
-        If the result violates a property of every PCA; the message gives the figures.
+        If the largest variance is below :data:`SMALLEST_VARIANCE`, or the result violates a property of every PCA; the
+        message gives the figures.
     """
     covariance = moments.covariance
     if not np.isfinite(covariance).all():
         raise ValueError("the covariance has values that are not finite: expected features of moderate size")
+    largest = float(covariance.diagonal().max())
+    if 0 < largest < SMALLEST_VARIANCE:
+        raise ArithmeticError(
+            f"the largest variance of a feature is {largest:.3e}, expected {SMALLEST_VARIANCE:.0e} or more: squares of "
+            "such small deviations lose digits (underflow); multiply the features by a large number"
+        )
     eigenvalues, axes = _eigen(covariance)
     total = float(eigenvalues.sum())
     ratio = eigenvalues / total if total > 0 else np.zeros_like(eigenvalues)
@@ -99,6 +113,8 @@ def _choose_k(full: FittedPca, variance_target: float | None, n_components: int 
 
 def _choose_k_without_variance(full: FittedPca, n_components: int | None) -> tuple[int, tuple[str, ...]]:
     why = "there is a single image" if full.n == 1 else f"the features of all {full.n} images are alike"
+    if full.n > 1 and ((full.mean != 0) & (np.abs(full.mean) < SMALLEST_MEAN)).any():
+        why += ", or they differ by so little that the squares of the differences are rounded to 0 (underflow)"
     k = n_components or 1
     kept = "one component, which explains" if k == 1 else f"{k} components, which explain"
     and_so = "; whitened scores are 0" if full.scores == WHITENED_SCORES else ""

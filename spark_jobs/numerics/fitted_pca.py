@@ -9,7 +9,7 @@ The file uses scikit-learn's names. numpy reads it in three lines (with float32 
 Three lines create a fitted scikit-learn estimator. Its ``transform`` always centres, and whitens if the run did::
 
     pca = sklearn.decomposition.PCA()
-    vars(pca).update(np.load("model.npz"))
+    vars(pca).update({name: array if array.ndim else array.item() for name, array in np.load("model.npz").items()})
     scores = pca.transform(features)
 """
 

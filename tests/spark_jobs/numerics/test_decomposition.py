@@ -88,6 +88,33 @@ def test_the_fewest_components_that_reach_the_target() -> None:
         assert (found.k, found.warnings) == (k, ()), (variances, target)
 
 
+def test_a_ratio_equal_to_the_target_is_enough_where_scikit_learn_keeps_one_component_more() -> None:
+    # Variances 16 / 8 and 4 / 8, so the first ratio is 0.8 exactly.
+    rows = np.array([[2, 0], [-2, 0], [2, 0], [-2, 0], [0, 1], [0, -1], [0, 1], [0, -1], [0, 0]], dtype=np.float64)
+    found, reference = fit(rows, 0.8), PCA(0.8, svd_solver="full").fit(rows)
+    assert (found.k, found.variance_reached) == (1, 0.8)
+    assert (reference.n_components_, reference.explained_variance_ratio_[0]) == (2, 0.8)
+
+
+def test_small_features_have_the_components_of_the_same_features_at_scale_1() -> None:
+    rows = realistic(60, 8).astype(np.float64)
+    reference = PCA(svd_solver="full").fit(rows)
+    for scale in (1e-40, 1e-100, 1e-140):
+        found = fit(rows * scale, None, 8)
+        np.testing.assert_allclose(found.explained_variance_ratio, reference.explained_variance_ratio_, atol=1e-12)
+        signs = np.sign((found.components * reference.components_).sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(found.components, signs * reference.components_, atol=1e-8)
+        assert found.warnings == ()
+
+
+def test_features_whose_squares_underflow_are_reported_as_such() -> None:
+    rows = realistic(60, 8).astype(np.float64)
+    with pytest.raises(ArithmeticError, match=r"the largest variance of a feature is .*e-3\d\d, .*underflow"):
+        fit(rows * 1e-160)
+    (warning,) = fit(rows * 1e-200).warnings
+    assert "are alike, or they differ by so little" in warning
+
+
 def test_a_target_out_of_reach_keeps_all_components_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decomposition.smallest_k(np.array([0.5, 0.2]), 0.8) is None
     # Apart from rounding, ratios of a real covariance always reach the target; the patch simulates a miss.

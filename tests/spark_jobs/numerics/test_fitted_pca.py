@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import pickle
 import time
 from dataclasses import fields, replace
@@ -117,7 +118,11 @@ def test_the_error_of_axes_that_are_not_orthonormal() -> None:
 def test_the_model_file_loads_into_a_fitted_pca_of_scikit_learn(scores: str, n: int, d: int, k: int) -> None:
     rows = realistic(n, d).astype(np.float64)
     loaded = PCA()
-    vars(loaded).update(np.load(io.BytesIO(fit(rows, k, scores).to_npz())))
+    file = np.load(io.BytesIO(fit(rows, k, scores).to_npz()), allow_pickle=False)
+    vars(loaded).update({name: array if array.ndim else array.item() for name, array in file.items()})
+    assert loaded.whiten is (scores == "whitened")
+    assert json.loads(json.dumps(loaded.get_params()["whiten"])) is loaded.whiten
+    assert (file["whiten"].dtype, file["whiten"].shape) == (np.bool_, ())
     reference = scikit_learn(rows, k, whiten=scores == "whitened")
     signs = np.sign((loaded.components_ * reference.components_).sum(axis=1))
     attributes = {name for name in vars(reference) if name.endswith("_") and not name.startswith("_")}
