@@ -1,6 +1,6 @@
 """Export of MobileNetV2 from Keras to LiteRT: ``python -m spark_jobs.model.export --weights PATH --output URI``.
 
-This runs where a model is published, never on the cluster; it is the only place that imports TensorFlow.
+This runs where a model is published, never on the cluster. It is the only module that imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from spark_jobs.runtime import launcher
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
-"""Largest difference between LiteRT and Keras that an export may have, as a share of Keras' largest feature."""
+"""Largest accepted difference between LiteRT and Keras, as a share of the largest feature of Keras."""
 
 RANDOM_RECIPE = 1
-"""Version of the way random weights are made: another one makes another model of the same seed."""
+"""Version of the algorithm for random weights: with another version, the same seed gives another model."""
 
 CALIBRATION_IMAGES = 32
 CHECK_IMAGES = 4
 RANDOM_DEVIATION = 0.4
-"""Mean deviation between pictures that a feature of random weights has; photos stay between 0.1 and 1."""
+"""Mean standard deviation of a feature between pictures, with random weights. With photos it is from 0.1 to 1."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Weights:
     Attributes
     ----------
     source : str
-        ``imagenet``: Keras' own, from its cache or downloaded by it; ``file``; or ``random``.
+        ``imagenet`` (from the cache of Keras, or downloaded by Keras), ``file`` or ``random``.
     name : str
         The file's name, or ``random:SEED``.
     sha256 : str
-        Of the file; of seed and recipe when random.
+        Of the file; of seed and recipe if the weights are random.
     seed : int or None
         Of random weights.
     path : Path or None
@@ -69,12 +69,12 @@ class Weights:
     path: Path | None = None
 
     def record(self) -> dict[str, Any]:
-        """Return what ``model.json`` says of the weights; the path means nothing on another machine."""
+        """Return the weights' record in ``model.json``, without the path, which is local to this machine."""
         return {name: value for name, value in asdict(self).items() if name != "path"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the export as a program; the last line on standard output is the model's record, as JSON."""
+    """Run the export as a program; the last line of standard output is the model's record as JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m spark_jobs.model.export",
         description="Export MobileNetV2 without its top from Keras to LiteRT, and check it against Keras.",
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(weights: str, output: str) -> dict[str, Any]:
-    """Export a model, unless the folder has one of the same weights already.
+    """Export a model, unless the folder already contains a model with the same weights.
 
     Parameters
     ----------
@@ -111,12 +111,12 @@ def export(weights: str, output: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        The record that ``<output>/<digest>/model.json`` holds.
+        The content of ``<output>/<digest>/model.json``.
 
     Raises
     ------
     JobError
-        When the weights are not there or do not fit, or when the exported model is not Keras' equal.
+        If the weights do not exist or do not fit, or if the exported model differs from Keras.
     """
     started = time.monotonic()
     found = find_weights(weights)
@@ -127,18 +127,20 @@ def export(weights: str, output: str) -> dict[str, Any]:
     flatbuffer, record = build(found)
     folder = storage.join(output, record["digest"][:MODEL_FOLDER_DIGITS])
     storage.write_bytes(storage.join(folder, MODEL_FILE), flatbuffer)
-    storage.write_json(storage.join(folder, MODEL_RECORD_FILE), record)  # last: it says that the model is complete
+    storage.write_json(
+        storage.join(folder, MODEL_RECORD_FILE), record
+    )  # last: its existence means that the model is complete
     logger.info("exported %s to %s in %.1f s", found.name, folder, time.monotonic() - started)
     return record
 
 
 def find_weights(text: str) -> Weights:
-    """Return the weights that an argument names.
+    """Return the weights for the value of ``--weights``.
 
     Raises
     ------
     JobError
-        When the text is neither ``imagenet`` nor ``random:SEED`` nor the path of a file.
+        If the text is neither ``imagenet`` nor ``random:SEED`` nor the path of a file.
     """
     if text.startswith("random:"):
         if not re.fullmatch(r"random:\d{1,9}", text):
@@ -153,7 +155,7 @@ def find_weights(text: str) -> Weights:
 
 
 def _imagenet_file() -> Path:
-    """Return Keras' own weights file, from its cache, or downloaded into it."""
+    """Return the ImageNet weights file from the cache of Keras, which downloads it if it is missing."""
     keras = _import_keras()
     try:
         keras.applications.MobileNetV2(include_top=False, weights="imagenet", input_shape=(SIDE, SIDE, 3))
@@ -166,7 +168,7 @@ def _imagenet_file() -> Path:
 
 
 def find_model(output: str, weights: Weights) -> dict[str, Any] | None:
-    """Return the record of a whole model of these weights among those in a folder, or None."""
+    """Return the record of a complete model with these weights in a folder of models, or None."""
     filesystem, path = storage.locate(output)
     for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True)):
         folder = storage.join(output, info.base_name)
@@ -183,14 +185,14 @@ def find_model(output: str, weights: Weights) -> dict[str, Any] | None:
 
 
 def build(weights: Weights) -> tuple[bytes, dict[str, Any]]:
-    """Build the Keras model, convert it, and check the result against it.
+    """Build the Keras model, convert it, and compare the result with Keras.
 
     Returns
     -------
     flatbuffer : bytes
         A float32 LiteRT model, batch 1, no optimisation.
     record : dict
-        What ``model.json`` holds.
+        The content of ``model.json``.
     """
     keras = _import_keras()
     import tensorflow as tf
@@ -216,7 +218,7 @@ def build_keras_model(weights: Weights) -> Any:
     Raises
     ------
     JobError
-        When the weights file does not fit the model.
+        If the weights file does not fit the model.
     """
     keras = _import_keras()
     model = keras.applications.MobileNetV2(include_top=False, pooling="avg", weights=None, input_shape=(SIDE, SIDE, 3))
@@ -226,7 +228,7 @@ def build_keras_model(weights: Weights) -> Any:
         return model
     try:
         model.load_weights(weights.path)
-    except Exception as error:  # h5py and Keras raise many kinds on a file that is not theirs
+    except Exception as error:  # h5py and Keras raise many kinds of errors for other files
         raise JobError(
             f"the weights in {weights.path} do not fit MobileNetV2 1.0/224 without its top: {error}"
         ) from error
@@ -234,11 +236,11 @@ def build_keras_model(weights: Weights) -> Any:
 
 
 def _set_random_weights(model: Any, seed: int) -> None:
-    """Give a model random weights with which it tells pictures apart.
+    """Set random weights whose features differ between pictures.
 
-    Kernels are drawn as He et al. 2015 (normal, variance 2 / fan-in), and every BatchNorm gets the mean and variance
-    that its inputs have on seeded pictures, so that no signal dies or explodes on its way through 52 layers. The last
-    BatchNorm is then scaled until features deviate between pictures as far as trained ones do.
+    Kernels are drawn as in He et al. 2015 (normal, variance 2 / fan-in). Every BatchNorm gets the mean and variance of
+    its inputs on seeded pictures, so the signal neither vanishes nor explodes in 52 layers. The last BatchNorm is then
+    scaled until the features' standard deviation between pictures is like that of trained weights.
     """
     random = np.random.default_rng(seed)
     norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
@@ -247,24 +249,24 @@ def _set_random_weights(model: Any, seed: int) -> None:
             layer.set_weights([_he_kernel(random, layer, kernel.shape) for kernel in layer.get_weights()])
     pictures = mobilenet.preprocess(make_pictures(random, CALIBRATION_IMAGES))
     for norm in norms:
-        norm.momentum = 0.0  # the moving statistics become those of the one batch that follows
+        norm.momentum = 0.0  # the next batch alone determines the moving statistics
     model(pictures, training=True)
     last = norms[-1]
-    for _ in range(3):  # ReLU6 makes the deviation not quite proportional to the scale
+    for _ in range(3):  # because of ReLU6 the deviation is not exactly proportional to the scale
         deviation = float(np.std(model(pictures, training=False), axis=0).mean())
         gamma, beta, mean, variance = last.get_weights()
         last.set_weights([gamma * (RANDOM_DEVIATION / deviation), beta, mean, variance])
 
 
 def _he_kernel(random: np.random.Generator, layer: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Return a kernel; a depthwise one takes one channel in, another all of its third axis."""
+    """Return a kernel. The fan-in of a depthwise kernel is one channel, of another kernel its whole third axis."""
     depthwise = type(layer).__name__ == "DepthwiseConv2D"
     fan_in = shape[0] * shape[1] * (1 if depthwise else shape[2])
     return random.normal(0.0, np.sqrt(2.0 / fan_in), shape).astype(np.float32)
 
 
 def make_pictures(random: np.random.Generator, count: int) -> Pixels:
-    """Return seeded pictures that are more like photos than noise: smooth colours, an object on a plain background.
+    """Return seeded pictures that resemble photos: smooth colours, an object on a plain background.
 
     Returns
     -------
@@ -287,7 +289,7 @@ def make_pictures(random: np.random.Generator, count: int) -> Pixels:
 
 
 def _convert(model: Any) -> bytes:
-    """Convert with the weights as constants: from a Keras model the converter takes five times as long."""
+    """Convert a model with its weights as constants; converting a Keras model directly takes five times as long."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -305,13 +307,13 @@ def check_against_keras(model: Any, flatbuffer: bytes) -> float:
     Returns
     -------
     float
-        The largest absolute difference, as a share of Keras' largest absolute feature.
+        The largest absolute difference, as a share of the largest absolute feature of Keras.
 
     Raises
     ------
     JobError
-        When it is above the tolerance, or when Keras gives the same features for all pictures: then nothing was
-        compared.
+        If it is above the tolerance, or if Keras gives the same features for all pictures, which would make the
+        comparison meaningless.
     """
     pictures = make_pictures(np.random.default_rng(0), CHECK_IMAGES)
     expected = np.asarray(model(mobilenet.preprocess(pictures), training=False))
@@ -330,7 +332,7 @@ def check_against_keras(model: Any, flatbuffer: bytes) -> float:
 
 
 def _import_keras() -> Any:
-    """Import Keras on one thread and with few words, so that an export of the same weights has the same bytes."""
+    """Import Keras without GPU, oneDNN and log messages, so that exports of the same weights have the same bytes."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -343,7 +345,7 @@ def _import_keras() -> Any:
 
 @contextmanager
 def _standard_output_to_error() -> Iterator[None]:
-    """Send what this process and its libraries write to standard output to standard error."""
+    """Redirect the standard output of this process and its libraries to standard error."""
     sys.stdout.flush()
     saved = os.dup(1)
     try:

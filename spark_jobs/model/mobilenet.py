@@ -48,7 +48,7 @@ def read(uri: str) -> Model:
     Raises
     ------
     JobError
-        When a file is missing, the record is not one, or the flatbuffer is not the one that the record names.
+        If a file is missing, the record is invalid, or the digest or the dimensions do not match.
     """
     try:
         record = json.loads(storage.read_bytes(storage.join(uri, MODEL_RECORD_FILE)))
@@ -70,13 +70,13 @@ def read(uri: str) -> Model:
 
 
 def preprocess(pixels: Pixels, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-    """Scale pixels from 0…255 to -1…1, as Keras' ``preprocess_input`` does in its mode "tf".
+    """Scale pixels from 0…255 to -1…1, like Keras's ``preprocess_input`` in mode "tf".
 
     Parameters
     ----------
     pixels : numpy.ndarray of uint8, any shape
     out : numpy.ndarray of float32, of the same shape, optional
-        Where the result goes; a new array by default.
+        Receives the result; a new array by default.
     """
     scaled = np.empty(pixels.shape, np.float32) if out is None else out
     scaled[...] = pixels
@@ -86,7 +86,7 @@ def preprocess(pixels: Pixels, out: npt.NDArray[np.float32] | None = None) -> np
 
 
 class Extractor:
-    """A LiteRT interpreter of one thread that takes one image at a time, which is faster than batches of 8.
+    """A LiteRT interpreter with one thread. It processes one image at a time, which is faster than batches of 8.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Extractor:
         -------
         numpy.ndarray of shape (1280,), float32
         """
-        # Right into the interpreter's own memory: no temporary arrays, and no copy.
+        # Write directly into the interpreter's memory, without temporary arrays or copies.
         preprocess(pixels, self._interpreter.tensor(self._input["index"])()[0])
         self._interpreter.invoke()
         features: Features = self._interpreter.get_tensor(self._output["index"])[0]
@@ -135,11 +135,11 @@ _extractors: dict[str, Extractor] = {}
 
 
 def load_extractor(digest: str, flatbuffer: bytes) -> Extract:
-    """Return this process's extractor of a model, built when the process first asks for it.
+    """Return this process's extractor of a model; the first call creates it.
 
-    Spark reuses Python workers, so that an interpreter serves every task that its process runs.
+    Spark reuses Python workers, so all tasks of a process share one interpreter.
     """
     if digest not in _extractors:
-        _extractors.clear()  # one model at a time: an old one would only hold memory
+        _extractors.clear()  # keep one model only, to save memory
         _extractors[digest] = Extractor(flatbuffer)
     return _extractors[digest]
