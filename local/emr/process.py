@@ -6,10 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,8 +36,6 @@ class EndpointProcess:
     ----------
     url : str
         The URL of the endpoint.
-    pid : int
-        Its process id.
 
     Raises
     ------
@@ -58,19 +54,14 @@ class EndpointProcess:
         self._state_dir = state_dir.absolute()
         self._arguments = arguments
         self._environment = {**(os.environ if environment is None else environment), "PYTHONPATH": str(ROOT)}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._launch_lock = threading.Lock()
-        self._cancelled = False
-        try:
-            process = start_in_thread(self._launch, name="EMR endpoint")
-            self.pid = process.pid
-            self.url = self._await_record(process, time.monotonic() + start_seconds)
-        except BaseException:  # KeyboardInterrupt too, even while the other thread launches the process
-            with self._launch_lock:
-                self._cancelled = True
-            if self._process is not None:
-                self.stop()
-            raise
+        self._process: subprocess.Popen[bytes]
+        with start_in_thread(self._launch, name="EMR endpoint", stop=self.stop):
+            self.url = self._await_record(time.monotonic() + start_seconds)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the endpoint."""
+        return self._process.pid
 
     @property
     def log_file(self) -> Path:
@@ -85,16 +76,13 @@ class EndpointProcess:
         RuntimeError
             If it did not stop in time and was killed.
         """
-        process = self._process
-        if process is None:
-            raise RuntimeError("the endpoint was not launched")
-        if process.poll() is None:
-            process.terminate()
+        if self._process.poll() is None:
+            self._process.terminate()
         try:
-            return process.wait(timeout_seconds)
+            return self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
             raise RuntimeError(
                 f"the endpoint did not stop in {timeout_seconds:g} s and was killed; see {self.log_file}"
             ) from None
@@ -110,32 +98,29 @@ class EndpointProcess:
     def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "local.emr", "--port", "0", "--state-dir", str(self._state_dir)]
         command += ["--parent", str(os.getpid()), *self._arguments]
-        with self._launch_lock:
-            if self._cancelled:
-                raise CancelledError
-            try:
-                self._state_dir.mkdir(parents=True, exist_ok=True)
-                with self.log_file.open("ab") as log:
-                    self._process = subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        env=self._environment,
-                        cwd=self._state_dir,
-                        start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the endpoint
-                    )
-            except OSError as error:
-                advice = f"check the state directory {self._state_dir} and the interpreter {sys.executable}"
-                raise self._failure(f" ({error}); {advice}") from error
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            with self.log_file.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment,
+                    cwd=self._state_dir,
+                    start_new_session=True,  # a terminal's Ctrl-C goes to the parent, which stops the endpoint
+                )
+        except OSError as error:
+            advice = f"check the state directory {self._state_dir} and the interpreter {sys.executable}"
+            raise self._failure(f" ({error}); {advice}") from error
         return self._process
 
-    def _await_record(self, process: subprocess.Popen[bytes], deadline: float) -> str:
+    def _await_record(self, deadline: float) -> str:
         record_file = self._state_dir / "endpoint.json"
-        while process.poll() is None and time.monotonic() < deadline:
+        while self._process.poll() is None and time.monotonic() < deadline:
             if record_file.exists():
                 record = json.loads(record_file.read_text(encoding="utf-8"))
-                if record["pid"] == process.pid:  # not the record of a killed endpoint
+                if record["pid"] == self.pid:  # not the record of a killed endpoint
                     return str(record["url"])
             time.sleep(0.05)
         raise self._failure()

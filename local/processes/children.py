@@ -44,32 +44,49 @@ def running(
             process.stdout.close()
 
 
-def start_in_thread(start: Callable[[], subprocess.Popen[bytes]], *, name: str) -> subprocess.Popen[bytes]:
-    """Start a child process from a new thread that lives as long as the child, and return the process.
+@contextlib.contextmanager
+def start_in_thread(
+    launch: Callable[[], subprocess.Popen[bytes]], *, name: str, stop: Callable[[], object]
+) -> Iterator[None]:
+    """Start a child process from a new thread that lives as long as the child; stop it if the block fails.
+
+    The child continues to run after a block that succeeds. If an exception (also KeyboardInterrupt, at any moment from
+    the start on) leaves the block, the child is stopped, or not launched at all.
 
     The kernel sends the parent-death signal (prctl(2)) when the *thread* that started the child exits, not when the
     parent process exits. The thread is a daemon thread: it does not keep the parent process alive.
 
     Parameters
     ----------
-    start : callable
-        Starts the process. Its exceptions are raised here.
+    launch : callable
+        Launches and returns the process. Its exceptions are raised here.
     name : str
         Name of the thread.
+    stop : callable
+        Stops the process; called only if the launch succeeded.
     """
-    started: Future[subprocess.Popen[bytes]] = Future()
+    launched: Future[subprocess.Popen[bytes]] = Future()
 
-    def start_and_wait() -> None:
-        try:
-            process = start()
-        except BaseException as error:
-            started.set_exception(error)
+    def launch_and_wait() -> None:
+        if not launched.set_running_or_notify_cancel():
             return
-        started.set_result(process)
+        try:
+            process = launch()
+        except BaseException as error:
+            launched.set_exception(error)
+            return
+        launched.set_result(process)
         process.wait()
 
-    threading.Thread(target=start_and_wait, name=name, daemon=True).start()
-    return started.result()
+    try:
+        threading.Thread(target=launch_and_wait, name=name, daemon=True).start()
+        launched.result()
+        yield
+    except BaseException:
+        # An interrupt may come while the other thread launches the process: exception() waits for the launch.
+        if not launched.cancel() and launched.exception() is None:
+            stop()
+        raise
 
 
 def kill_with_parent() -> None:

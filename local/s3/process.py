@@ -100,15 +100,16 @@ class StoreProcess:
             raise StoreError(f"{' and '.join(KEYS)} are not set: without them the store would check no signature")
         if port:
             _check_free(port)
+        self._process: subprocess.Popen[bytes]
         self._data_dir.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
             ports = free_ports(len(PORT_OPTIONS) - 1)
             ports.insert(0, port or free_ports(1)[0])
             self.url = f"http://{HOST}:{ports[0]}"
             self._ports = ports
-            self._process = start_in_thread(self._launch, name="S3 store")
-            if self._answers(time.monotonic() + start_seconds):
-                return
+            with start_in_thread(self._launch, name="S3 store", stop=self.stop):
+                if self._answers(time.monotonic() + start_seconds):
+                    return
             self.stop()
             # Between choosing a free port and listening on it, another process may have taken it.
             if attempt == ATTEMPTS or "address already in use" not in self._failure():
@@ -147,7 +148,7 @@ class StoreProcess:
     def _launch(self) -> subprocess.Popen[bytes]:
         numbers = [f"{option}={number}" for option, number in zip(PORT_OPTIONS, self._ports, strict=True)]
         with self._locked() as lock, self.log_file.open("wb") as log:
-            return subprocess.Popen(
+            self._process = subprocess.Popen(
                 # The folder is where it runs: the option takes several folders, separated by commas.
                 [find_program(), "server", "-dir=.", *FIXED_OPTIONS, *numbers, *self._options],
                 stdin=subprocess.DEVNULL,
@@ -160,6 +161,7 @@ class StoreProcess:
                 # SIGKILL: SeaweedFS takes 15 seconds after SIGTERM, and a new store on the folder would be refused.
                 preexec_fn=kill_with_parent if sys.platform == "linux" else None,
             )
+        return self._process
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from local.emr import process
 from local.emr.process import EndpointProcess
 
 
@@ -31,32 +28,16 @@ def test_a_missing_interpreter_is_named_with_the_end_of_the_log(
         EndpointProcess(tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["before the launch", "during the launch"])
-def test_ctrl_c_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    launching = threading.Event()
-    launched: list[Any] = []
-    threads: list[threading.Thread] = []
+def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
-    def slow_popen(*_: Any, **__: Any) -> Any:
-        launching.set()
-        time.sleep(0.1)
+    def launch(*_: object, **__: object) -> subprocess.Popen[bytes]:
         launched.append(popen(["sleep", "600"]))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         return launched[0]
 
-    def start_interrupted(start: Callable[[], Any], *, name: str) -> Any:
-        threads.append(threading.Thread(target=start, name=name))
-        if moment == "during the launch":
-            threads[0].start()
-            launching.wait()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(subprocess, "Popen", slow_popen)
-    monkeypatch.setattr(process, "start_in_thread", start_interrupted)
+    monkeypatch.setattr(subprocess, "Popen", launch)
     with pytest.raises(KeyboardInterrupt):
         EndpointProcess(tmp_path)
-    if moment == "before the launch":
-        monkeypatch.setattr(threading, "excepthook", lambda _: None)  # the thread ends with CancelledError
-        threads[0].start()
-    threads[0].join()
-    assert [child.poll() is None for child in launched] == ([False] if moment == "during the launch" else [])
+    assert [child.returncode for child in launched] == [-signal.SIGTERM]
