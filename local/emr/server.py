@@ -21,11 +21,11 @@ from werkzeug.wrappers import Request, Response
 from local.emr.api.actions import EmrApi
 from local.emr.clusters.journal import Journal, JournalError
 from local.emr.clusters.registry import Registry
+from local.emr.faults.api_faults import TARGET_PREFIX, WsgiApp, inject_api_faults
 from local.emr.faults.faults import Faults
-from local.emr.faults.interference import TARGET, WsgiApp, interfere
 from local.emr.faults.scenario import ScenarioError
 from local.emr.options import Options
-from local.emr.spark.processes import end_leftovers, end_strays
+from local.emr.spark.processes import end_earlier_steps, kill_unguarded_children
 from local.processes import guard
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def build_app(registry: Registry) -> WsgiApp:
     """Return the WSGI application for the clusters of a registry."""
     EmrApi.registry = registry
     moto.emr.urls.url_paths = {"{0}/$": EmrApi.dispatch}
-    emr = interfere(create_backend_app("emr"), registry.faults, registry.options)
+    emr = inject_api_faults(create_backend_app("emr"), registry.faults, registry.options)
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
@@ -74,7 +74,7 @@ def build_app(registry: Registry) -> WsgiApp:
             answer = _faults(request, registry.faults)
         elif request.path == "/local-emr/faults/matches":
             answer = _json(registry.faults.matches())
-        elif request.method == "POST" and request.headers.get("X-Amz-Target", "").startswith(TARGET):
+        elif request.method == "POST" and request.headers.get("X-Amz-Target", "").startswith(TARGET_PREFIX):
             return emr(environ, start_response)
         else:
             answer = _refuse("UnknownOperationException", "This endpoint speaks the Amazon EMR API only.", 400)
@@ -156,7 +156,7 @@ def serve(
         record = options.state_dir / RECORD_FILE
         record.unlink(missing_ok=True)  # of a killed endpoint
         guard.become_subreaper()  # receives the children of a killed guard
-        end_leftovers(options.state_dir)
+        end_earlier_steps(options.state_dir)
         registry = _restore(options, faults)
         try:
             server = make_server(host, port, build_app(registry), threaded=True, request_handler=_QuietHandler)
@@ -178,7 +178,7 @@ def serve(
             thread.join()
             server.server_close()
             record.unlink(missing_ok=True)
-            end_strays()
+            kill_unguarded_children()
 
 
 def _restore(options: Options, faults: Faults) -> Registry:

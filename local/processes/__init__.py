@@ -1,1 +1,1 @@
-"""Child processes that end with their parent."""
+"""Child processes that end with their parent, and free ports."""

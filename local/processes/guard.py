@@ -1,12 +1,12 @@
-"""Runs one step's command and sees to it that nothing of it outlives it. A script of its own, one process a step.
+"""A script that runs the command of one step and ends all processes that the command started.
 
-The command may make process groups and sessions of its own (``timeout`` and pyspark's daemon do) and its processes may
-lose their parent. The guard is their *subreaper* (prctl(2)): whoever loses its parent becomes the guard's child, so
-that all that is to be ended is found under the guard, whatever session it moved to. The kernel tells the guard when
-the endpoint dies, however it dies.
+The command may create process groups and sessions (``timeout`` and pyspark's daemon do), and its processes may lose
+their parent. The guard is their *subreaper* (prctl(2)): a descendant that loses its parent becomes a child of the
+guard. So the guard finds all of them among its descendants, in any session. The kernel sends a signal to the guard when
+the endpoint dies for any reason.
 
-Usage: ``guard.py ENDPOINT_PID GRACE_SECONDS RESULT_FILE COMMAND…``. SIGTERM kills the command; SIGINT asks it to end
-(SIGTERM to all its processes) and kills what is left after the grace. The result file says how it ended.
+Usage: ``guard.py ENDPOINT_PID GRACE_SECONDS RESULT_FILE COMMAND…``. SIGTERM kills the command. SIGINT sends SIGTERM to
+all its processes, and kills those that still run after the grace period. The result file has the exit code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def prctl(operation: int, argument: int) -> None:
     Raises
     ------
     OSError
-        When the kernel refuses.
+        If the kernel refuses it.
     """
     if ctypes.CDLL(None, use_errno=True).prctl(operation, argument, 0, 0, 0) != 0:
         error = ctypes.get_errno()
@@ -41,18 +41,18 @@ def prctl(operation: int, argument: int) -> None:
 
 
 def become_subreaper() -> None:
-    """Make this process the new parent of every descendant that loses its own."""
+    """Make this process the new parent of all descendants that lose their parent."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int, by: signal.Signals) -> bool:
-    """Ask the kernel to signal this process when its parent's starting thread ends; False when it is gone already."""
+    """Ask the kernel for a signal when the thread that started this process ends; return False if that is too late."""
     prctl(PR_SET_PDEATHSIG, by)
     return os.getppid() == parent
 
 
 def send_to_descendants(number: signal.Signals) -> int:
-    """Send a signal to every living descendant, and return how many there are."""
+    """Send a signal to all living descendants, and return their number."""
     living = 0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -78,7 +78,7 @@ def reap() -> dict[int, int]:
 
 
 def kill_descendants() -> dict[int, int]:
-    """Kill until no descendant is left; return the exit codes of those that were children."""
+    """Kill all descendants, also new ones; return the exit codes of those that were children."""
     ended: dict[int, int] = {}
     while psutil.Process().children(recursive=True):
         send_to_descendants(signal.SIGKILL)
@@ -88,13 +88,13 @@ def kill_descendants() -> dict[int, int]:
 
 
 def spawn(command: list[str]) -> int:
-    """Start the command in a session of its own, with default signals, and return its process id."""
+    """Start the command in a new session with default signal handlers, and return its process id."""
     defaults = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT]
     return os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigmask=[], setsigdef=defaults)
 
 
 def watch(child: int, grace_seconds: float) -> tuple[int, bool]:
-    """Wait for the command; return its exit code and whether it was told to stop before it ended."""
+    """Wait for the command; return its exit code and whether a signal to the guard stopped it."""
     ended: dict[int, int] = {}
     stopped = False
     deadline = float("inf")

@@ -1,4 +1,4 @@
-"""``make store``: the local S3 store by itself, to look at what ``make run STORE=s3`` has left."""
+"""``make store``: the local S3 store alone, to read the results of ``make run STORE=s3``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the store's data")
     parser.add_argument("--port", type=int, default=0, help="port of S3; 0 takes a free one")
     options = parser.parse_args(argv)
-    # Blocked before the store's process is started, so that a Ctrl-C while it starts waits until it can be stopped.
+    # Blocked before the start of the store: a Ctrl-C during the start takes effect at sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         environment = os.environ | dict.fromkeys(KEYS, LOCAL_KEY)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def how_to_read(url: str) -> str:
-    """Return lines that tell a person how to reach the store."""
+    """Return instructions for reading the store."""
     options = {"key": LOCAL_KEY, "secret": LOCAL_KEY, "client_kwargs": {"endpoint_url": url}}
     return (
         f"S3 at {url}, keys {LOCAL_KEY} and {LOCAL_KEY}\n"

@@ -23,65 +23,65 @@ from local.processes.ports import HOST, free_ports
 LOG_FILE = "store.log"
 LOCK_FILE = "store.lock"
 FATAL = re.compile(r"^F\d{4} .*$", re.MULTILINE)
-"""The line of SeaweedFS's log that says why it ends; a stack trace follows it."""
+"""The line of SeaweedFS's log with the reason of its exit; a stack trace follows it."""
 
 SOCKETS = Path("/tmp")
-"""Where SeaweedFS makes Unix sockets, whatever the environment's folder for temporary files is (4.48)."""
+"""The folder of SeaweedFS's Unix sockets; SeaweedFS 4.48 ignores TMPDIR."""
 
 PORT_OPTIONS = (
     *("-s3.port", "-s3.port.grpc", "-filer.port", "-filer.port.grpc"),
     *("-master.port", "-master.port.grpc", "-volume.port", "-volume.port.grpc"),
 )
-"""The ports that a server listens on; the first is S3's. (SeaweedFS 4.48, ``weed server -h``.)"""
+"""The ports of a server; the first is that of S3. (SeaweedFS 4.48, ``weed server -h``.)"""
 
 FIXED_OPTIONS = (
     *("-filer", "-s3", f"-ip={HOST}", f"-ip.bind={HOST}", "-master.telemetry=false"),
-    # No other protocols, and buckets are made by who owns the store: a typo in a bucket's name is an error, as on S3.
+    # No other protocols. A write does not create a bucket: a typo in its name is an error, as on S3.
     *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
-    # Volumes are files that grow: of 1 GB, as many as the disk holds, so that a laptop is enough.
+    # Volumes are files that grow, up to 1 GB each; the disk limits their number.
     *("-master.volumeSizeLimitMB=1024", "-volume.max=0", "-volume.preStopSeconds=0"),
 )
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 ONE_VOLUME = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
-"""A bucket takes one volume at first, instead of seven: more buckets fit on a small disk."""
+"""A new bucket takes one volume instead of seven: more buckets fit on a small disk."""
 
 ATTEMPTS = 3
 
 
 class StoreError(RuntimeError):
-    """The store cannot start; the message says why."""
+    """The store cannot start; the message gives the reason."""
 
 
 class StoreProcess:
     """A running S3 store. Use it in a ``with`` statement, or call :meth:`stop`.
 
-    Its one administrator has the keys of the environment's ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``.
-    Signatures are checked. What was stored is there again when a store is started on the same folder.
+    Its only user is an administrator with the environment's ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``.
+    Signatures are checked. A later store on the same folder has the same objects.
 
     Parameters
     ----------
     data_dir : Path
-        Folder of the store's data, of one store at a time; its log is ``store.log`` in it.
+        Folder of the data, for one store at a time; the log is ``store.log`` in it.
     port : int
-        Port of S3; 0 takes a free one. The store's inner ports are free ones always.
+        Port of S3; 0 takes a free one. The internal ports are always free ones.
     identities : Path, optional
-        SeaweedFS's ``-s3.config``: a JSON file of more identities and what each may do; they replace the
-        administrator of the environment.
+        SeaweedFS's ``-s3.config``: a JSON file with users and their permissions. They replace the administrator of the
+        environment.
     environment : mapping, optional
-        Its environment; this process's by default.
+        Its environment; by default, that of this process.
     start_seconds : float
-        How long it may take to answer.
+        Maximum time until it answers.
 
     Attributes
     ----------
     url : str
-        Where S3 answers.
+        The URL of S3.
 
     Raises
     ------
     StoreError
-        When SeaweedFS is not installed, the environment has no keys, the port is taken, another store runs on the
-        folder, or it does not come up; the message then quotes its log.
+        If SeaweedFS is not installed, the environment has no keys, the port is in use, another store runs on the
+        folder, or the store does not start; the message then quotes its log.
     """
 
     def __init__(
@@ -117,19 +117,19 @@ class StoreProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id of the store."""
         return self._process.pid
 
     @property
     def log_file(self) -> Path:
-        """Its log."""
+        """The file with its log."""
         return self._data_dir / LOG_FILE
 
     def stop(self) -> None:
-        """End it; what was stored stays.
+        """Kill the store; its objects stay.
 
-        It is killed: what it has answered for is with the kernel by then. When asked to end, it waits 15 seconds for
-        connections between its own parts before it does anything else (SeaweedFS 4.48).
+        No data is lost: before it acknowledges a write, the store hands the data to the kernel. After SIGTERM, it would
+        wait 15 seconds for its own internal connections (SeaweedFS 4.48).
         """
         self._process.kill()
         self._process.wait()
@@ -149,7 +149,7 @@ class StoreProcess:
         numbers = [f"{option}={number}" for option, number in zip(PORT_OPTIONS, self._ports, strict=True)]
         with self._locked() as lock, self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                # The folder is where it runs: the option takes several folders, separated by commas.
+                # It runs in the folder: a name with a comma in this option would mean several folders.
                 [find_program(), "server", "-dir=.", *FIXED_OPTIONS, *numbers, *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -165,7 +165,7 @@ class StoreProcess:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
-        """Lock the folder: SeaweedFS notices a second store on it only after having opened some of its files."""
+        """Lock the folder: SeaweedFS detects a second store only after it has opened some files."""
         with (self._data_dir / LOCK_FILE).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,8 +176,8 @@ class StoreProcess:
     def _answers(self, deadline: float) -> bool:
         master = self._ports[PORT_OPTIONS.index("-master.port")]
         while self._process.poll() is None and time.monotonic() < deadline:
-            # S3 answers before its data is within reach: until the master has heard of the volume server, which may
-            # take it five seconds, what is there cannot be read.
+            # S3 answers before objects can be read: the volume server must first register with the master, which may
+            # take five seconds.
             topology = _get(f"http://{HOST}:{master}/dir/status")
             if _get(f"{self.url}/healthz") is not None and b'"DataNodes"' in (topology or b""):
                 return True
@@ -195,7 +195,7 @@ def find_program() -> str:
     Raises
     ------
     StoreError
-        When it is neither beside this interpreter nor on the PATH.
+        If it is neither beside this interpreter nor on the PATH.
     """
     beside = Path(sys.executable).with_name("weed")
     program = str(beside) if beside.exists() else shutil.which("weed")
@@ -214,7 +214,7 @@ def _get(url: str) -> bytes | None:
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
-        # As the store does: connections of an earlier one that linger are no obstacle.
+        # As the store does: old connections in TIME_WAIT do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -17,7 +17,7 @@ from local.emr.clusters.cluster import Cluster
 from local.emr.clusters.cluster_state import ENDED_STATES
 from local.emr.clusters.errors import InvalidRequestError, ValidationError
 from local.emr.clusters.registry import Registry
-from local.emr.faults.interference import error_answer
+from local.emr.faults.api_faults import error_response
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class EmrApi(ElasticMapReduceResponse):
 
     def _error(self, code: str, message: str, status: int) -> tuple[int, dict[str, str], str]:
         # moto serializes only the codes in its model of EMR.
-        answer = error_answer(code, message, status)
+        answer = error_response(code, message, status)
         return status, dict(answer.headers), answer.get_data(as_text=True)
 
     @property

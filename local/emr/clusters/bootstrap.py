@@ -6,7 +6,7 @@ from local.emr.clusters.cluster_state import ClusterState
 from local.emr.faults.faults import Faults
 from local.emr.faults.scenario import ClusterFault
 from local.emr.options import Options
-from local.emr.spark.logs import NAMES, Courier, log_folder
+from local.emr.spark.logs import LOG_NAMES, LogDelivery, log_folder
 
 
 def deliver_logs(
@@ -30,9 +30,9 @@ def deliver_logs(
     folder = options.state_dir / "clusters" / cluster.id / "bootstrap"
     folder.mkdir(parents=True, exist_ok=True)
     controller = f"INFO waitProcessCompletion ended with exit code {fault.exit_code}\n"
-    for name, text in zip(NAMES, (fault.stdout, fault.stderr, controller), strict=True):
+    for name, text in zip(LOG_NAMES, (fault.stdout, fault.stderr, controller), strict=True):
         (folder / name).write_text(text, encoding="utf-8")
     if cluster.log_uri:
         destination = log_folder(cluster.log_uri, cluster.id, "node", instance_id, "bootstrap-actions", "1")
-        files = {name: folder / name for name in NAMES}
-        Courier(cluster.name, options, faults).deliver(files, destination)
+        files = {name: folder / name for name in LOG_NAMES}
+        LogDelivery(cluster.name, options, faults).deliver(files, destination)

@@ -137,7 +137,7 @@ class ClusterSteps(ClusterState):
     def _start_step(self, step: Step) -> None:
         step.state = "RUNNING"
         step.started = datetime.now(UTC)
-        fault = self._faults.for_work(self.name)
+        fault = self._faults.for_running_cluster(self.name)
         triggers = [Trigger(fault, lambda _: self._terminate(during_step(fault)))] if fault is not None else []
         step.run = self._step_run(step, triggers)
         self._save(self)  # before it runs: a restarted endpoint must not run it again

@@ -1,1 +1,1 @@
-"""Faults on demand."""
+"""Faults of a real cluster, injected by the rules of a scenario."""

@@ -1,8 +1,8 @@
-"""What goes wrong on demand: the rules of a scenario in force, read from a JSON file or set over HTTP.
+"""The active rules of a fault scenario, from a JSON file or set over HTTP.
 
-:mod:`local.emr.faults.scenario` has the rules, and ``docs/local-emr.md`` a scenario with all of them. The first rule
-of a list that matches and is not used up applies. Rules and their counters do not outlast the endpoint; a file is read
-afresh by the next one. Delays are waiting timers: the endpoint's clock rate shortens them.
+:mod:`local.emr.faults.scenario` defines the rules; ``docs/local-emr.md`` explains them. The first rule of a list that
+matches and is not used up applies. Rules and their counters are not saved: the next endpoint reads the file again. The
+endpoint's clock rate shortens all delays.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Rule)
 
-MOST_MATCHES = 10_000
-"""Matches that are remembered; the oldest go first."""
+MAX_MATCHES = 10_000
+"""Maximum number of matches in the list; the oldest are dropped."""
 
 
 class Faults:
-    """The rules in force, and how often each was used. Safe to use from several threads.
+    """The active rules, with the number of matches of each. Thread-safe.
 
     Parameters
     ----------
     path : Path, optional
-        Scenario file: read now, and again whenever it changes.
+        Scenario file: read now, and again after each change.
     clock_rate : float
-        ``for_seconds`` pass this many times faster.
+        ``for_seconds`` is divided by this rate.
 
     Raises
     ------
     ScenarioError
-        When the file cannot be followed.
+        If the file is missing or invalid.
     """
 
     def __init__(self, path: Path | None = None, *, clock_rate: float = 1.0) -> None:
         self._lock = threading.Lock()
         self._clock_rate = clock_rate
         self._rules: dict[str, list[Rule]] = {}
-        self._seen: dict[int, int] = {}
-        self._since: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
+        self._first_applied: dict[int, float] = {}
         self._matches: list[dict[str, Any]] = []
         self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._broken: ScenarioError | None = None
+        self._file_version: tuple[int, int] | None = None
+        self._file_error: ScenarioError | None = None
         if path is not None:
             if not path.is_file():
                 raise ScenarioError(f"there is no scenario file {path}")
@@ -64,7 +64,7 @@ class Faults:
         Raises
         ------
         ScenarioError
-            While the file cannot be followed, so that a typo is noticed at the first request.
+            While the file is invalid, so that the first request reports a typo.
         """
         with self._lock:
             self._read_again()
@@ -73,36 +73,36 @@ class Faults:
         if self._path is None or not self._path.exists():
             return
         status = self._path.stat()
-        stamp = (status.st_mtime_ns, status.st_size)
-        if stamp != self._stamp:
-            self._stamp, self._broken = stamp, None
+        version = (status.st_mtime_ns, status.st_size)
+        if version != self._file_version:
+            self._file_version, self._file_error = version, None
             try:
                 self._set(parse(self._path.read_text(encoding="utf-8")))
             except ScenarioError as error:
-                self._broken = ScenarioError(f"{self._path}: {error}")
-        if self._broken:
-            raise self._broken
+                self._file_error = ScenarioError(f"{self._path}: {error}")
+        if self._file_error:
+            raise self._file_error
 
     def replace(self, text: str) -> None:
-        """Follow another scenario from now on (the file's, once more, when that changes).
+        """Replace all rules. If the file changes later, its rules replace these.
 
         Raises
         ------
         ScenarioError
-            When it cannot be followed; the old one then stays.
+            If the scenario is invalid; the rules then do not change.
         """
         rules = parse(text)
         with self._lock:
-            self._broken = None
+            self._file_error = None
             self._set(rules)
 
     def extend(self, text: str) -> None:
-        """Follow more rules, after those in force, whose counters stay.
+        """Append rules. The counters of the existing rules stay.
 
         Raises
         ------
         ScenarioError
-            When they cannot be followed; nothing is added then.
+            If the scenario is invalid; no rule is added then.
         """
         rules = parse(text)
         with self._lock:
@@ -110,44 +110,44 @@ class Faults:
                 self._rules.setdefault(kind, []).extend(members)
 
     def _set(self, rules: dict[str, list[Rule]]) -> None:
-        self._rules, self._seen, self._since, self._matches = rules, {}, {}, []
+        self._rules, self._counts, self._first_applied, self._matches = rules, {}, {}, []
         logger.info("faults: %s", {kind: len(members) for kind, members in rules.items() if members} or "none")
 
     def describe(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the rules in force, each with how many times it has matched."""
+        """Return the active rules, each with the number of its matches."""
         with self._lock:
             return {
-                kind: [asdict(rule) | {"matched": self._seen.get(id(rule), 0)} for rule in rules]
+                kind: [asdict(rule) | {"matched": self._counts.get(id(rule), 0)} for rule in rules]
                 for kind, rules in self._rules.items()
             }
 
     def matches(self) -> list[dict[str, Any]]:
-        """Return what the scenario's rules were applied to, in order: when, which list and rule of it, and to what."""
+        """Return the matches in order: the time, the list, the number of the rule in it, and what it was applied to."""
         with self._lock:
             return list(self._matches)
 
     def for_action(self, action: str) -> ApiFault | None:
-        """Return the fault of this call of an API action, and count it."""
+        """Return the fault of a call of an API action, and count the match."""
         return self._take("api", ApiFault, action, lambda rule: fnmatchcase(action, rule.action))
 
     def for_capacity(self, cluster_name: str) -> ClusterFault | None:
-        """Return the fault of a cluster that asks for its instances, and count it."""
+        """Return the fault of a cluster that requests its instances, and count the match."""
         return self._for_cluster(cluster_name, "capacity")
 
     def for_bootstrap(self, cluster_name: str) -> ClusterFault | None:
-        """Return the fault of a cluster that is starting, and count it."""
+        """Return the fault of a cluster that bootstraps, and count the match."""
         return self._for_cluster(cluster_name, "bootstrap")
 
-    def for_work(self, cluster_name: str) -> ClusterFault | None:
-        """Return the fault of a cluster whose step begins, and count it."""
+    def for_running_cluster(self, cluster_name: str) -> ClusterFault | None:
+        """Return the fault of a cluster whose step starts, and count the match."""
         return self._for_cluster(cluster_name, "lost", "terminated")
 
     def for_step(self, step_name: str) -> StepFault | None:
-        """Return the fault of a step that is about to run, and count it."""
+        """Return the fault of a step that starts, and count the match."""
         return self._take("steps", StepFault, step_name, lambda rule: fnmatchcase(step_name, rule.name))
 
     def for_logs(self, cluster_name: str) -> LogFault | None:
-        """Return the fault of a delivery of a cluster's logs, and count it."""
+        """Return the fault of a delivery of a cluster's logs, and count the match."""
         return self._take("logs", LogFault, cluster_name, lambda rule: fnmatchcase(cluster_name, rule.name))
 
     def _for_cluster(self, name: str, *fails: str) -> ClusterFault | None:
@@ -162,21 +162,23 @@ class Faults:
                 if isinstance(rule, type_) and matches(rule) and self._applies(rule):
                     logger.info("fault for %s: %s", what, rule)
                     match: Mapping[str, Any] = {"at": datetime.now(UTC).isoformat(), "kind": kind, "rule": number}
-                    self._matches = [*self._matches[1 - MOST_MATCHES :], {**match, "what": what}]
+                    self._matches = [*self._matches[1 - MAX_MATCHES :], {**match, "what": what}]
                     return rule
             return None
 
     def _applies(self, rule: Rule) -> bool:
-        """Count a match, and tell whether the rule applies to it; one that is used up counts no more."""
-        count = self._seen.get(id(rule), 0) + 1
+        """Count a match and return whether the rule applies to it. A rule that is used up counts no more matches."""
+        count = self._counts.get(id(rule), 0) + 1
         if isinstance(rule, ApiFault) and rule.for_seconds:
-            over = time.monotonic() - self._since.get(id(rule), float("inf")) > rule.for_seconds / self._clock_rate
+            used_up = (
+                time.monotonic() - self._first_applied.get(id(rule), float("inf")) > rule.for_seconds / self._clock_rate
+            )
         else:
-            over = rule.times != "forever" and count > rule.skip + rule.times
-        if over:
+            used_up = rule.times != "forever" and count > rule.skip + rule.times
+        if used_up:
             return False
-        self._seen[id(rule)] = count
+        self._counts[id(rule)] = count
         if count <= rule.skip:
             return False
-        self._since.setdefault(id(rule), time.monotonic())
+        self._first_applied.setdefault(id(rule), time.monotonic())
         return True

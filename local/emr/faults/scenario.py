@@ -1,4 +1,4 @@
-"""The words of a fault scenario: its rules, and reading them from JSON. ``docs/local-emr.md`` explains them all."""
+"""The rules of a fault scenario, and their parser from JSON. ``docs/local-emr.md`` explains all keys."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal, cast
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be followed; the message names the key."""
+    """A scenario is invalid; the message names the key."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When a fault applies; every kind of fault has these."""
+    """How often a fault applies: the keys that all kinds of faults have."""
 
     times: int | Literal["forever"] = field(default=1, kw_only=True)
     skip: int = field(default=0, kw_only=True)
@@ -22,14 +22,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class ApiFault(Rule):
-    """API actions (a glob) that answer with an error, late, or not at all.
+    """Calls of API actions (a glob) return an error, return late, or get no response.
 
-    With ``for_seconds`` the rule applies to every call from its first match on, so long.
+    With ``for_seconds``, the rule applies to all calls during this time after its first match.
     """
 
     action: str
     error: str | None = None
-    message: str = "This error was asked for."
+    message: str = "This error was injected by a fault scenario."
     http_status: int = 400
     when: Literal["before", "after"] = "before"
     delay_seconds: float = 0.0
@@ -38,11 +38,11 @@ class ApiFault(Rule):
 
 
 @dataclass(frozen=True)
-class Timed(Rule):
-    """A fault in the middle of a step.
+class TimedRule(Rule):
+    """A fault during a step.
 
-    It comes ``after_seconds``; with ``at_percent``, so long after a line of progress of the job said as much, of the
-    phases that ``progress`` (a glob) names.
+    It happens ``after_seconds`` from the start of the step. With ``at_percent``, it happens ``after_seconds`` from the
+    moment when a phase of the job whose name matches ``progress`` (a glob) reports that percentage.
     """
 
     after_seconds: float = field(default=0.0, kw_only=True)
@@ -51,11 +51,11 @@ class Timed(Rule):
 
 
 @dataclass(frozen=True)
-class ClusterFault(Timed):
-    """A cluster that fails while it starts (``bootstrap``, ``capacity``), or while a step runs.
+class ClusterFault(TimedRule):
+    """A cluster fails while it starts (``bootstrap``, ``capacity``), or during a step.
 
-    ``lost``: its primary node goes; ``terminated``: somebody ends it. ``code`` and ``message`` replace the reason that
-    EMR would give; what a failed bootstrap action printed is ``stdout`` and ``stderr``.
+    ``lost``: its primary node is lost; ``terminated``: a user terminates it. ``code`` and ``message`` replace the
+    reason that EMR would give. ``stdout`` and ``stderr`` are the output of the failed bootstrap action.
     """
 
     fails: Literal["bootstrap", "capacity", "lost", "terminated"]
@@ -64,23 +64,24 @@ class ClusterFault(Timed):
     message: str | None = None
     exit_code: int = 1
     stdout: str = ""
-    stderr: str = "This failure was asked for."
+    stderr: str = "This failure was injected by a fault scenario."
 
 
 @dataclass(frozen=True)
-class StepFault(Timed):
-    """A step that goes wrong, in one of three ways.
+class StepFault(TimedRule):
+    """A step fails in one of three ways.
 
-    - ``exit_code``: its command is not run; it ends with that code and these outputs.
-    - ``hangs``: its command is not run, or stops in the middle, under its real time limit; ``limit_seconds`` shortens
-      that, and with ``ignores_term`` only the kill after the limit's grace ends it.
-    - ``kills``: it runs, and its ``driver`` is killed, or its ``executor``, ``losses`` times, with the instance.
+    - ``exit_code``: its command does not run; the step ends with this exit code and these outputs.
+    - ``hangs``: its command does not run, or is suspended, until its own time limit ends it. ``limit_seconds`` shortens
+      the limit. With ``ignores_term``, only the kill after the limit's grace period ends it.
+    - ``kills``: its command runs until its ``driver`` is killed. With ``executor``, an executor is killed and its
+      instance is lost, ``losses`` times.
     """
 
     name: str
     exit_code: int | None = None
     stdout: str = ""
-    stderr: str = "This failure was asked for."
+    stderr: str = "This failure was injected by a fault scenario."
     container_stderr: str = ""
     hangs: bool = False
     limit_seconds: float = 0.0
@@ -92,7 +93,7 @@ class StepFault(Timed):
 
 @dataclass(frozen=True)
 class LogFault(Rule):
-    """Logs of clusters of a name that are delivered late, or never (``refused``). Applies to each delivery."""
+    """The logs of a cluster are delivered late, or never (``refused``). The rule applies to each delivery."""
 
     name: str = "*"
     delay_seconds: float = 0.0
@@ -125,7 +126,7 @@ def parse(text: str) -> dict[str, list[Rule]]:
     Raises
     ------
     ScenarioError
-        When it is not JSON, or has an unknown, missing or wrong key; the message names it.
+        If it is not JSON, or if a key is unknown, missing or invalid; the message names the key.
     """
     try:
         scenario = json.loads(text)
@@ -160,12 +161,12 @@ def _rule(where: str, type_: type[Rule], member: Mapping[str, Any]) -> Rule:
 
 
 def _contradiction(rule: Rule, member: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a rule whose keys are right one by one."""
+    """Return the contradiction between the keys of a rule, or None. Each key alone is valid."""
     if isinstance(rule, ApiFault):
         return _api_contradiction(rule, member)
     if isinstance(rule, ClusterFault):
         if rule.fails in ("bootstrap", "capacity") and rule.at_percent is not None:
-            return f"'at_percent' is of steps, and no step runs when {rule.fails!r} fails"
+            return f"'at_percent' needs a running step, and no step runs when {rule.fails!r} fails"
     elif isinstance(rule, StepFault):
         return _step_contradiction(rule)
     elif not (cast("LogFault", rule).refused or cast("LogFault", rule).delay_seconds):
@@ -188,11 +189,11 @@ def _step_contradiction(rule: StepFault) -> str | None:
     if sum(ways) != 1:
         return "give either 'exit_code', or 'hangs': true, or 'kills'"
     if rule.exit_code is not None and (rule.at_percent is not None or rule.after_seconds):
-        return "a command that is not run has no middle: for a step that fails there, give 'kills': \"driver\""
+        return "a command with 'exit_code' does not run: for a failure during the step, give 'kills': \"driver\""
     if not rule.hangs and (rule.limit_seconds or rule.ignores_term):
-        return "'limit_seconds' and 'ignores_term' are of a step that hangs"
+        return "'limit_seconds' and 'ignores_term' need 'hangs': true"
     if rule.ignores_term and (rule.at_percent is not None or rule.after_seconds):
-        return "'ignores_term' is of a command that hangs from the beginning"
+        return "'ignores_term' needs a command that hangs from the start"
     return None
 
 

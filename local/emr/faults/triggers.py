@@ -1,4 +1,4 @@
-"""Acting in the middle of a step: after a time, or when its job has made so much progress."""
+"""Actions during a step: after a time, or when its job has reached a percentage of progress."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from local.emr.faults.scenario import Timed
+from local.emr.faults.scenario import TimedRule
 
 logger = logging.getLogger(__name__)
 
 PROGRESS = re.compile(rb"progress (?P<name>\S+): \d+/\d+ \S+ \((?P<percent>\d+) %\)")
-"""A line of progress, as the jobs of this project log it (``progress featurize: 512/960 images (53 %)``)."""
+"""A line that reports progress, as the jobs of this project log it (``progress featurize: 512/960 images (53 %)``)."""
 
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """What is to be done, and when. The action gets an event that is set when the step has ended."""
+    """An action and its moment. The action receives an event that is set when the step has ended."""
 
-    moment: Timed
+    moment: TimedRule
     act: Callable[[threading.Event], None]
 
 
 class Progress:
-    """How far a job is, read from its growing logs."""
+    """The progress of a job, read from its logs while they grow."""
 
     def __init__(self, logs: Sequence[Path]) -> None:
         self._unread = dict.fromkeys(logs, (0, b""))
         self._percents: dict[str, int] = {}
 
     def read_on(self) -> None:
-        """Read what was written since."""
+        """Read the lines that were written since the last call."""
         for path, (position, rest) in self._unread.items():
             if not path.exists() or path.stat().st_size <= position:
                 continue
@@ -53,21 +53,21 @@ class Progress:
                     self._percents[name] = max(percent, self._percents.get(name, 0))
 
     def has_reached(self, percent: int, names: str) -> bool:
-        """Tell whether a phase whose name matches a glob has made so much progress."""
-        return any(made >= percent and fnmatchcase(name, names) for name, made in self._percents.items())
+        """Return whether a phase whose name matches the glob ``names`` has reached a percentage."""
+        return any(reached >= percent and fnmatchcase(name, names) for name, reached in self._percents.items())
 
 
-class Watch:
-    """Carries out triggers while a step runs, in a thread of its own.
+class TriggerThread:
+    """A thread that carries out the triggers of a running step.
 
     Parameters
     ----------
     triggers : sequence of Trigger
-        What to do; without any, there is no thread.
+        The triggers; without any, no thread is started.
     logs : sequence of Path
-        Where the job's lines of progress are, or will be.
+        The files where the job reports its progress; they may not exist yet.
     shorten : callable
-        How long a waiting timer of so many seconds really takes.
+        Returns the real duration of a timer, in seconds.
     """
 
     def __init__(self, triggers: Sequence[Trigger], logs: Sequence[Path], shorten: Callable[[float], float]) -> None:
@@ -75,7 +75,7 @@ class Watch:
         self._progress = Progress(logs)
         self._shorten = shorten
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fault watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="fault triggers", daemon=True)
 
     def __enter__(self) -> None:
         if self._triggers:
@@ -88,9 +88,9 @@ class Watch:
 
     def _run(self) -> None:
         begin = time.monotonic()
-        waiting = {number: begin for number, t in enumerate(self._triggers) if t.moment.at_percent is None}
+        waiting = {number: begin for number, trigger in enumerate(self._triggers) if trigger.moment.at_percent is None}
         left = set(range(len(self._triggers)))
-        while left and not self._ended.wait(LOOK_SECONDS):
+        while left and not self._ended.wait(POLL_SECONDS):
             self._progress.read_on()
             for number in sorted(left):
                 trigger = self._triggers[number]
@@ -105,5 +105,5 @@ class Watch:
         try:
             trigger.act(self._ended)
         except Exception:
-            # Nobody else sees this thread, and a fault that did not happen would pass for a system that withstood it.
-            logger.exception("the fault %s could not be made", trigger.moment)
+            # Only the log shows that the fault was not injected: otherwise the system would seem to survive it.
+            logger.exception("the fault %s could not be injected", trigger.moment)

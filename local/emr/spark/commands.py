@@ -1,4 +1,4 @@
-"""A step's command as EMR takes it, turned into one that runs on this machine. Pure functions."""
+"""Translation of a step's command for EMR to a command for this machine. Pure functions."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ DROPPED_SETTINGS = (
     "spark.executor.instances",
     "spark.executor.memoryOverhead",
     "spark.submit.deployMode",
-    # The steps' interpreter is the endpoint's choice, whatever path the nodes of a cluster would have.
+    # The endpoint chooses the interpreter of the steps; its path on the nodes of a cluster does not exist here.
     "spark.pyspark.python",
     "spark.pyspark.driver.python",
     "spark.executorEnv.PYSPARK_PYTHON",
     "spark.executorEnv.PYSPARK_DRIVER_PYTHON",
-    # Set below, for everyone.
+    # Set for all steps: LOOPBACK_SETTINGS.
     "spark.driver.host",
     "spark.driver.bindAddress",
 )
-"""Beginnings of the names of settings that mean nothing here, or that the endpoint sets itself."""
+"""Prefixes of settings that have no meaning on this machine, or that the endpoint sets itself."""
 
 LOOPBACK_SETTINGS = ("spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1")
 
@@ -54,7 +54,7 @@ MEBIBYTES = {"k": 1 / 1024, "m": 1, "": 1, "g": 1024, "t": 1024 * 1024}
 
 
 class CommandError(ValueError):
-    """A command that cannot run on this machine; the message says why."""
+    """A command cannot run on this machine; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Target:
     spark_submit : str
         Path of the spark-submit to use.
     master : str
-        Spark master that stands for YARN.
+        Spark master that replaces YARN.
     driver_memory_cap_mb : int
-        Most memory a driver gets, in MiB.
+        Maximum memory of a driver, in MiB.
     s3_settings : mapping
-        Spark settings that a command which names ``s3://`` gets, where it does not set them itself.
+        Default Spark settings of commands that contain ``s3://``.
     """
 
     spark_submit: str
@@ -81,7 +81,7 @@ class Target:
 
 @dataclass
 class _Submission:
-    """What a spark-submit command line asks for, sorted by what becomes of it."""
+    """The parsed options of a spark-submit command line."""
 
     kept: list[str] = field(default_factory=list)
     master: str | None = None
@@ -95,13 +95,13 @@ class _Submission:
 def translate(argv: Sequence[str], target: Target) -> list[str]:
     """Return the command to run for the arguments of a ``command-runner.jar`` step.
 
-    Everything before ``spark-submit`` (``timeout 3h …``) and after the application file is left alone. A command
-    without ``spark-submit`` is returned as it is.
+    The words before ``spark-submit`` (``timeout 3h …``) and after the application file do not change. A command without
+    ``spark-submit`` is returned unchanged.
 
     Raises
     ------
     CommandError
-        When there is no command, or when it asks for a master that is neither YARN nor local.
+        If there is no command, or if its master is neither YARN nor local.
     """
     if not argv:
         raise CommandError("command-runner.jar has no arguments: give it a command")
@@ -132,7 +132,7 @@ def _read(words: Sequence[str]) -> _Submission:
 
 def _sort(submission: _Submission, option: str, value: str | None) -> None:
     if value is None:
-        submission.kept.append(option)  # spark-submit itself rejects what it does not know
+        submission.kept.append(option)  # spark-submit itself rejects unknown options
     elif option == "--master":
         submission.master = value
     elif option == "--driver-memory":
@@ -165,13 +165,13 @@ def _write(submission: _Submission, target: Target) -> list[str]:
         words += ["--driver-memory", at_most(driver_memory, target.driver_memory_cap_mb)]
     cluster = LOCAL_CLUSTER.fullmatch(chosen)
     if cluster:
-        # An executor that asks for more than a worker has is never started, and the job waits for ever.
+        # Spark never starts an executor that needs more than a worker has, and the job would wait forever.
         cores, memory_mb = int(cluster[2]), int(cluster[3])
         words += ["--executor-memory", at_most(executor_memory or f"{memory_mb}m", memory_mb)]
         if executor_cores and executor_cores.isdecimal():
             words += ["--executor-cores", str(min(int(executor_cores), cores))]
     else:
-        settings.pop("spark.executor.pyspark.memory", None)  # the size of a whole executor's share on a node
+        settings.pop("spark.executor.pyspark.memory", None)  # sized for the executors of a cluster
     settings.setdefault("spark.ui.enabled", "false")
     kept = (f"{name}={value}" for name, value in settings.items() if not name.startswith(DROPPED_SETTINGS))
     for setting in (*kept, *LOOPBACK_SETTINGS):
@@ -179,16 +179,16 @@ def _write(submission: _Submission, target: Target) -> list[str]:
     return [*words, *(local_path(word) for word in submission.application[:1]), *submission.application[1:]]
 
 
-def _master(asked: str | None, ours: str) -> str:
-    if asked is None or asked.startswith("yarn"):
-        return ours
-    if asked.startswith("local"):
-        return asked
-    raise CommandError(f"--master {asked} is out of reach of this endpoint: use yarn, which stands for {ours}")
+def _master(requested: str | None, substitute: str) -> str:
+    if requested is None or requested.startswith("yarn"):
+        return substitute
+    if requested.startswith("local"):
+        return requested
+    raise CommandError(f"the endpoint cannot reach --master {requested}: use yarn, which it replaces by {substitute}")
 
 
 def at_most(memory: str, cap_mb: int) -> str:
-    """Return a JVM memory size, lowered to a cap in MiB; what is not a size is left for Spark to reject."""
+    """Return a JVM memory size, at most a cap in MiB. Invalid sizes do not change: Spark rejects them."""
     size = MEMORY.fullmatch(memory.strip())
     if size is None or int(size[1]) * MEBIBYTES[size[2].lower()] <= cap_mb:
         return memory
@@ -196,8 +196,8 @@ def at_most(memory: str, cap_mb: int) -> str:
 
 
 def local_path(uri: str) -> str:
-    """Return the path of a ``file://`` URI, and anything else as it is.
+    """Return the path of a ``file://`` URI; other URIs are returned unchanged.
 
-    Spark would take the URI's spaces, ``%`` and ``#`` for URL syntax; a path it encodes itself.
+    In a URI, Spark would parse spaces, ``%`` and ``#`` as URL syntax; it encodes a path itself.
     """
     return uri.removeprefix("file://") if uri.startswith("file:///") else uri

@@ -1,4 +1,4 @@
-"""The environment of a step's process: clean and explicit. Pure functions."""
+"""The environment variables of a step. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def step_environment(
     spark_home: Path,
     scratch: Path,
     jvm_options: str = "",
-    also: Iterable[str] = (),
+    extra_names: Iterable[str] = (),
 ) -> dict[str, str]:
     """Return the environment of a step.
 
@@ -34,17 +34,17 @@ def step_environment(
         Folder for temporary files and Spark's local directories.
     jvm_options : str
         Options of the driver's JVM, separated by spaces.
-    also : iterable of str
-        Names of variables to pass on besides the usual ones.
+    extra_names : iterable of str
+        Names of more variables that the step inherits.
     """
-    names = {*INHERITED, *also}
+    names = {*INHERITED, *extra_names}
     inherited = {name: value for name, value in server.items() if name in names or name.startswith(INHERITED_PREFIXES)}
     return inherited | {
         "PATH": f"{Path(python).parent}:{server.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
         "LC_ALL": "C.UTF-8",
         "PYTHONUTF8": "1",
         "PYTHONNOUSERSITE": "1",
-        # Workers import from where they run, which may be a shared folder: no __pycache__ there.
+        # Workers import modules from their working directory, which may be shared: no __pycache__ there.
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "PYSPARK_PYTHON": python,

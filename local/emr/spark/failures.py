@@ -1,4 +1,8 @@
-"""Why a step failed, in the words of its own error output. Pure functions."""
+"""The message of a failed step, from its exit code and its output. Pure functions.
+
+``include/autopsy`` reads the delivered logs with similar rules. The endpoint does not import ``include``: it stands for
+Amazon EMR, which does not know this project either.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import re
 import signal
 from collections.abc import Sequence
 
-from local.emr.spark import limits
+from local.emr.spark import time_limit
 
 LOG_RECORD = re.compile(
     r"(\d\d(\d\d)?[/-]\d\d[/-]\d\d[ T]\d\d:\d\d:\d\d\S* (\S+ )??)?"
@@ -15,16 +19,16 @@ LOG_RECORD = re.compile(
 """A line of log4j or of Python's logging."""
 
 QUIET_LEVELS = ("DEBUG", "INFO", "WARN", "WARNING")
-NOISE = (
+IGNORED_PREFIXES = (
     *("Using Spark's default", "Setting default log level", "To adjust logging level", "NOTE: "),
     *("Driver stacktrace:", "JVM stacktrace:"),
 )
-"""What the JVM and Spark write that tells of no error."""
+"""Beginnings of lines of the JVM and of Spark that report no error."""
 
 LONGEST_MESSAGE = 2_000
 LONGEST_BLOCK = 12
 TIME_LIMIT_CODE = 124
-"""What timeout(1) returns when its command ended on the first signal; 137 when it had to kill it."""
+"""Exit code of timeout(1) if the command ended on the first signal; 137 if it had to be killed."""
 
 
 def explain(argv: Sequence[str], exit_code: int | None, *, stdout: str, stderr: str) -> str:
@@ -35,13 +39,13 @@ def explain(argv: Sequence[str], exit_code: int | None, *, stdout: str, stderr: 
     argv : sequence of str
         The command.
     exit_code : int or None
-        Its exit code; negative for the signal that ended it; None when it is not known.
+        Its exit code; negative for the signal that ended it; None if it is unknown.
     stdout, stderr : str
         The ends of its output.
     """
-    how = _ending(argv, exit_code)
+    ending = _ending(argv, exit_code)
     error = _error(argv, stdout, stderr)
-    return "\n".join(part for part in (how, error) if part)[:LONGEST_MESSAGE] or f"exit code {exit_code}"
+    return "\n".join(part for part in (ending, error) if part)[:LONGEST_MESSAGE] or f"exit code {exit_code}"
 
 
 def _error(argv: Sequence[str], stdout: str, stderr: str) -> str:
@@ -54,10 +58,10 @@ def _error(argv: Sequence[str], stdout: str, stderr: str) -> str:
 
 
 def _ending(argv: Sequence[str], exit_code: int | None) -> str:
-    """Describe an ending that the output does not tell of; empty for an ordinary exit code."""
-    limit = limits.duration(argv)
+    """Describe an end that the output does not explain (a signal, a time limit); empty for other exit codes."""
+    limit = time_limit.duration(argv)
     if exit_code is None:
-        return "The process that watched the command was lost, and the command was killed."
+        return "The process that guarded the command was killed, and then the command was killed."
     if exit_code == TIME_LIMIT_CODE and limit:
         return f"The step ran longer than its time limit ({limit}) and was ended (exit code {exit_code})."
     if exit_code in (128 + signal.SIGKILL, -signal.SIGKILL) and limit:
@@ -77,25 +81,25 @@ def _signal_name(number: int) -> str:
 
 
 def last_error(output: str) -> str:
-    """Return the last error of a program's output; empty when there is none.
+    """Return the last error in the output of a program; empty if there is none.
 
-    The last line that is no stack frame, no log record below ERROR and no noise is taken to be the error: it is a
-    Python exception, a Java ``Exception in thread "main"`` or ``Caused by``, or what the program said before it gave
-    up. When it belongs to the message of a Python traceback, the whole message is taken.
+    The error is the last line that is not a stack frame, a log record below ERROR or a known message without an
+    error. It is a Python exception, a Java ``Exception in thread "main"`` or ``Caused by``, or the last message of the
+    program. If it belongs to the message of a Python traceback, the whole message is returned.
     """
     lines = output.splitlines()
-    ends = [number for number, line in enumerate(lines) if _tells(line)]
+    ends = [number for number, line in enumerate(lines) if _may_be_error(line)]
     if not ends:
         return ""
     end = start = ends[-1]
-    while start > 0 and end - start < LONGEST_BLOCK and _tells(lines[start - 1]):
+    while start > 0 and end - start < LONGEST_BLOCK and _may_be_error(lines[start - 1]):
         start -= 1
     in_traceback = start > 0 and lines[start - 1].startswith("  ")
     return "\n".join(lines[start if in_traceback else end : end + 1]).strip()
 
 
-def _tells(line: str) -> bool:
-    if not line.strip() or line[0].isspace() or line.startswith(NOISE):
+def _may_be_error(line: str) -> bool:
+    if not line.strip() or line[0].isspace() or line.startswith(IGNORED_PREFIXES):
         return False
     record = LOG_RECORD.match(line)
     return record is None or record["level"] not in QUIET_LEVELS

@@ -1,4 +1,4 @@
-"""Logs: growing files here while something runs, compressed under the cluster's ``LogUri`` when it ends, as EMR does.
+"""Logs: files on this machine during a step, delivered in compressed form to the cluster's ``LogUri`` at its end.
 
 The folders are EMR's (EMR Management Guide, «View log files»): ``<cluster>/steps/<step>``,
 ``<cluster>/containers/<application>/<container>`` and ``<cluster>/node/<instance>/bootstrap-actions/1``.
@@ -20,17 +20,17 @@ from local.emr.options import Options
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("stdout", "stderr", "controller")
+LOG_NAMES = ("stdout", "stderr", "controller")
 TAIL_BYTES = 64 * 1024
 
 
 def log_folder(log_uri: str, cluster_id: str, *parts: str) -> str:
-    """Return the URI of a folder of a cluster's logs; ``log_uri`` is taken raw, never URL-decoded."""
+    """Return the URI of a folder of a cluster's logs; ``log_uri`` is not URL-decoded."""
     return "/".join([log_uri.rstrip("/"), cluster_id, *parts])
 
 
 def tail(path: Path) -> str:
-    """Return the end of a text file; empty when there is no such file."""
+    """Return the end of a text file; empty if the file does not exist."""
     if not path.exists():
         return ""
     with path.open("rb") as stream:
@@ -39,21 +39,21 @@ def tail(path: Path) -> str:
 
 
 def files_in(folder: Path) -> dict[str, Path]:
-    """Return all files under a folder by their paths in it; none when there is no such folder."""
+    """Return all files under a folder by their relative paths; empty if the folder does not exist."""
     return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-class Courier:
-    """Delivers the logs of a cluster, unless a fault has them come late or never.
+class LogDelivery:
+    """The delivery of the logs of a cluster, which a fault may delay or refuse.
 
     Parameters
     ----------
     cluster_name : str
-        By which faults know it.
+        The name of the cluster, which the rules of faults match.
     options : Options
         The endpoint's settings.
     faults : Faults
-        What is to go wrong.
+        The faults to inject.
     """
 
     def __init__(self, cluster_name: str, options: Options, faults: Faults) -> None:
@@ -62,12 +62,12 @@ class Courier:
         self._faults = faults
 
     def deliver(self, files: Mapping[str, Path], uri: str) -> None:
-        """Copy files, compressed, to their place; when that cannot be done, say so and go on.
+        """Copy files in compressed form to their destination. A failure is logged, not raised.
 
         Parameters
         ----------
         files : mapping of str to Path
-            The plain files by their names there, without ``.gz``.
+            The files by their names at the destination, without ``.gz``.
         uri : str
             ``file:///…`` or ``s3://bucket/…`` folder, as :func:`log_folder` returns it.
         """
@@ -75,39 +75,39 @@ class Courier:
         if fault is None:
             deliver(files, uri)
         elif fault.refused:
-            logger.error("the logs did not get to %s: they were to be refused", uri)
+            logger.error("the logs were not delivered to %s: a fault refuses them", uri)
         else:
-            late = threading.Timer(self._options.shorten(fault.delay_seconds), deliver, (files, uri))
-            late.daemon = True  # an endpoint that ends does not wait for it, nor does EMR after a lost node
-            late.start()
+            timer = threading.Timer(self._options.shorten(fault.delay_seconds), deliver, (files, uri))
+            timer.daemon = True  # an endpoint that stops does not deliver them, like EMR after the loss of a node
+            timer.start()
 
 
 def deliver(files: Mapping[str, Path], uri: str) -> None:
-    """Copy files, compressed, to their place; when that cannot be done, say so and go on (see :class:`Courier`)."""
+    """Copy files in compressed form to a folder (see :class:`LogDelivery`)."""
     try:
         if uri.startswith("file:///"):
             _deliver_to_folder(files, Path(uri.removeprefix("file://")))
         else:
             _deliver_to_s3(files, uri)
     except OSError as error:
-        # A lost log is no reason to lose the step: EMR too delivers logs on a best effort.
-        logger.error("the logs did not get to %s: %s", uri, error)
+        # The step does not fail: EMR too may fail to deliver logs.
+        logger.error("the logs were not delivered to %s: %s", uri, error)
 
 
 def _deliver_to_folder(files: Mapping[str, Path], target: Path) -> None:
     for name, source in files.items():
-        place = target / f"{name}.gz"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+        destination = target / f"{name}.gz"
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        temporary = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
         with source.open("rb") as plain, gzip.open(temporary, "wb") as compressed:
             shutil.copyfileobj(plain, compressed)
-        temporary.replace(place)
+        temporary.replace(destination)
 
 
 def _deliver_to_s3(files: Mapping[str, Path], uri: str) -> None:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not endpoint:
-        logger.warning("logs stay here: %s needs AWS_ENDPOINT_URL_S3 (this endpoint never calls AWS)", uri)
+        logger.warning("logs were not delivered to %s: set AWS_ENDPOINT_URL_S3 (the endpoint never calls AWS)", uri)
         return
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -119,4 +119,4 @@ def _deliver_to_s3(files: Mapping[str, Path], uri: str) -> None:
         for name, source in files.items():
             client.put_object(Bucket=bucket, Key=f"{key}/{name}.gz", Body=gzip.compress(source.read_bytes()))
     except (BotoCoreError, ClientError) as error:
-        logger.error("the logs did not get to %s: %s", uri, error)
+        logger.error("the logs were not delivered to %s: %s", uri, error)

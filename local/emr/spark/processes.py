@@ -1,7 +1,8 @@
-"""Processes of steps: started under a guard each, ended with all that they started.
+"""Processes of steps. Each step runs under a guard, which ends it with all processes that it started.
 
-A guard ends its step when the endpoint dies, however that dies. That takes a moment, and a guard can be killed too: an
-endpoint that starts therefore waits for what an earlier one of its state folder has left, and kills what stays.
+A guard ends its step when the endpoint dies for any reason. That takes a moment, and a guard can be killed too. So an
+endpoint that starts waits until the guards of an earlier endpoint in its state directory have ended, and kills the
+processes that remain.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from local.processes import guard
 logger = logging.getLogger(__name__)
 
 STEP_FOLDER = "LOCAL_EMR_STEP_FOLDER"
-"""Environment variable of a step's processes, by which another endpoint finds them."""
+"""Environment variable of the processes of a step: a later endpoint finds them by it."""
 
-PATIENCE_SECONDS = 5.0
-"""Time that the guards of an endpoint that is gone have to end their steps; it takes them some hundredths."""
+GUARD_TIMEOUT_SECONDS = 5.0
+"""Maximum time until the guards of a dead endpoint have ended their steps; usually some hundredths of a second."""
 
 _guards: set[int] = set()
 _spawning = threading.Lock()
@@ -40,9 +41,9 @@ class Exit:
     Parameters
     ----------
     code : int or None
-        Exit code; negative for the signal that ended it; None when its guard was lost.
+        Exit code; negative for the signal that ended it; None if its guard was killed.
     stopped : bool
-        Whether it ended because it was told to.
+        Whether it ended because the endpoint stopped it.
     """
 
     code: int | None
@@ -52,7 +53,7 @@ class Exit:
 class GuardedProcess:
     """A command under its guard. The thread that starts it must live until :meth:`wait` has returned.
 
-    (The kernel tells a guard that the endpoint is gone when the *thread* that started the guard ends.)
+    The kernel signals the death of the endpoint to a guard when the *thread* that started the guard ends.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class GuardedProcess:
         result.unlink(missing_ok=True)
         self._result = result
         self._stopped = False
-        # -I: the guard itself takes nothing from the step's environment or folder.
+        # -I: the guard imports nothing from the environment or the folder of the step.
         head = [sys.executable, "-I", guard.__file__, str(os.getpid()), str(grace_seconds), str(result)]
         with stdout.open("ab") as out, stderr.open("ab") as err, _spawning:
             self._guard = subprocess.Popen(
@@ -79,62 +80,63 @@ class GuardedProcess:
                 stderr=err,
                 cwd=folder,
                 env={**environment, STEP_FOLDER: str(folder.resolve())},
-                start_new_session=True,  # a terminal's Ctrl-C is for the endpoint, which ends its steps in order
+                start_new_session=True,  # a terminal's Ctrl-C goes to the endpoint, which stops its steps in order
             )
             _guards.add(self._guard.pid)
 
     def wait(self) -> Exit:
-        """Wait until the command and all that it started are gone."""
+        """Wait until the command and all processes that it started have ended."""
         self._guard.wait()
         with _spawning:
             _guards.discard(self._guard.pid)
         if not self._result.exists():
-            end_strays()
+            kill_unguarded_children()
             return Exit(code=None, stopped=self._stopped)
         result = json.loads(self._result.read_text(encoding="utf-8"))
         return Exit(code=result["exit_code"], stopped=result["stopped"])
 
-    def family(self) -> list[psutil.Process]:
-        """Return the command's living processes."""
+    def descendants(self) -> list[psutil.Process]:
+        """Return the living processes of the command."""
         try:
             return _descendants(psutil.Process(self._guard.pid))
         except psutil.NoSuchProcess:
             return []
 
     def interrupt(self) -> None:
-        """Ask the command to end, and kill it after the grace."""
+        """Ask the command to end, and kill it after the grace period."""
         self._stopped = True
         self._guard.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """Kill the command and all that it started."""
+        """Kill the command and all processes that it started."""
         self._stopped = True
         self._guard.terminate()
 
 
-def end_strays() -> int:
-    """Kill what a lost guard left behind, which is now a child of this process, and return how many were killed."""
+def kill_unguarded_children() -> int:
+    """Kill the processes of killed guards, which are now children of this process; return their number."""
     with _spawning:
-        strays = [child for child in psutil.Process().children() if child.pid not in _guards]
-        family = [member for stray in strays for member in (stray, *_descendants(stray))]
-        for process in family:
+        children = [child for child in psutil.Process().children() if child.pid not in _guards]
+        processes = [member for child in children for member in (child, *_descendants(child))]
+        for process in processes:
             _kill(process)
-        psutil.wait_procs(family, timeout=10)
-    if family:
-        logger.warning("killed %d processes that had lost their guard", len(family))
-    return len(family)
+        psutil.wait_procs(processes, timeout=10)
+    if processes:
+        logger.warning("killed %d processes whose guard had been killed", len(processes))
+    return len(processes)
 
 
-def end_leftovers(state_dir: Path) -> int:
-    """End what steps of an earlier endpoint of a state folder have left; return how many had to be killed."""
+def end_earlier_steps(state_dir: Path) -> int:
+    """End the steps of an earlier endpoint in a state directory; return the number of killed processes."""
     killed = 0
-    psutil.wait_procs([process for process in _left_in(state_dir) if _is_guard(process)], timeout=PATIENCE_SECONDS)
-    while left := _left_in(state_dir):
-        logger.warning("killing %d processes of steps that an earlier endpoint had left", len(left))
-        for process in left:
+    guards = [process for process in _step_processes(state_dir) if _is_guard(process)]
+    psutil.wait_procs(guards, timeout=GUARD_TIMEOUT_SECONDS)
+    while processes := _step_processes(state_dir):
+        logger.warning("killing %d processes of steps of an earlier endpoint", len(processes))
+        for process in processes:
             _kill(process)
-        killed += len(left)
-        psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
+        killed += len(processes)
+        psutil.wait_procs(processes, timeout=GUARD_TIMEOUT_SECONDS)
     return killed
 
 
@@ -145,16 +147,17 @@ def _is_guard(process: psutil.Process) -> bool:
         return False
 
 
-def _left_in(state_dir: Path) -> list[psutil.Process]:
-    left = []
+def _step_processes(state_dir: Path) -> list[psutil.Process]:
+    """Return all processes of steps of a state directory."""
+    found = []
     for process in psutil.process_iter():
         try:
             folder = process.environ().get(STEP_FOLDER, "")
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         if Path(folder).is_relative_to(state_dir.resolve()) and process.pid != os.getpid():
-            left.append(process)
-    return left
+            found.append(process)
+    return found
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

@@ -1,9 +1,9 @@
 """Spark's S3A connector for steps on this machine: pinned jars from Maven Central, and the settings that use them.
 
-pyspark carries no S3 connector; on EMR there is one, and nothing of this is added. ``python -m
-local.emr.spark.s3_connector`` fetches the jars of ``s3_connector.lock`` (10 MB) into a cache, and puts them into this
-environment (``make setup`` does it). They are fetched by the Ivy that comes with pyspark, as ``spark-submit
---packages`` would do it, though without resolving anything: each jar is named, with its checksum.
+pyspark has no S3 connector. (EMR has its own, and does not use this module.) The command ``python -m
+local.emr.spark.s3_connector``, which ``make setup`` runs, fetches the jars of ``s3_connector.lock`` (10 MB) into a
+cache, and copies them into this environment. Ivy, which is part of pyspark, fetches them, as for ``spark-submit
+--packages``. It resolves no dependencies: the lock lists all jars with their checksums.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from xml.etree import ElementTree
 LOCK = Path(__file__).with_suffix(".lock")
 LINE = re.compile(r"([\w.-]+):([\w.-]+):([\w.-]+) sha256:([0-9a-f]{64})")
 MIRROR = "DEFAULT_ARTIFACT_REPOSITORY"
-"""Spark's own variable for a mirror of Maven Central (org.apache.spark.util.MavenUtils, Spark 4.1)."""
+"""Environment variable of Spark: the URL of a mirror of Maven Central (org.apache.spark.util.MavenUtils, Spark 4.1)."""
 
 
 class ConnectorError(RuntimeError):
-    """The connector's jars cannot be had; the message says why."""
+    """The jars of the connector cannot be fetched; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,22 @@ class Jar:
 
     @property
     def file_name(self) -> str:
-        """Its file's name, as Maven names it."""
+        """The name of its file in a Maven repository."""
         return f"{self.artifact}-{self.version}.jar"
 
     def is_in(self, folder: Path) -> bool:
-        """Tell whether a folder has this jar, with these bytes."""
+        """Return whether a folder has this jar with this checksum."""
         path = folder / self.file_name
         return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == self.sha256
 
 
 def connector_folder() -> Path:
-    """Return where this environment's jars are, or would be."""
+    """Return the folder of this environment's jars, whether it exists or not."""
     return Path(sys.prefix) / "s3-connector"
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return the folder of jars that all environments of this user share."""
+    """Return the cache of jars, which all environments of this user share."""
     cache = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "fruit-features" / "jars"
 
@@ -69,7 +69,7 @@ def read_lock(text: str) -> tuple[Jar, ...]:
     Raises
     ------
     ValueError
-        When a line is not ``group:artifact:version sha256:digest``.
+        If a line is not ``group:artifact:version sha256:digest``.
     """
     jars = []
     for line in text.splitlines():
@@ -83,17 +83,17 @@ def read_lock(text: str) -> tuple[Jar, ...]:
 
 
 def connector_jars(folder: Path) -> list[Path]:
-    """Return the jars in a folder that :func:`install` has completed; none when there is no such folder."""
+    """Return the jars in a folder that :func:`install` created; empty if it does not exist."""
     return sorted(folder.glob("*.jar"))
 
 
 def install(folder: Path, environ: Mapping[str, str]) -> None:
-    """Put all jars of the lock into a folder, in one step; they are fetched where the cache lacks them.
+    """Replace a folder by one with all jars of the lock. Jars that are not in the cache are fetched.
 
     Raises
     ------
     ConnectorError
-        When a jar cannot be fetched, or is not the one that was locked.
+        If a jar cannot be fetched, or if its checksum is not that of the lock.
     """
     jars = read_lock(LOCK.read_text(encoding="utf-8"))
     if all(jar.is_in(folder) for jar in jars) and len(connector_jars(folder)) == len(jars):
@@ -115,7 +115,7 @@ def install(folder: Path, environ: Mapping[str, str]) -> None:
 
 
 def _fetch(jars: Sequence[Jar], cache: Path, environ: Mapping[str, str]) -> None:
-    """Fetch jars with Ivy, and keep in the cache those that have the right bytes."""
+    """Fetch jars with Ivy, and store those with the right checksum in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         folder = Path(scratch)
@@ -130,11 +130,11 @@ def _fetch(jars: Sequence[Jar], cache: Path, environ: Mapping[str, str]) -> None
             if jar.file_name not in wrong:
                 (folder / "jars" / jar.file_name).replace(cache / jar.file_name)
     if wrong:
-        told = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
+        output = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
         raise ConnectorError(
             f"{len(wrong)} of {len(jars)} jars of Spark's S3 connector could not be fetched from Maven Central, or are "
             f"not the locked ones: {', '.join(wrong[:3])}{', …' if wrong[3:] else ''}. Set {MIRROR} to a mirror's URL "
-            f"where Maven Central is out of reach. Ivy's output ends with:\n{told[-1_500:]}"
+            f"where Maven Central is out of reach. Ivy's output ends with:\n{output[-1_500:]}"
         )
 
 
@@ -142,7 +142,7 @@ def _ivy_settings(mirror: str | None) -> bytes:
     settings = ElementTree.Element("ivysettings")
     ElementTree.SubElement(settings, "settings", defaultResolver="central")
     resolvers = ElementTree.SubElement(settings, "resolvers")
-    # Ivy's resolver is Maven Central's when no root is given. The checksums are ours.
+    # Without a root, this resolver uses Maven Central. The lock has the checksums.
     central = ElementTree.SubElement(
         resolvers, "ibiblio", name="central", m2compatible="true", usepoms="false", checksums=""
     )
@@ -175,17 +175,17 @@ def _ivy() -> Path:
 
 
 def connector_settings(jars: Sequence[Path], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the Spark settings that make ``s3://`` work on this machine, as EMR's own configuration does there.
+    """Return the Spark settings for ``s3://`` URIs on this machine. On EMR, its own configuration does this.
 
-    S3A serves ``s3://``, and its magic committer commits what Spark writes: a task's files are multipart uploads that
-    the job's commit completes, so nothing is visible before it and nothing is renamed.
+    S3A implements ``s3://``. Its magic committer writes the files of a task as multipart uploads, which the commit of
+    the job completes. So no file is visible before the commit, and no file is renamed.
 
     Parameters
     ----------
     jars : sequence of Path
-        The connector's; none: no setting.
+        The jars of the connector; without them, there are no settings.
     environ : mapping
-        Of the endpoint: ``AWS_ENDPOINT_URL_S3`` is the store.
+        The environment of the endpoint: ``AWS_ENDPOINT_URL_S3`` is the URL of the store.
     """
     endpoint = environ.get("AWS_ENDPOINT_URL_S3")
     if not jars or not endpoint:
@@ -201,7 +201,7 @@ def connector_settings(jars: Sequence[Path], environ: Mapping[str, str]) -> dict
         "spark.hadoop.fs.s3a.aws.credentials.provider": (
             "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
         ),
-        # A store that is away for a while is waited for, not for ever.
+        # S3A retries while the store does not answer, but not forever.
         "spark.hadoop.fs.s3a.attempts.maximum": "5",
         "spark.hadoop.fs.s3a.committer.name": "magic",
         "spark.hadoop.mapreduce.outputcommitter.factory.scheme.s3": (

@@ -1,4 +1,4 @@
-"""The faults of steps: a command that replaces the step's own, or harm to its running processes."""
+"""The faults of steps: a command that replaces the step's own, or faults of its running processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from local.emr.faults import harm
+from local.emr.faults import process_faults
 from local.emr.faults.scenario import StepFault
 from local.emr.options import Options
-from local.emr.spark import limits
+from local.emr.spark import time_limit
 from local.emr.spark.step_folder import StepFolder
 
 POLL_SECONDS = 0.01
@@ -25,7 +25,7 @@ def replace_command(argv: Sequence[str], fault: StepFault, folder: StepFolder) -
     """Return the command that runs instead of the step's own; it hangs or fails as the fault says."""
     if fault.hangs:
         hanging = ["bash", "-c", "trap '' TERM; while :; do sleep 1; done"]
-        limit, _ = limits.split(shorten_limit(argv, fault))
+        limit, _ = time_limit.split(shorten_limit(argv, fault))
         return [*limit, *(hanging if fault.ignores_term else ["sleep", "infinity"])]
     if fault.container_stderr:
         folder.write_container_stderr(1, fault.container_stderr)
@@ -37,8 +37,8 @@ def shorten_limit(argv: Sequence[str], fault: StepFault) -> list[str]:
     """Return the command with the time limit of the fault, if the fault has one."""
     if not fault.limit_seconds:
         return list(argv)
-    limit, command = limits.split(argv)
-    return [*limits.shorten(limit, fault.limit_seconds), *command]
+    limit, command = time_limit.split(argv)
+    return [*time_limit.shorten(limit, fault.limit_seconds), *command]
 
 
 class StepFaultInjector:
@@ -78,10 +78,10 @@ class StepFaultInjector:
         if self._fault.kills == "executor":
             self._kill_executors(ended)
             return
-        while not harm.freeze(self._find_processes) and not ended.wait(POLL_SECONDS):
+        while not process_faults.suspend_command(self._find_processes) and not ended.wait(POLL_SECONDS):
             pass  # the command starts in a moment
         if self._fault.kills == "driver":
-            harm.kill_command(self._find_processes)
+            process_faults.kill_command(self._find_processes)
         self._folder.write_controller(f"fault: the command was {'killed' if self._fault.kills else 'suspended'}")
 
     def _kill_executors(self, ended: threading.Event) -> None:
@@ -94,7 +94,7 @@ class StepFaultInjector:
                 return
             executor, process = found
             killed.add(executor)
-            harm.kill_executor(process)
+            process_faults.kill_executor(process)
             self._lose_instance()
             # What YARN reports to the driver (org.apache.spark.deploy.yarn.YarnAllocator; SchedulerUtils of YARN).
             self._folder.write_spark_record(
@@ -106,7 +106,7 @@ class StepFaultInjector:
     def _await_executor(self, killed: set[int], ended: threading.Event) -> tuple[int, psutil.Process] | None:
         """Wait for an executor that was not killed and return the oldest; None if the step ends before."""
         while not ended.wait(2 * POLL_SECONDS):
-            for executor, process in harm.find_executors(self._find_processes()):
+            for executor, process in process_faults.find_executors(self._find_processes()):
                 if executor not in killed:
                     return executor, process
         return None

@@ -6,7 +6,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local.emr.spark.logs import NAMES, files_in
+from local.emr.spark.logs import LOG_NAMES, files_in
 
 
 class StepFolder:
@@ -40,7 +40,7 @@ class StepFolder:
     def create_logs(self) -> None:
         """Create the logs that do not exist yet."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:
+        for name in LOG_NAMES:
             (self.path / name).touch()
 
     def write(self, name: str, text: str) -> None:
@@ -81,6 +81,6 @@ class StepFolder:
 
     def logs(self, step_id: str) -> dict[str, Path]:
         """Return all logs by their paths in the logs of the cluster."""
-        files = {f"steps/{step_id}/{name}": self.path / name for name in NAMES}
+        files = {f"steps/{step_id}/{name}": self.path / name for name in LOG_NAMES}
         in_containers = files_in(self._containers).items()
         return files | {f"containers/{self.application}/{name}": path for name, path in in_containers}

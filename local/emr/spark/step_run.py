@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 
 from local.emr.faults.faults import Faults
-from local.emr.faults.triggers import Trigger, Watch
+from local.emr.faults.triggers import Trigger, TriggerThread
 from local.emr.options import Options
 from local.emr.spark.commands import CommandError, Target, translate
 from local.emr.spark.environment import step_environment
 from local.emr.spark.failures import explain
-from local.emr.spark.logs import Courier, log_folder, tail
+from local.emr.spark.logs import LogDelivery, log_folder, tail
 from local.emr.spark.processes import Exit, GuardedProcess
 from local.emr.spark.s3_connector import connector_folder, connector_jars, connector_settings
 from local.emr.spark.spark_home import archive_options, link_home, prepared_home
@@ -73,7 +73,7 @@ class StepRun:
         self._faults = faults
         self._folder = StepFolder(options.state_dir / "clusters" / cluster_id / "steps" / step_id, application)
         self._cluster_logs = log_folder(log_uri, cluster_id) if log_uri else ""
-        self._courier = Courier(cluster_name, options, faults)
+        self._log_delivery = LogDelivery(cluster_name, options, faults)
         self._triggers = list(triggers)
         self._lose_instance = lose_instance
         self._lock = threading.Lock()
@@ -111,7 +111,7 @@ class StepRun:
         self._folder.create_logs()
         self._folder.write_controller(line)
         if self._cluster_logs:
-            self._courier.deliver(self._folder.logs(self._step_id), self._cluster_logs)
+            self._log_delivery.deliver(self._folder.logs(self._step_id), self._cluster_logs)
 
     @property
     def log_file(self) -> str:
@@ -153,7 +153,7 @@ class StepRun:
         return translate(argv, target)
 
     def _processes(self) -> list[psutil.Process]:
-        return self._process.family() if self._process else []
+        return self._process.descendants() if self._process else []
 
     def _run(self, argv: list[str]) -> Exit:
         for folder in (self._folder.work, self._folder.scratch):
@@ -166,7 +166,7 @@ class StepRun:
             spark_home=self._spark_home,
             scratch=self._folder.scratch,
             jvm_options=f"{self._options.jvm_options} {archive_options(self._spark_home)}".strip(),
-            also=self._options.pass_environment,
+            extra_names=self._options.pass_environment,
         )
         outputs = [self._folder.path / name for name in ("stdout", "stderr")]
         with self._lock:
@@ -185,7 +185,7 @@ class StepRun:
                 result=self._folder.path / "exit.json",
                 grace_seconds=self._options.interrupt_grace_seconds,
             )
-        with Watch(self._triggers, outputs, self._options.shorten):
+        with TriggerThread(self._triggers, outputs, self._options.shorten):
             return self._process.wait()
 
     @property

@@ -1,4 +1,4 @@
-"""The local S3 store: it checks keys, keeps what it is given, says why it cannot start, and ends with its parent."""
+"""The local S3 store: it checks keys, keeps objects, reports why it cannot start, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from botocore.exceptions import ClientError
 from local.s3 import process
 from local.s3.process import KEYS, LOCK_FILE, SOCKETS, StoreError, StoreProcess
 from tests.s3_store import Store, client
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = dict(os.environ) | dict(zip(KEYS, ("owner", "very-secret"), strict=True))
@@ -55,7 +57,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
         yield store
 
 
-def test_what_was_answered_for_survives_a_stop_and_a_kill_on_any_ports(folder: Path) -> None:
+def test_acknowledged_objects_survive_a_stop_a_kill_and_new_ports(folder: Path) -> None:
     large = os.urandom(LARGE)
     with StoreProcess(folder, environment=ENVIRONMENT) as store:
         first = store
@@ -82,7 +84,7 @@ def test_what_was_answered_for_survives_a_stop_and_a_kill_on_any_ports(folder: P
         assert [item["Key"] for item in owner(again).list_multipart_uploads(Bucket="fruits")["Uploads"]] == ["half"]
 
 
-def test_only_the_environments_keys_are_let_in(own: StoreProcess) -> None:
+def test_other_keys_than_the_environments_are_rejected(own: StoreProcess) -> None:
     owner(own).create_bucket(Bucket="vegetables")
     with pytest.raises(ClientError) as wrong_secret:
         client(own.url, "owner", "wrong").list_buckets()
@@ -93,7 +95,7 @@ def test_only_the_environments_keys_are_let_in(own: StoreProcess) -> None:
     assert owner(own).list_objects_v2(Bucket="vegetables")["KeyCount"] == 0
 
 
-def test_nothing_is_made_by_a_typo_in_a_buckets_name(own: StoreProcess) -> None:
+def test_a_typo_in_a_buckets_name_creates_no_bucket(own: StoreProcess) -> None:
     with pytest.raises(ClientError) as put:
         owner(own).put_object(Bucket="friuts", Key="a", Body=b"x")
     with pytest.raises(ClientError) as got:
@@ -102,7 +104,7 @@ def test_nothing_is_made_by_a_typo_in_a_buckets_name(own: StoreProcess) -> None:
     assert "friuts" not in [bucket["Name"] for bucket in owner(own).list_buckets()["Buckets"]]
 
 
-def test_two_stores_at_once_know_nothing_of_each_other(store: Store, own: StoreProcess) -> None:
+def test_two_stores_share_neither_buckets_nor_keys(store: Store, own: StoreProcess) -> None:
     name = store.new_bucket()
     with pytest.raises(ClientError) as missing:
         owner(own).head_bucket(Bucket=name)
@@ -113,7 +115,7 @@ def test_two_stores_at_once_know_nothing_of_each_other(store: Store, own: StoreP
     store.s3.head_bucket(Bucket=name)
 
 
-def test_only_loopback_is_listened_on_and_called(store: Store) -> None:
+def test_the_store_listens_on_and_connects_to_loopback_only(store: Store) -> None:
     store.put(store.new_bucket(), "object", b"x" * LARGE)
     running = psutil.Process(store.process.pid)
     connections = running.net_connections(kind="inet")
@@ -146,12 +148,12 @@ def listener(host: str) -> Iterator[int]:
 
 
 def refuse_to_start(*_: object, **__: object) -> None:
-    pytest.fail("the store was started all the same")
+    pytest.fail("the store was started")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_port_that_is_taken_is_named_at_once(folder: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is started, and though what is there may answer as the store does."""
+def test_a_port_in_use_is_named_before_the_start(folder: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that uses the port might answer as the store does."""
     monkeypatch.setattr(subprocess, "Popen", refuse_to_start)
     with (
         listener(host) as port,
@@ -160,7 +162,7 @@ def test_port_that_is_taken_is_named_at_once(folder: Path, host: str, monkeypatc
         StoreProcess(folder, port=port, environment=ENVIRONMENT)
 
 
-def test_port_that_is_none_is_named(folder: Path) -> None:
+def test_an_invalid_port_is_named(folder: Path) -> None:
     with pytest.raises(StoreError, match="cannot listen on port 90000"):
         StoreProcess(folder, port=90_000, environment=ENVIRONMENT)
 
@@ -168,8 +170,8 @@ def test_port_that_is_none_is_named(folder: Path) -> None:
 FAKE_STORE = """
 import http.server, pathlib, sys, threading
 
-if not pathlib.Path("came before").exists():
-    pathlib.Path("came before").touch()
+if not pathlib.Path("attempted").exists():
+    pathlib.Path("attempted").touch()
     sys.exit("F1122 12:00:00.000000 s3.go:434 listen tcp 127.0.0.1:1: bind: address already in use")
 
 
@@ -187,8 +189,8 @@ for name in ("-s3.port", "-master.port"):
 """
 
 
-def test_port_that_is_lost_while_the_store_starts_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Played by another program, which says what SeaweedFS says: the real race cannot be had at will."""
+def test_a_port_that_is_taken_during_the_start_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fake program prints SeaweedFS's error: the real race cannot be reproduced reliably."""
     program = folder.parent / "weed"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable} -S{FAKE_STORE}")
@@ -198,11 +200,11 @@ def test_port_that_is_lost_while_the_store_starts_is_replaced(folder: Path, monk
     real = process.free_ports
     monkeypatch.setattr(process, "free_ports", lambda count: tried.append(real(count)) or tried[-1])
     with StoreProcess(folder, environment=ENVIRONMENT) as store:
-        assert len(tried) == 4, "inner ports and S3's, twice"
+        assert len(tried) == 4, "internal ports and the port of S3, twice"
         assert store.url == f"http://127.0.0.1:{tried[-1][0]}"
 
 
-def test_second_store_on_a_folder_is_refused_and_the_first_one_goes_on(store: Store) -> None:
+def test_a_second_store_on_a_folder_is_refused_and_the_first_continues(store: Store) -> None:
     folder = store.process.log_file.parent
     before = store.process.log_file.read_text()
     with pytest.raises(StoreError, match=rf"another S3 store runs on the folder {folder}; end it first"):
@@ -211,18 +213,18 @@ def test_second_store_on_a_folder_is_refused_and_the_first_one_goes_on(store: St
     store.new_bucket()
 
 
-def test_store_that_ends_while_it_starts_tells_its_own_reason(folder: Path) -> None:
+def test_a_store_that_ends_during_its_start_reports_the_reason(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "filerldb2").write_text("not a database")
     with pytest.raises(StoreError) as refused:
         StoreProcess(folder, environment=ENVIRONMENT)
-    told = str(refused.value)
-    assert told.startswith(f"the S3 store did not come up; {folder / 'store.log'} says:\nF")
-    assert "filerldb2" in told
-    assert "goroutine" not in told, "a stack trace hides the reason"
+    message = str(refused.value)
+    assert message.startswith(f"the S3 store did not come up; {folder / 'store.log'} says:\nF")
+    assert "filerldb2" in message
+    assert "goroutine" not in message, "no stack trace"
 
 
-def test_store_that_never_answers_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     real = subprocess.Popen
     monkeypatch.setattr(

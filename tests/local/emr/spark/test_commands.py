@@ -1,4 +1,4 @@
-"""A step's argv becomes one that runs on this machine."""
+"""Commands for EMR are translated to commands for this machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NO_UI = ["--conf", "spark.ui.enabled=false"]
 
 
 def submit(words: list[str], master: str = "local[*]") -> list[str]:
-    """Return what `spark-submit WORDS app.py` becomes, between the program and the application."""
+    """Return the translation of WORDS in `spark-submit WORDS app.py`."""
     target = Target(spark_submit="/spark/bin/spark-submit", master=master, driver_memory_cap_mb=2048)
     argv = translate(["spark-submit", *words, "app.py", "--master=untouched"], target)
     assert argv[0] == "/spark/bin/spark-submit"
-    assert argv[-2:] == ["app.py", "--master=untouched"], "the application and its arguments are left alone"
+    assert argv[-2:] == ["app.py", "--master=untouched"], "the application and its arguments do not change"
     return argv[1:-2]
 
 
@@ -87,7 +87,7 @@ def test_an_executor_fits_a_worker_of_a_local_cluster(words: list[str], expected
     assert submit(words, master) == ["--master", master, *expected, *NO_UI, *LOOPBACK]
 
 
-def test_what_stands_before_spark_submit_and_the_path_of_the_application_survive() -> None:
+def test_the_words_before_spark_submit_and_the_path_of_the_application_do_not_change() -> None:
     target = Target("/spark/bin/spark-submit", "local[2]", 2048)
     prefix = ["timeout", "--signal=TERM", "--kill-after=60s", "3h"]
     argv = translate([*prefix, "/usr/bin/spark-submit", "file:///my dir/été #1 100%.py", "file:///a b"], target)
@@ -95,7 +95,7 @@ def test_what_stands_before_spark_submit_and_the_path_of_the_application_survive
     assert argv[-2:] == ["/my dir/été #1 100%.py", "file:///a b"]
 
 
-def test_other_commands_are_left_alone() -> None:
+def test_commands_without_spark_submit_do_not_change() -> None:
     argv = ["bash", "-c", "echo --master yarn; exit 3"]
     assert translate(argv, Target("/s", "local[*]", 1)) == argv
 
@@ -109,7 +109,7 @@ def test_other_commands_are_left_alone() -> None:
         (["spark-submit", "--conf"], "--conf has no value"),
     ],
 )
-def test_a_command_that_cannot_run_here_says_why(argv: list[str], message: str) -> None:
+def test_an_impossible_command_is_an_error_with_its_reason(argv: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         translate(argv, Target("/s", "local[*]", 1))
 

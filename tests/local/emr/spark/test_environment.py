@@ -1,4 +1,4 @@
-"""A step's environment is clean and explicit."""
+"""The environment variables of a step."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ SERVER = {
     "PYTHONPATH": "/repo",
     "SPARK_CONF_DIR": "/elsewhere",
     "LC_ALL": "C",
-    "SECRET_OF_THE_SHELL": "x",
+    "OTHER_VARIABLE": "x",
     "WANTED": "y",
 }
 
 
-def environment(also: tuple[str, ...] = ()) -> dict[str, str]:
+def environment(extra_names: tuple[str, ...] = ()) -> dict[str, str]:
     return step_environment(
-        SERVER, python="/venv/bin/python", spark_home=Path("/spark"), scratch=Path("/a b"), also=also
+        SERVER, python="/venv/bin/python", spark_home=Path("/spark"), scratch=Path("/a b"), extra_names=extra_names
     )
 
 
-def test_the_repository_and_the_shell_stay_out() -> None:
-    assert not {"PYTHONPATH", "SPARK_CONF_DIR", "SECRET_OF_THE_SHELL"} & environment().keys()
+def test_variables_of_the_repository_and_the_shell_are_not_inherited() -> None:
+    assert not {"PYTHONPATH", "SPARK_CONF_DIR", "OTHER_VARIABLE"} & environment().keys()
 
 
 def test_java_and_aws_variables_are_kept_and_others_on_request() -> None:
-    kept = environment(also=("WANTED",))
+    kept = environment(extra_names=("WANTED",))
     names = ("HOME", "JAVA_HOME", "AWS_ENDPOINT_URL_S3", "WANTED")
     assert {name: kept[name] for name in names} == {name: SERVER[name] for name in names}
 
 
-def test_interpreter_locale_and_addresses_are_ours() -> None:
+def test_interpreter_locale_and_addresses_are_those_of_the_endpoint() -> None:
     ours = environment()
     assert ours["PYSPARK_PYTHON"] == ours["PYSPARK_DRIVER_PYTHON"] == "/venv/bin/python"
     assert ours["PATH"] == "/venv/bin:/bin"

@@ -1,4 +1,4 @@
-"""The message of a failed step is the error in its output."""
+"""The message of a failed step is the last error in its output."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WARNING: Using incubator modules: jdk.incubator.vector
 Exception in thread "main" org.apache.spark.SparkException: Failed to get main class in JAR
 \tat org.apache.spark.deploy.SparkSubmit.main(SparkSubmit.scala)
 """
-NOISE = """\
+NO_ERROR = """\
 WARNING: Using incubator modules: jdk.incubator.vector
 Using Spark's default log4j profile: org/apache/spark/log4j2-defaults.properties
 26/11/22 08:33:14 WARN NativeCodeLoader: Unable to load native-hadoop library
@@ -56,10 +56,10 @@ Using Spark's default log4j profile: org/apache/spark/log4j2-defaults.properties
         (JVM, 'Exception in thread "main" org.apache.spark.SparkException: Failed to get main class in JAR'),
         ("usage: featurize [-h]\nfeaturize: error: --run is missing\n", "featurize: error: --run is missing"),
         ("started\n2026-11-22 08:00:01,123 ERROR no images\n", "2026-11-22 08:00:01,123 ERROR no images"),
-        (NOISE, ""),
+        (NO_ERROR, ""),
         ("", ""),
     ],
-    ids=["traceback", "worker", "jvm", "usage", "log-record", "noise", "nothing"],
+    ids=["traceback", "worker", "jvm", "usage", "log-record", "no-error", "nothing"],
 )
 def test_the_last_error_is_found(output: str, expected: str) -> None:
     assert last_error(output) == expected
@@ -77,15 +77,15 @@ SUBMIT = ["timeout", "-k", "60s", "--signal=TERM", "3h", "spark-submit", "app.py
         (["sleep", "9"], -15, r"signal 15 \(SIGTERM\)"),
         (["sleep", "9"], 139, r"signal 11 \(exit code 139\)"),
         (["sleep", "9"], 3, r"^exit code 3$"),
-        (["sleep", "9"], None, r"watched the command was lost"),
+        (["sleep", "9"], None, r"guarded the command was killed"),
     ],
 )
-def test_a_violent_end_is_told(argv: list[str], code: int | None, expected: str) -> None:
+def test_a_time_limit_and_a_signal_are_named_in_the_message(argv: list[str], code: int | None, expected: str) -> None:
     assert re.search(expected, explain(argv, code, stdout="", stderr=""))
 
 
-def test_a_python_driver_speaks_on_the_standard_output_of_spark_submit() -> None:
-    assert explain(SUBMIT, 1, stdout=PY4J, stderr=NOISE) == "ZeroDivisionError: division by zero"
+def test_the_error_of_a_python_driver_is_on_the_standard_output_of_spark_submit() -> None:
+    assert explain(SUBMIT, 1, stdout=PY4J, stderr=NO_ERROR) == "ZeroDivisionError: division by zero"
     assert explain(SUBMIT, 1, stdout="42\n", stderr=JVM).startswith('Exception in thread "main"')
     assert explain(["bash"], 1, stdout="not an error\n", stderr="an error\n") == "an error"
 

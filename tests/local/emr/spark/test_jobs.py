@@ -1,4 +1,4 @@
-"""Our own jobs, killed at shares of their progress: what they have committed is what they said they had."""
+"""The pca job, killed at a percentage of its progress, has not written its summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """A run that featurize has completed; its moments are to be made anew, so that pca has two passes."""
+    """A run that featurize completed without the moments, so that pca has two passes."""
     folder = tmp_path / "run"
     write_run(folder, realistic(600, 64), rows_a_file=150)
     return folder
@@ -46,7 +46,7 @@ def test_pca_is_killed_before_it_commits(
     cluster = emr.create()
     [killed] = emr.add(cluster, emr.step(*command, name="pca"))
     assert emr.await_step(cluster, killed)["State"] == "FAILED"
-    assert not (run_folder / "pca.json").exists(), "the summary is what readers go by, and is written last"
+    assert not (run_folder / "pca.json").exists(), "readers use the summary, which is written last"
     stdout = (emr.folder(cluster, killed) / "stdout").read_text()
     assert f"progress {phase}: " in stdout
     if percent == 99:

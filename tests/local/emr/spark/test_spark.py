@@ -1,4 +1,4 @@
-"""Steps that are real spark-submits."""
+"""Steps that run spark-submit."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def test_spark_submit_runs_on_this_machine_with_only_its_zip(emr: Any, submissio
     assert "address 127.0.0.1 None" in lines
     assert "arguments ['--images=file:///a b/é']" in lines
     assert "sees the repository False" in lines
-    assert sorted(folder.rglob("*")) == before, "nothing is written beside the job"
+    assert sorted(folder.rglob("*")) == before, "no file is written in the folder of the job"
     assert not (step_folder / "scratch").exists()
 
 
-def test_a_failing_job_tells_the_workers_error(emr: Any, submission: Any) -> None:
+def test_the_message_of_a_failed_job_is_the_error_of_its_worker(emr: Any, submission: Any) -> None:
     argv, _ = submission
     status, _, _ = outcome(emr, argv("fail"))
     assert status["State"] == "FAILED"

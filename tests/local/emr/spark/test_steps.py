@@ -1,4 +1,4 @@
-"""Steps run for real, in order; what becomes of them and of their cluster."""
+"""Steps run in order; their outcomes, their logs, and the state of their cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 
 def waiting_for(gate: Path, mark: Path) -> str:
-    """Return a script that says it runs and goes on when the gate opens."""
+    """Return a script that creates a mark, and ends when the gate exists."""
     return f'touch "{mark}"; until [ -e "{gate}" ]; do sleep 0.02; done'
 
 
@@ -26,7 +26,7 @@ def test_steps_run_one_after_another_in_order(emr: Any, tmp_path: Path) -> None:
     assert diary.read_text().splitlines() == [f"{what} {n}" for n in range(4) for what in ("begin", "end")]
 
 
-def test_as_many_steps_run_side_by_side_as_the_level_says(emr: Any, tmp_path: Path) -> None:
+def test_the_concurrency_level_limits_the_running_steps(emr: Any, tmp_path: Path) -> None:
     gate, marks = tmp_path / "gate", [tmp_path / f"mark {n}" for n in range(3)]
     steps = [emr.bash(waiting_for(gate, mark)) for mark in marks]
     cluster = emr.create(StepConcurrencyLevel=2, Steps=steps)
@@ -54,7 +54,7 @@ def test_a_completed_step(emr: Any) -> None:
     assert described["Config"]["Args"] == ["bash", "-c", "echo out; echo problem >&2"]
 
 
-def test_logs_grow_here_and_are_delivered_to_a_folder_with_spaces_and_accents(emr: Any, tmp_path: Path) -> None:
+def test_logs_are_delivered_at_the_end_to_a_folder_with_spaces_and_accents(emr: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     cluster = emr.create(LogUri=f"file://{emr.log_dir}/")
     [step] = emr.add(cluster, emr.bash(f'echo début; echo err >&2; until [ -e "{gate}" ]; do sleep 0.02; done; exit 3'))
@@ -94,7 +94,7 @@ def test_logs_go_to_an_s3_bucket_of_a_configured_endpoint(start_endpoint: Any) -
         server.stop()
 
 
-def test_a_cluster_without_log_uri_keeps_its_logs_here(emr: Any) -> None:
+def test_the_logs_of_a_cluster_without_log_uri_stay_in_the_state_directory(emr: Any) -> None:
     cluster = emr.create(LogUri=None)
     [step] = emr.add(cluster, emr.bash("echo x; exit 1"))
     assert "LogFile" not in emr.await_step(cluster, step)["FailureDetails"]
@@ -121,7 +121,7 @@ def test_the_message_of_a_python_error_is_in_the_failure_details(emr: Any, tmp_p
         (["spark-submit", "--master", "spark://elsewhere:7077", "app.py"], "spark://elsewhere:7077"),
     ],
 )
-def test_a_step_that_ends_otherwise_says_how(emr: Any, argv: list[str], message: str) -> None:
+def test_the_message_names_a_signal_a_limit_or_a_missing_program(emr: Any, argv: list[str], message: str) -> None:
     cluster = emr.create()
     [step] = emr.add(cluster, emr.step(*argv))
     status = emr.await_step(cluster, step)
@@ -129,14 +129,14 @@ def test_a_step_that_ends_otherwise_says_how(emr: Any, argv: list[str], message:
     assert message in status["FailureDetails"]["Message"]
 
 
-def test_continue_goes_on(emr: Any) -> None:
+def test_continue_runs_the_next_step(emr: Any) -> None:
     cluster = emr.create(Steps=[emr.bash("exit 1"), emr.bash("true")])
     emr.await_cluster(cluster, "WAITING")
     states = [step["Status"]["State"] for step in emr.client.list_steps(ClusterId=cluster)["Steps"]]
     assert states == ["COMPLETED", "FAILED"]
 
 
-def test_cancel_and_wait_cancels_what_is_pending_and_waits(emr: Any) -> None:
+def test_cancel_and_wait_cancels_pending_steps_and_waits(emr: Any) -> None:
     cluster = emr.create(Steps=[emr.bash("exit 1", action="CANCEL_AND_WAIT"), emr.bash("true"), emr.bash("true")])
     emr.await_cluster(cluster, "WAITING")
     states = [step["Status"]["State"] for step in emr.client.list_steps(ClusterId=cluster)["Steps"]]
@@ -146,7 +146,7 @@ def test_cancel_and_wait_cancels_what_is_pending_and_waits(emr: Any) -> None:
 
 
 @pytest.mark.parametrize("action", ["TERMINATE_CLUSTER", "TERMINATE_JOB_FLOW", None])
-def test_terminate_ends_the_cluster(emr: Any, action: str | None) -> None:
+def test_terminate_cluster_terminates_the_cluster(emr: Any, action: str | None) -> None:
     cluster = emr.create(Steps=[emr.bash("exit 1", action=action), emr.bash("true")])
     status = emr.await_cluster(cluster, "TERMINATED", "TERMINATED_WITH_ERRORS")
     assert status["State"] == "TERMINATED_WITH_ERRORS"
@@ -156,7 +156,7 @@ def test_terminate_ends_the_cluster(emr: Any, action: str | None) -> None:
     assert steps[0]["Status"]["StateChangeReason"]["Message"] == "Job terminated"
 
 
-def test_a_protected_cluster_outlives_a_step_that_would_end_it(emr: Any) -> None:
+def test_a_failed_step_does_not_terminate_a_protected_cluster(emr: Any) -> None:
     steps = [emr.bash("exit 1", action="TERMINATE_CLUSTER"), emr.bash("true")]
     cluster = emr.create(instances={"TerminationProtected": True}, Steps=steps)
     emr.await_cluster(cluster, "WAITING")
@@ -164,7 +164,7 @@ def test_a_protected_cluster_outlives_a_step_that_would_end_it(emr: Any) -> None
     assert states == ["CANCELLED", "FAILED"]
 
 
-def test_a_pending_step_is_cancelled_and_never_runs(emr: Any, tmp_path: Path) -> None:
+def test_a_cancelled_pending_step_never_runs(emr: Any, tmp_path: Path) -> None:
     gate, mark, ran = tmp_path / "gate", tmp_path / "mark", tmp_path / "ran"
     cluster = emr.create()
     running, pending = emr.add(cluster, emr.bash(waiting_for(gate, mark)), emr.bash(f'touch "{ran}"'))
@@ -181,7 +181,7 @@ def test_a_pending_step_is_cancelled_and_never_runs(emr: Any, tmp_path: Path) ->
     assert "COMPLETED" in info["Reason"]
 
 
-def test_an_interrupted_step_may_clean_up(emr: Any, tmp_path: Path) -> None:
+def test_an_interrupted_step_can_clean_up(emr: Any, tmp_path: Path) -> None:
     cleaned = tmp_path / "cleaned"
     cluster = emr.create()
     script = f"""trap 'touch "{cleaned}"; exit 0' TERM; echo ready; while :; do sleep 0.02; done"""
@@ -193,7 +193,7 @@ def test_an_interrupted_step_may_clean_up(emr: Any, tmp_path: Path) -> None:
     emr.await_cluster(cluster, "WAITING")
 
 
-def test_a_killed_step_may_not(emr: Any, tmp_path: Path) -> None:
+def test_a_killed_step_cannot_clean_up(emr: Any, tmp_path: Path) -> None:
     cleaned = tmp_path / "cleaned"
     cluster = emr.create()
     script = f"""trap 'touch "{cleaned}"; exit 0' TERM; echo ready; while :; do sleep 0.02; done"""

@@ -1,4 +1,4 @@
-"""The hard time limit in front of a step's command: ``timeout OPTIONS DURATION COMMAND``. Pure functions."""
+"""The time limit before a step's command: ``timeout OPTIONS DURATION COMMAND``. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VALUE_OPTIONS = ("-k", "-s", "--kill-after", "--signal")
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the limit in front of a command, empty when there is none, and the command."""
+    """Return the time limit of a command (empty if it has none), and the command itself."""
     if not argv or argv[0].rpartition("/")[2] != "timeout":
         return [], list(argv)
     position = 1
@@ -19,13 +19,13 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def duration(argv: Sequence[str]) -> str:
-    """Return the duration of a command's limit as it is written, empty when there is none."""
+    """Return the duration of the time limit of a command, as written; empty if it has none."""
     limit, _ = split(argv)
     return limit[-1] if limit else ""
 
 
 def shorten(limit: Sequence[str], seconds: float) -> list[str]:
-    """Return a limit of so many seconds, and as many until the kill that follows it, where it has one."""
+    """Return a time limit whose duration is ``seconds``; its ``--kill-after``, if any, is ``seconds`` too."""
     if not limit:
         return []
     words = list(limit)
