@@ -1,13 +1,15 @@
 """Verification: the outputs of a run are compared with its listing, its parameters and the jobs' summaries.
 
-It reads Parquet footers, the summaries and the CSV, never the features, so it takes seconds for a run of any size.
+It reads Parquet footers, the summaries, the CSV and the labels of the scores, never the features, so it takes seconds
+for a run of any size.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -214,18 +216,51 @@ def _scores_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None
 
 def _csv_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:
     expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
-    path, rows, invalid = lake_path(run.csv, aws_conn_id), 0, 0
+    path, rows, invalid, other = lake_path(run.csv, aws_conn_id), 0, _Rows(), _Rows()
+    labels = _score_labels(run, aws_conn_id)
     try:
         with path.open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
             lines = csv.reader(stream)
             header = next(lines, [])
             for line in lines:
                 rows += 1
-                invalid += len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1])
+                label = next(labels, None)
+                if len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1]):
+                    invalid.add(f"row {rows}, near the label {label!r}")
+                elif label is not None and line[-1] != label:
+                    other.add(f"row {rows}, found {line[-1]!r}, expected {label!r}")
     except FileNotFoundError:
         raise VerificationError(f"{path} does not exist") from None
     return [
         *_expect("columns of the CSV", header, expected),
         *_expect("rows of the CSV", rows, pca["images"]),
-        *_expect("rows of the CSV that are not k finite numbers and a label", invalid, 0),
+        *invalid.problems("rows of the CSV that are not k finite numbers and a label"),
+        *other.problems("rows of the CSV whose label is not that of the scores"),
     ]
+
+
+@dataclass
+class _Rows:
+    """Rows with a problem: their number, and the first one."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, row: str) -> None:
+        self.first = self.first or row
+        self.count += 1
+
+    def problems(self, name: str) -> list[str]:
+        return [f"{name}: found {self.count}, expected 0; the first is {self.first}"] if self.count else []
+
+
+def _score_labels(run: RunLocations, aws_conn_id: str | None) -> Iterator[str]:
+    """Yield the label of each row of the scores, in the order of the CSV."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in parquet_files(lake_path(run.scores, aws_conn_id)):
+        with suppress(FileNotFoundError, pa.ArrowInvalid), file.open("rb") as stream:  # type: ignore[no-untyped-call]
+            for batch in pq.ParquetFile(stream).iter_batches(columns=["label"]):
+                if "label" in batch.schema.names:
+                    yield from batch.column("label").to_pylist()

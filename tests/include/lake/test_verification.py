@@ -213,7 +213,15 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "a row of the CSV is short": (
         in_csv(lambda lines: [*lines[:-1], lines[-1].partition(",")[2]]),
-        "not k finite numbers and a label: found 1",
+        "not k finite numbers and a label: found 1, expected 0; the first is row 5, near the label 'crème brûlée'",
+    ),
+    "a label of the CSV is broken by a carriage return": (
+        in_csv(lambda lines: [*lines[:-1], lines[-1].replace("me b", "me\rb")]),
+        "rows of the CSV that are not k finite numbers and a label: found 1, expected 0; the first is row 6",
+    ),
+    "a label of the CSV is not that of the scores": (
+        in_csv(lambda lines: [*lines[:-1], lines[-1] + " "]),
+        "label is not that of the scores: found 1, expected 0; the first is row 5, found 'crème brûlée ', expected",
     ),
 }
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import csv
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,24 @@ from spark_jobs.pca import score_csv
 from tests.spark_jobs.feature_runs import path_of
 
 LABELS = ["Apple 1", "comma, label", 'a "quoted" one', "Pêche à l'eau", "50 % #1+", "two\nlines", "", "NaN", " x "]
+
+BREAKING_LABELS = [
+    "in the mid\rdle",
+    "at the end\r",
+    "\rat the start",
+    "Windows\r\nlines",
+    "two\nlines\n",
+    "a tab\t, a bell\x07 and a \x7f",
+    "\x85 \u2028 \u2029",
+    'every "kind",\r of\n it"',
+    "  spaces around  ",
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "",
+]
+"""Labels that a reader of the CSV may misunderstand."""
 
 
 def write_scores(folder: Path, values: np.ndarray, labels: list[str], rows_a_file: int) -> list[str]:
@@ -79,3 +102,36 @@ def test_a_damaged_file_of_scores_leaves_no_text(tmp_path: Path) -> None:
     with pytest.raises(pa.ArrowInvalid):
         score_csv.write_part((tmp_path / "part-00000.parquet").as_uri(), (tmp_path / "out" / "x.csv").as_uri())
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def write_csv(folder: Path, labels: list[str]) -> Path:
+    """Write a CSV of one component for these labels."""
+    sources = write_scores(folder / "scores", np.arange(len(labels), dtype=float).reshape(-1, 1), labels, rows_a_file=4)
+    file = folder / "pca_features.csv"
+    score_csv.assemble(texts_of(sources, folder), 1, file.as_uri())
+    return file
+
+
+def test_a_carriage_return_or_any_control_character_in_a_label_does_not_break_the_csv(tmp_path: Path) -> None:
+    """Python's csv module left a carriage return without quotes before 3.11.9."""
+    file = write_csv(tmp_path, BREAKING_LABELS)
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert rows == [["F 1", "label"], *([str(float(row)), label] for row, label in enumerate(BREAKING_LABELS))]
+    assert pd.read_csv(file, keep_default_na=False, dtype={"label": str})["label"].tolist() == BREAKING_LABELS
+    fields = [score_csv.quote(label) for label in BREAKING_LABELS]
+    assert [field for field in fields if not field.isprintable() and not field.startswith('"')] == []
+    assert score_csv.quote("=1+1") == "=1+1", "a label is never changed, also if a spreadsheet reads it as a formula"
+
+
+def test_the_csv_module_of_the_systems_python_reads_every_label(tmp_path: Path) -> None:
+    """Debian 12 has Python 3.11.2, whose csv module would not have written this file correctly."""
+    file = write_csv(tmp_path, BREAKING_LABELS)
+    program = (
+        "import csv, json, sys\n"
+        "with open(sys.argv[1], encoding='utf-8', newline='') as stream:\n"
+        "    print(json.dumps([row[-1] for row in csv.reader(stream)]))"
+    )
+    python = shutil.which("python3", path="/usr/bin") or sys.executable
+    done = subprocess.run([python, "-I", "-c", program, file], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["label", *BREAKING_LABELS]
