@@ -52,21 +52,33 @@ SPARK_ML_MODEL_FOLDER = "pca/spark_ml"
 CSV_FILE = "pca/pca_features.csv"
 
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+"""Usual endings of the names of files in the formats that are read (``spark_jobs.images.formats``)."""
+
+ALL_FORMATS = "all"
+"""Pattern for all names with one of :data:`IMAGE_ENDINGS`."""
+
+
 def name_matcher(pattern: str) -> Callable[[str], bool]:
     """Return a function that tells whether a file name matches a pattern.
 
     Parameters
     ----------
     pattern : str
-        Glob patterns separated by commas. Case is ignored.
+        Glob patterns separated by commas. Case is ignored. :data:`ALL_FORMATS` stands for the usual endings of all
+        formats that are read.
 
     Examples
     --------
     >>> matches = name_matcher("*.jpg, *.jpeg")
     >>> matches("_x.JPG"), matches("x.jpg.txt")
     (True, False)
+    >>> name_matcher("all")("x.HEIC")
+    True
     """
     globs = [glob.strip().lower() for glob in pattern.split(",") if glob.strip()]
+    if ALL_FORMATS in globs:
+        globs += [f"*{ending}" for ending in IMAGE_ENDINGS]
     return lambda name: any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs)
 
 

@@ -4,51 +4,55 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-# Each plugin that may read is imported by name: Pillow else imports all it has when the first few do not know a file.
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from spark_jobs.images.formats import PLUGINS, ends_early, recognize
+from spark_jobs.images.png import essential_chunks
 from spark_jobs.images.rejects import Reject
+from spark_jobs.images.rgb import sample_bits, to_rgb
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 SIDE: Final = 224
-"""Width and height in pixels of what the model takes (Keras' default for MobileNetV2)."""
-
-FORMATS: Final = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,  # first, since nearly every photo is one
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-        GifImagePlugin.GifImageFile,
-        BmpImagePlugin.BmpImageFile,
-        TiffImagePlugin.TiffImageFile,
-    )
-)
-"""Formats that are read, known by a file's content and never by its name. EPS and others start programs: not here."""
+"""Width and height in pixels of the model's input (Keras's default for MobileNetV2)."""
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
-_GRAY_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
-_GRAY_WIDE = ("I", "F")
-_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
-_TRUNCATED = ("truncated", "unexpected end", "end of file", "eof")
-_OUT_OF_MEMORY = "out of memory"
-_ROWS_AT_ONCE = 64
+_TRUNCATED: Final = ("truncated", "unexpected end", "end of file", "eof")
+_UNSUPPORTED: Final = (
+    "unsupported",
+    "not supported",
+    "not yet supported",
+    "cannot handle",
+    "unknown pixel mode",
+    "unknown data organization",
+)
+"""Parts of the messages with which Pillow's plugins refuse a variant of their format."""
+
+_ORIENTATION: Final = 0x0112
+_ROTATIONS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The EXIF tag of the orientation, and what its values mean (as ``PIL.ImageOps.exif_transpose``)."""
+
+_OUT_OF_MEMORY: Final = "out of memory"
+
+_TIFF_COMPRESSION: Final = 259
+"""Number of a TIFF tag (TIFF 6.0)."""
+
+_TIFF_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000})
+"""Compressions that are read: none, CCITT (three), LZW, JPEG, Deflate (two), PackBits, LZMA and Zstandard."""
 
 
 def decode(data: bytes, *, max_pixels: int, apply_orientation: bool = False) -> Pixels | Reject:
@@ -73,27 +77,21 @@ def decode_picture(data: bytes, *, max_pixels: int, apply_orientation: bool = Fa
     """Decode an image and resize it to what the model takes.
 
     For an RGB JPEG the pixels are those of ``Image.open(file).resize([224, 224])``: Pillow's default resampling, which
-    is bicubic, and no EXIF rotation. Other kinds are made RGB before they are resized, since Pillow resamples palettes
-    and bilevel images by the nearest neighbour:
+    is bicubic, and no EXIF rotation. Other images are converted with :func:`spark_jobs.images.rgb.to_rgb` before they
+    are resized, since Pillow resamples palettes and bilevel images by the nearest neighbour. Of an animation, the
+    first frame is taken.
 
-    - grey, bilevel, palette, CMYK, YCbCr and Lab images by Pillow's own conversion;
-    - transparency is composited on white;
-    - 16-bit grey is scaled by 255/65535, 16-bit colour by Pillow, which takes the upper eight bits; 32-bit and
-      floating-point grey, whose range no header tells, linearly from its own minimum and maximum (black when they are
-      equal). None is ever clipped;
-    - of an animation, the first frame.
-
-    Pillow may warn of dubious metadata and large images; that is left to the caller.
+    Pillow may warn about dubious metadata and large images; the caller handles the warnings.
 
     Parameters
     ----------
     data : bytes
         The file's content.
     max_pixels : int
-        A header that declares more pixels (width x height) makes a reject, before any is decoded.
+        An image whose header declares more pixels (width x height) is a reject; none of it is decoded.
     apply_orientation : bool
-        Turn and mirror the picture as its EXIF orientation (tag 0x0112) says. Off, as in the notebook; a TIFF's own
-        orientation is always applied, by Pillow.
+        Whether the EXIF orientation (tag 0x0112) is applied. Off by default, as in the notebook. The plugins of TIFF,
+        HEIC and AVIF always apply the orientation that these formats themselves store.
 
     Returns
     -------
@@ -103,89 +101,93 @@ def decode_picture(data: bytes, *, max_pixels: int, apply_orientation: bool = Fa
     Raises
     ------
     MemoryError
-        When this process may not have as much memory as the image takes.
+        If the image needs more memory than this process may use.
     """
     if not data:
         return Reject("empty_file", "0 bytes")
     try:
-        return _decode(data, max_pixels, apply_orientation)
+        return _decode_repaired(data, max_pixels, apply_orientation)
     except MemoryError:
         raise
-    except UnidentifiedImageError:
-        return Reject("not_an_image", f"{len(data)} bytes that begin with {data[:16]!r}")
     except Image.DecompressionBombError as error:
         return Reject("too_many_pixels", str(error))
-    except Exception as error:  # on hostile bytes Pillow's plugins raise nearly every kind there is
-        if _OUT_OF_MEMORY in str(error):  # what Pillow makes of its own codecs' failed allocations
+    except Exception as error:  # with hostile bytes, Pillow's plugins raise nearly every kind of exception
+        if _OUT_OF_MEMORY in str(error):  # the message of Pillow's codecs when an allocation fails
             raise MemoryError(str(error)) from error
-        return _reject(error)
+        return _explain(data, error)
+
+
+def _decode_repaired(data: bytes, max_pixels: int, apply_orientation: bool) -> Image.Image | Reject:
+    """Decode an image; if the metadata of a PNG prevents it, decode the PNG without them."""
+    try:
+        return _decode(data, max_pixels, apply_orientation)
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        essential = essential_chunks(data) if recognize(data) == "PNG" else data
+        if len(essential) == len(data):
+            raise
+        with suppress(Exception):
+            return _decode(essential, max_pixels, apply_orientation)
+        raise
 
 
 def _decode(data: bytes, max_pixels: int, apply_orientation: bool) -> Image.Image | Reject:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=tuple(PLUGINS)) as image:
         width, height = image.size
         if width * height > max_pixels:
             return Reject("too_many_pixels", f"{width} x {height} pixels, more than {max_pixels}")
         image.load()
-        upright = turn_upright(image) if apply_orientation else image
-        return to_rgb(upright).resize((SIDE, SIDE))
+        turn = _exif_rotation(image) if apply_orientation else None
+        rgb = to_rgb(image, sample_bits(image, data))
+        if rgb is image:
+            return (image if turn is None else image.transpose(turn)).resize((SIDE, SIDE))
+    # The original is closed now, which frees its memory.
+    return (rgb if turn is None else rgb.transpose(turn)).resize((SIDE, SIDE))
 
 
-def turn_upright(image: Image.Image) -> Image.Image:
-    """Return a loaded image turned as its EXIF orientation says; unchanged when it has none that can be read."""
+def _exif_rotation(image: Image.Image) -> Image.Transpose | None:
+    """Return the transposition that the EXIF orientation of an image asks for, None if there is none to apply."""
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged metadata, of which there are as many kinds as of damage, must not lose a good picture
-        return image
+        return _ROTATIONS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata, of which there are many kinds, must not lose a good picture
+        return None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded image as RGB, by the rules of :func:`decode_picture`."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in _GRAY_16_BIT:
-        return _from_gray_16_bit(image)
-    if image.mode in _GRAY_WIDE:
-        return _from_gray_wide(image)
-    if image.mode in _ALPHA or "transparency" in image.info:
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(_to_rgba(image))
-        return opaque.convert("RGB")
-    return image.convert("RGB")
+def _explain(data: bytes, error: Exception) -> Reject:
+    """Return the reject for an exception that a plugin has raised."""
+    name = recognize(data)
+    if name is None and isinstance(error, UnidentifiedImageError):
+        return Reject("not_an_image", f"{len(data)} bytes that begin with {data[:16]!r}")
+    if name is not None and isinstance(error, UnidentifiedImageError):
+        error = _refusal(data, name) or error
+    detail = f"{name or 'unknown format'}: {type(error).__name__}: {error}"
+    message = str(error).lower()
+    if any(word in message for word in _UNSUPPORTED) or not _is_compression_read(data, name):
+        return Reject("unsupported_variant", detail)
+    if any(word in message for word in _TRUNCATED) or (name is not None and ends_early(data, name)):
+        return Reject("truncated", detail)
+    return Reject("corrupt", detail)
 
 
-def _to_rgba(image: Image.Image) -> Image.Image:
-    """Return an image with transparency as RGBA; Pillow has no direct way from La, premultiplied grey."""
-    if image.mode == "RGBA":
-        return image
-    return image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+def _refusal(data: bytes, name: str) -> Exception | None:
+    """Return the exception with which the plugin of a format refuses a file; ``Image.open`` does not tell it."""
+    try:
+        PLUGINS[name](io.BytesIO(data)).close()
+    except Exception as error:
+        return error
+    return None
 
 
-def _from_gray_16_bit(image: Image.Image) -> Image.Image:
-    """Scale 0…65535 to 0…255, rounded: by a table, so that a large image takes one byte a pixel more and no floats."""
-    import numpy as np
-
-    table = np.rint(np.arange(65536) / 257.0).astype(np.uint8)
-    return Image.fromarray(table[np.asarray(image)]).convert("RGB")
-
-
-def _from_gray_wide(image: Image.Image) -> Image.Image:
-    """Scale linearly so that the least value becomes 0 and the greatest 255, some rows at a time to spare memory."""
-    import numpy as np
-
-    values = np.asarray(image)
-    if not np.isfinite(values).all():
-        raise ValueError("pixels are NaN or infinite")
-    low, high = float(values.min()), float(values.max())
-    scaled = np.zeros(values.shape, np.uint8)
-    if low < high:
-        for first in range(0, len(values), _ROWS_AT_ONCE):
-            rows = slice(first, first + _ROWS_AT_ONCE)
-            scaled[rows] = np.rint((values[rows].astype(np.float64) - low) / (high - low) * 255.0)
-    return Image.fromarray(scaled).convert("RGB")
-
-
-def _reject(error: Exception) -> Reject:
-    detail = f"{type(error).__name__}: {error}"
-    ends_early = isinstance(error, EOFError) or any(word in str(error).lower() for word in _TRUNCATED)
-    return Reject("truncated" if ends_early else "corrupt", detail)
+def _is_compression_read(data: bytes, name: str | None) -> bool:
+    """Return whether a file is no TIFF, or its compression is read or cannot be found out."""
+    if name != "TIFF":
+        return True
+    with suppress(Exception):
+        is_big = 43 in (data[2], data[3])
+        directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
+        stream = io.BytesIO(data)
+        stream.seek(directory.next)
+        directory.load(stream)
+        return directory.get(_TIFF_COMPRESSION, 1) in _TIFF_COMPRESSIONS
+    return True

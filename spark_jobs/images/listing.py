@@ -15,12 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from spark_jobs.args import name_matcher
+from spark_jobs.args import IMAGE_ENDINGS, name_matcher
 from spark_jobs.errors import JobError
 from spark_jobs.lake import schemas, storage
-
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""A folder that the pattern takes is told of only when its name is an image's: not every label where it is ``*``."""
 
 
 class Entry(NamedTuple):
@@ -106,7 +103,7 @@ class Walk:
         # A folder sorts as its name with the slash that follows it in the paths of what it holds.
         for entry in sorted(self.read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
             path = f"{folder.rstrip('/')}/{entry.name}" + "/" * entry.is_folder
-            if self.matches(entry.name) and (not entry.is_folder or entry.name.lower().endswith(_IMAGE_ENDINGS)):
+            if self.matches(entry.name) and (not entry.is_folder or entry.name.lower().endswith(IMAGE_ENDINGS)):
                 yield Image(path, label, entry.size, entry.modified // 1000)
             elif not entry.is_folder:
                 self.skipped += 1

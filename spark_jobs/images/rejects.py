@@ -17,6 +17,7 @@ REASONS: Final = {
     "not_an_image": "its content is in none of the formats that are read",
     "too_many_pixels": "has more pixels than --max-pixels (or than Pillow's own limit); it is not decoded",
     "truncated": "ends before the image does",
+    "unsupported_variant": "is in a variant of its format that Pillow does not read, such as another sample depth",
     "unreadable": "is not a regular file, or the disk fails to read it",
     "vanished": "was listed, but is no longer there",
 }
