@@ -11,7 +11,7 @@ IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: ## make .venv, and find or install Python 3.11 and Java 17; the other commands do it by themselves [STORE=s3]
+setup: ## create .venv, and find or install Python 3.11 and Java 17; the other commands do this first [STORE=s3]
 	@scripts/setup.sh $(STORE)
 
 run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [STORE=s3] [PARAMS='name=value …']
@@ -23,10 +23,10 @@ up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder
 	@$(IN_VENV) -m local.run.service up $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
 		$(if $(STORE),--store "$(STORE)") $(if $(PORT),--port "$(PORT)")
 
-down: setup ## end what `make up` has started; lake, database and logs stay
+down: setup ## stop what `make up` started; lake, database and logs are kept
 	@$(IN_VENV) -m local.run.service down
 
-store: setup ## the local S3 store by itself, to read what `make run STORE=s3` has left, until Ctrl-C
+store: setup ## the local S3 store by itself, to read the lake of `make run STORE=s3`, until Ctrl-C
 	@$(IN_VENV) -m local.s3
 
 check: setup ## lint, types, and the tests that start no Spark, no Airflow and no server: a minute
@@ -59,7 +59,7 @@ publish: setup ## publish model, code and wheels into a lake, before its first r
 settings: setup ## print the DAG's settings from the stack's outputs [STACK=fruit-features] [FORMAT=env|variables]
 	@$(IN_VENV) -m include.deployment settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
 
-mwaa: setup ## build the folder that Amazon MWAA takes, .local/mwaa [SETTINGS=file, as `make settings` prints it]
+mwaa: setup ## build the folder for Amazon MWAA, .local/mwaa [SETTINGS=file, the output of `make settings`]
 	@$(IN_VENV) -m include.deployment mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
 
 prices: setup ## write a new price table from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']

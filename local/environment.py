@@ -1,4 +1,4 @@
-"""The environment of the local run's processes: this machine's, without anything that leads to AWS."""
+"""The environment of the processes of a local run: that of this process, without credentials or settings of AWS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOCAL = PROJECT / ".local"
+
+UNREACHABLE_URL = "http://127.0.0.1:1"
+"""The endpoint URL of processes that must not call the EMR endpoint: no server listens there."""
 
 _FOREIGN_PREFIXES = (
     "AWS_",
@@ -25,7 +28,7 @@ _FOREIGN_PREFIXES = (
 _KEPT = ("FRUITS_WEIGHTS",)
 
 _NETWORK = ("_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Ends of the names, in any case, of variables by which HTTP clients choose a proxy and trusted certificates."""
+"""Endings of the names of variables, in any case, that set the proxy and the trusted certificates of HTTP clients."""
 
 
 def local_environment(
@@ -38,24 +41,24 @@ def local_environment(
 ) -> dict[str, str]:
     """Return the environment for Airflow and the endpoint.
 
-    Credentials, profiles, endpoint settings and the instance's metadata are taken away or switched off, so that a
-    newcomer with a real account in the shell cannot buy a cluster by trying the demo. Proxies and certificates are
+    Credentials, profiles and endpoint settings of AWS are removed, and the instance metadata service is disabled. So a
+    local run cannot start a cluster in the AWS account of the user's shell. Proxies and certificates are
     removed too, since the run talks to loopback addresses only: Airflow's HTTP client (httpx) refuses to start when a
     variable names a proxy scheme that it does not know, such as the ``socks://`` of GNOME's settings.
 
     Parameters
     ----------
     airflow_home : Path
-        Folder of an Airflow of its own.
+        Folder of Airflow's configuration, database and logs.
     endpoint_url : str
-        Address of the local EMR endpoint.
+        URL of the local EMR endpoint.
     lake : str
         Root of the lake, ``file://`` or ``s3://``.
     store_url : str, optional
-        Address of the local S3 store of an ``s3://`` lake. Without one, S3 resolves to the EMR endpoint: nothing may
-        call S3 then, and what does fails.
+        URL of the local S3 store of an ``s3://`` lake. Without one, the S3 endpoint is the EMR endpoint, so that a
+        call to S3 fails.
     environ : mapping, optional
-        The environment to start from; this process's by default.
+        The environment to start from; by default that of this process.
     """
     environ = os.environ if environ is None else environ
     clean = {
@@ -119,5 +122,5 @@ def _settings(lake: str) -> dict[str, str]:
         "FRUITS_AWS_CONN_ID": "none",
         "FRUITS_POKE_INTERVAL_SECONDS": "1",
         "FRUITS_RETRY_DELAY_SECONDS": "2",
-        "FRUITS_LOG_WAIT_SECONDS": "30",  # the endpoint delivers logs when a step ends; what comes later never comes
+        "FRUITS_LOG_WAIT_SECONDS": "30",  # the endpoint writes all logs when a step ends
     }

@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as starting it takes."""
+"""A client of Airflow's REST API, for the supervisor and ``make down``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class AirflowApi:
     Parameters
     ----------
     url : str
-        Address of the API server.
+        URL of the API server.
     user, password : str
-        Whom to log in as, at the first request that needs it.
+        Login; the first request that needs a token uses it.
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._url = url
         self._login = {"username": user, "password": password}
         self._token: str | None = None
-        # No proxy, whatever the environment says: it would be asked for its own loopback.
+        # No proxy, whatever the environment says: a proxy cannot reach this machine's loopback address.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def health(self) -> dict[str, str]:
-        """Return the components' states, ``healthy`` or not; none of them while the server does not answer."""
+        """Return the status of each component, such as ``healthy``; empty if the server does not answer."""
         try:
             answer = self._request("GET", "/api/v2/monitor/health", None, {})
         except (urllib.error.URLError, ConnectionError, TimeoutError):
@@ -37,7 +37,7 @@ class AirflowApi:
         }
 
     def dag(self, dag_id: str) -> dict[str, Any] | None:
-        """Return a DAG's record; None while there is none."""
+        """Return a DAG; None if Airflow does not know it."""
         try:
             return self._call("GET", f"/dags/{dag_id}")
         except urllib.error.HTTPError as error:
@@ -46,11 +46,11 @@ class AirflowApi:
             return None
 
     def import_errors(self) -> list[str]:
-        """Return the errors that DAG files have raised."""
+        """Return the stack traces of the DAG files that cannot be imported."""
         return [str(item["stack_trace"]) for item in self._call("GET", "/importErrors")["import_errors"]]
 
     def unpause(self, dag_id: str) -> None:
-        """Let the scheduler work on a DAG."""
+        """Unpause a DAG."""
         self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def active_runs(self, dag_id: str) -> list[str]:

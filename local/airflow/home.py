@@ -1,4 +1,4 @@
-"""The Airflow of local runs: one at a time, with its database made."""
+"""Airflow's home for local runs: its lock and its database."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from local.processes.children import running
 
 
 class RunError(RuntimeError):
-    """The run cannot start; the message says what to do."""
+    """A local run cannot start; the message says what to do."""
 
 
 @contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold the lock of the local Airflow.
+def exclusive_lock(lock: Path) -> Iterator[None]:
+    """Hold the lock of a state folder: only one local Airflow may use it at a time.
 
     Raises
     ------
     RunError
-        When another run holds it.
+        If another process holds it.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
@@ -37,13 +37,13 @@ def alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def migrate_database(environ: dict[str, str], log: Path, say: Callable[[str], None]) -> Path:
-    """Make Airflow's database, or bring it to this version; return its file.
+def migrate_database(environ: dict[str, str], log: Path, report: Callable[[str], None]) -> Path:
+    """Create Airflow's database, or migrate it to the installed version; return its file.
 
     Raises
     ------
     RunError
-        When Airflow fails; the message names its log.
+        If ``airflow db migrate`` fails; the message names its log.
     """
     home = Path(environ["AIRFLOW_HOME"])
     mark, database = home / "migrated", home / "airflow.db"
@@ -53,11 +53,11 @@ def migrate_database(environ: dict[str, str], log: Path, say: Callable[[str], No
         text=True,
         check=True,
     ).stdout.strip()
-    # `airflow db migrate` also creates airflow.cfg. Without it, each component would generate secrets of its own.
+    # `airflow db migrate` also creates airflow.cfg. Without it, each component would generate its own secrets.
     complete = database.exists() and (home / "airflow.cfg").exists() and mark.exists()
     if complete and mark.read_text() == version:
         return database
-    say("making Airflow's database (the first time only)")
+    report("creating Airflow's database (the first time only)")
     home.mkdir(parents=True, exist_ok=True)
     with running([sys.executable, "-m", "airflow", "db", "migrate"], environ=environ, log=log, cwd=home) as process:
         code = process.wait()

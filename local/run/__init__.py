@@ -1,4 +1,1 @@
-"""The main job on this machine, with one command: no Docker, no AWS account, no question.
-
-Production code never imports this package.
-"""
+"""The commands ``make run``, ``make up`` and ``make down``. Production code never imports this package."""

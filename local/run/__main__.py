@@ -1,4 +1,4 @@
-"""``make run``: the main job end to end on this machine, through Airflow, the local EMR endpoint and Spark."""
+"""``make run``: the main job end to end on this machine, with Airflow, the local EMR endpoint and Spark."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from rich.console import Console
 
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.parameters import RunParams
-from local.airflow.home import RunError, alone, migrate_database
+from local.airflow.home import RunError, exclusive_lock
 from local.airflow.orphans import end_orphaned_runs
 from local.emr.process import EndpointProcess
-from local.environment import LOCAL, local_environment
+from local.environment import LOCAL, UNREACHABLE_URL
 from local.processes.children import running
 from local.run import watch
 from local.run.display import Display
 from local.run.failure import failure_text
-from local.run.lake import LakeError, fill_lake, read_summary
-from local.run.store import NOWHERE, local_store, locate_lake
+from local.run.lake import LakeError, read_summary
+from local.run.preparation import prepared
+from local.run.store import locate_lake
 from local.s3.process import StoreError
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -44,14 +45,14 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--images",
         type=Path,
-        help="folder of photos, <label>/<name>.jpg at any depth; by default ../shared/fruits/Training when it is "
-        "there, else a generated sample",
+        help="folder of photos, <label>/<name>.jpg at any depth; default: ../shared/fruits/Training if it exists, "
+        "else a generated sample",
     )
     parser.add_argument(
         "--store",
         choices=("folder", "s3"),
         default="folder",
-        help="what the lake is on: a folder, or the local S3 store (SeaweedFS), started for the run (default: folder)",
+        help="storage of the lake: a folder, or the local S3 store (SeaweedFS), started for the run (default: folder)",
     )
     parser.add_argument(
         "--lake",
@@ -66,18 +67,21 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"a parameter of the run, as in the trigger form; any of: {', '.join(RunParams.__dataclass_fields__)}",
+        help=f"a parameter of the run, as in the trigger form; one of: {', '.join(RunParams.__dataclass_fields__)}",
     )
     return parser.parse_args(argv)
 
 
 def read_params(texts: Sequence[str]) -> dict[str, Any]:
-    """Turn ``NAME=VALUE`` into the run's configuration: a text as it is, where the parameter is one; else JSON.
+    """Return the configuration of a DAG run, parsed from ``NAME=VALUE`` texts.
+
+    The value of a text parameter is used as it is; other values are parsed as JSON. A value that is not JSON is kept as
+    text: the DAG checks types and bounds.
 
     Raises
     ------
     RunError
-        When one is not a parameter; the DAG itself checks types and bounds.
+        If a text has another form, or names no parameter.
     """
     params: dict[str, Any] = {}
     for text in texts:
@@ -95,14 +99,14 @@ def read_params(texts: Sequence[str]) -> dict[str, Any]:
 def run_dag(
     environ: dict[str, str], conf: dict[str, Any], database: Path, state_dir: Path, log: Path, display: Display
 ) -> watch.RunState | None:
-    """Run the DAG once through Airflow, and show what it does; return the state it ended in."""
+    """Run the DAG once with ``airflow dags test`` and show its progress; return its final state."""
     known = watch.known_runs(database, FEATURES_DAG)
     command = [sys.executable, "-m", "airflow", "dags", "test", FEATURES_DAG, "--conf", json.dumps(conf)]
     with running(command, environ=environ, log=log, cwd=Path(environ["AIRFLOW_HOME"])) as process:
         while process.poll() is None:
             display.show(watch.read_state(database, FEATURES_DAG, known), watch.read_progress(state_dir))
-            time.sleep(LOOK_SECONDS)
-    end_orphaned_runs(environ, database, log, display.line)
+            time.sleep(POLL_SECONDS)
+    end_orphaned_runs(environ, database, log, display.print_line)
     state = watch.read_state(database, FEATURES_DAG, known)
     display.show(state, None)
     return state
@@ -115,35 +119,31 @@ def run(options: argparse.Namespace, console: Console) -> int:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     log, endpoint_dir = state / "logs" / f"{stamp}.log", state / "emr" / stamp
     log.parent.mkdir(parents=True, exist_ok=True)
-
-    def environment(endpoint_url: str, store_url: str | None = None) -> dict[str, str]:
-        return local_environment(
-            airflow_home=state / "airflow", endpoint_url=endpoint_url, lake=lake, store_url=store_url
-        )
-
     with (
-        alone(state / "run.lock"),
+        exclusive_lock(state / "run.lock"),
         Display(console) as display,
-        local_store(options.store, state / "s3", environment(NOWHERE)) as store_url,
+        prepared(
+            state,
+            lake=lake,
+            store=options.store,
+            images=options.images,
+            pattern=conf.get("image_pattern", RunParams.image_pattern),
+            log=log,
+            report=display.print_line,
+        ) as ready,
     ):
-        nowhere = environment(NOWHERE, store_url)
-        if store_url:
-            display.line(f"local S3 store at {store_url}; its data: {state / 's3'}")
-        pattern = conf.get("image_pattern", RunParams.image_pattern)
-        fill_lake(nowhere, lake, options.images, pattern, state, log, display.line)
-        database = migrate_database(nowhere, log, display.line)
-        end_orphaned_runs(nowhere, database, log, display.line)
-        with EndpointProcess(endpoint_dir, environment=nowhere) as endpoint:
-            display.line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
-            ended = run_dag(environment(endpoint.url, store_url), conf, database, endpoint_dir, log, display)
+        environ = ready.environment(UNREACHABLE_URL)
+        with EndpointProcess(endpoint_dir, environment=environ) as endpoint:
+            display.print_line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
+            ended = run_dag(ready.environment(endpoint.url), conf, ready.database, endpoint_dir, log, display)
         succeeded = ended is not None and ended.state == "success"
-        text = read_summary(nowhere, lake) if succeeded else failure_text(ended, log)
+        text = read_summary(environ, lake) if succeeded else failure_text(ended, log)
     console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
     return 0 if succeeded else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; Ctrl-C and SIGTERM end everything that it has started."""
+    """Run the command; Ctrl-C and SIGTERM stop everything that it started."""
     options = read_options(argv)
     logging.basicConfig(level=logging.WARNING)
     console = Console()
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"make run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        console.print("make run: stopped; everything that it started has ended", markup=False, highlight=False)
+        console.print("make run: interrupted; everything that it started has stopped", markup=False, highlight=False)
         return 130
 
 

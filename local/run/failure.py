@@ -1,4 +1,4 @@
-"""Why a local run failed, for the person who waits."""
+"""The message of a local run that failed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _ERROR = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: ?.+")
 
 
 def failure_text(state: RunState | None, log: Path) -> str:
-    """Return why a run failed: the tasks that failed, and the errors in Airflow's log."""
-    failed = sorted(state.first("failed")) if state else []
+    """Return why a run failed: its failed tasks, and the last errors in Airflow's log."""
+    failed = sorted(state.tasks_in("failed")) if state else []
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     errors = list(dict.fromkeys(match.group(0).strip() for match in _ERROR.finditer(text)))
     lines = ["", f"The run FAILED{' in ' + ', '.join(failed) if failed else ''}."]

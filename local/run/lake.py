@@ -1,4 +1,4 @@
-"""The lake of a local run, filled and read by children in the environment that the run has."""
+"""Fill and read the lake of a local run, in child processes that have the environment of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from local.environment import PROJECT, download_settings
 from local.processes.children import running
 
 QUIET = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-"""What the children print is for a person: nothing of where Airflow found which credentials."""
+"""The children's output is shown to the user; it must not contain Airflow's messages about connections."""
 
 
 class LakeError(RuntimeError):
@@ -25,35 +25,35 @@ def fill_lake(
     pattern: str,
     state: Path,
     log: Path,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Bring images and a model into the lake, with ``python -m local.images.prepare``.
+    """Copy images and a model into the lake, with ``python -m local.images.prepare``.
 
     Parameters
     ----------
     environ : dict
-        As :func:`local.environment.local_environment` makes it.
+        From :func:`local.environment.local_environment`.
     lake : str
         The lake's root.
     images : Path or None
-        Folder of photos; by default those that the lake has, else the shared ones, else a generated sample.
+        Folder of photos. Default: the photos that are in the lake, else the shared folder, else a generated sample.
     pattern : str
-        File names to take.
+        Pattern of the names of the files to import.
     state : Path
         Folder for exported models and the generated sample.
     log : Path
-        File for what is not for the person.
-    say : callable
-        Tells a person one line.
+        Log of the child process; its standard output goes to ``report``.
+    report : callable
+        Prints one line for the user.
 
     Raises
     ------
     LakeError
-        When it fails; the message is its own.
+        If it fails. The message is the child's last line of output.
     """
     command = [sys.executable, "-m", "local.images.prepare", "--lake", lake, "--pattern", pattern]
     command += ["--state", str(state), *(["--images", str(images.absolute())] if images else [])]
-    last = "it printed nothing"
+    last = "no output"
     # Keras may download the weights.
     child = environ | QUIET | download_settings()
     with running(command, environ=child, log=log, cwd=PROJECT, output=subprocess.PIPE) as process:
@@ -62,19 +62,19 @@ def fill_lake(
             text = line.decode(errors="replace").rstrip()
             if text:
                 last = text
-                say(text)
+                report(text)
         code = process.wait()
     if code != 0:
         raise LakeError(last if code == 2 else f"the lake {lake} could not be filled: {last}; see {log}")
 
 
 def read_summary(environ: dict[str, str], lake: str) -> str:
-    """Return the summary of the run that is published, from ``python -m local.run.summary``.
+    """Return the summary of the published run, from ``python -m local.run.summary``.
 
     Raises
     ------
     LakeError
-        When it cannot be read.
+        If it cannot be read.
     """
     command = [sys.executable, "-m", "local.run.summary", lake]
     done = subprocess.run(command, env=environ | QUIET, cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What the lake of a local run is on: a folder, or the local S3 store."""
+"""The storage of the lake of a local run: a folder, or the local S3 store."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from local.environment import LOCAL
 from local.s3.process import StoreProcess
 
 DEFAULT_BUCKET = "s3://fruits"
-NOWHERE = "http://127.0.0.1:1"
-"""An address where nothing listens."""
 
 
 def locate_lake(text: str | None, store: str) -> str:
-    """Return the lake's root for ``LAKE`` and ``STORE``.
+    """Return the lake's root, given the values of ``LAKE`` and ``STORE``.
 
     Raises
     ------
     RunError
-        When the lake is not one of that store.
+        If the lake is not valid for that store.
     """
     if store == "s3":
         root = text or DEFAULT_BUCKET
@@ -41,12 +39,14 @@ def locate_lake(text: str | None, store: str) -> str:
 
 @contextlib.contextmanager
 def local_store(store: str, folder: Path, environ: dict[str, str]) -> Iterator[str | None]:
-    """Run the local S3 store, where one is asked for; yield its address.
+    """Run the local S3 store if ``store`` is ``s3``; yield its URL, or None for a folder.
 
     Raises
     ------
     RunError
-        When it cannot start, or Spark's connector to it is not there.
+        If Spark's S3 connector is missing.
+    StoreError
+        If the store cannot start.
     """
     if store != "s3":
         yield None
@@ -54,7 +54,7 @@ def local_store(store: str, folder: Path, environ: dict[str, str]) -> Iterator[s
     if not connector_jars(connector_folder()):
         raise RunError(
             "STORE=s3: Spark's S3 connector is not in this environment; `make setup STORE=s3` fetches it, or says why "
-            "it cannot be had"
+            "it cannot"
         )
     with StoreProcess(folder, environment=environ) as process:
         yield process.url

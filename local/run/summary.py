@@ -1,4 +1,4 @@
-"""What the local run tells at its end. ``python -m local.run.summary LAKE`` tells it again."""
+"""The summary of the published run. ``python -m local.run.summary LAKE`` prints it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from include.lake.objects import lake_path, read_json
 
 
 def success_text(lake: Lake) -> str:
-    """Return the summary of the run that is published in the lake.
+    """Return the summary of the published run of a lake.
 
     Raises
     ------
     FileNotFoundError
-        When no run is published.
+        If no run is published.
     """
     run = lake.run(read_json(lake_path(lake.current), "a run writes it when it publishes")["run"])
     report = read_json(lake_path(run.report_json), "a run writes it before it publishes")

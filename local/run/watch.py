@@ -1,34 +1,33 @@
-"""What the run is doing, for the person who waits: the task from Airflow's database, the job's share from its log."""
+"""The state of a run, read from Airflow's database, and the progress of its Spark job, read from the step's log."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRESS = re.compile(r"progress (?P<name>\S+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\S+) \(")
-"""The jobs' progress lines, as ``spark_jobs.runtime.progress`` writes them."""
+from spark_jobs.runtime.progress import PROGRESS_PATTERN
 
 TAIL_BYTES = 16 * 1024
+"""Only the end of a step's log is read, since a log may be long."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """State of the run and of its tasks, by task id."""
+    """State of a run, and of its tasks by task id."""
 
     run_id: str
     state: str
     tasks: dict[str, str]
 
-    def first(self, *states: str) -> list[str]:
-        """Return the tasks that are in one of these states, in no particular order."""
+    def tasks_in(self, *states: str) -> list[str]:
+        """Return the ids of the tasks that are in one of these states, in no particular order."""
         return [task for task, state in self.tasks.items() if state in states]
 
 
 def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState | None:
-    """Return the state of the newest run that is not among the known ones; None when there is none yet.
+    """Return the state of the newest run that is not among the known ones.
 
     Parameters
     ----------
@@ -37,7 +36,12 @@ def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState |
     dag_id : str
         The DAG.
     known : frozenset of str
-        Ids of the runs that were there before.
+        Ids of the runs to ignore, as :func:`known_runs` returned them earlier.
+
+    Returns
+    -------
+    RunState or None
+        None if there is no new run, or if the database is locked or has no tables yet.
     """
     if not database.exists():
         return None
@@ -53,13 +57,13 @@ def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState |
             rows = connection.execute(
                 "SELECT task_id, state FROM task_instance WHERE dag_id = ? AND run_id = ?", [dag_id, run_id]
             ).fetchall()
-        except sqlite3.OperationalError:  # busy, or not migrated yet: the next look will tell
+        except sqlite3.OperationalError:  # locked, or not migrated yet; the caller reads again
             return None
     return RunState(run_id, state, {task: text or "none" for task, text in rows})
 
 
 def _open(database: Path, timeout: float) -> sqlite3.Connection:
-    """Open for reading; the name is quoted, since a clone's path may hold ``#``, ``?`` or ``%``."""
+    """Open for reading. The path is quoted, since it may contain ``#``, ``?`` or ``%``."""
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
 
 
@@ -74,7 +78,7 @@ def known_runs(database: Path, dag_id: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is."""
+    """Progress of a Spark job or of one of its stages."""
 
     name: str
     done: int
@@ -83,7 +87,7 @@ class Progress:
 
 
 def read_progress(state_dir: Path) -> Progress | None:
-    """Return the last progress line of the newest step's log; None when there is none.
+    """Return the progress in the last progress line of the newest step's log; None if it has no such line.
 
     In client mode ``spark-submit`` sends both streams of the Python driver to its own standard output.
     """
@@ -93,7 +97,7 @@ def read_progress(state_dir: Path) -> Progress | None:
     with logs[-1].open("rb") as stream:
         stream.seek(max(0, logs[-1].stat().st_size - TAIL_BYTES))
         text = stream.read().decode("utf-8", errors="replace")
-    found = list(PROGRESS.finditer(text))
+    found = list(PROGRESS_PATTERN.finditer(text))
     if not found:
         return None
     last = found[-1]

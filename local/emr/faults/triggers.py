@@ -16,7 +16,10 @@ from local.emr.faults.scenario import TimedRule
 logger = logging.getLogger(__name__)
 
 PROGRESS = re.compile(rb"progress (?P<name>\S+): \d+/\d+ \S+ \((?P<percent>\d+) %\)")
-"""A line that reports progress, as the jobs of this project log it (``progress featurize: 512/960 images (53 %)``)."""
+"""A progress line of the jobs, such as ``progress featurize: 512/960 images (53 %)``.
+
+The endpoint does not import the jobs, so this repeats ``PROGRESS_PATTERN`` of ``spark_jobs/runtime/progress.py``.
+"""
 
 POLL_SECONDS = 0.01
 

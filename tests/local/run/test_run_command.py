@@ -1,4 +1,4 @@
-"""`make run`: its options, its lock, its child processes and what it tells at the end."""
+"""`make run`: its options, its lock, its child processes and its last message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from include.lake.layout import Lake
 from include.reports.report import build_report
 from include.settings.form import run_params
 from include.settings.parameters import RunParams
-from local.airflow.home import RunError, alone
+from local.airflow.home import RunError, exclusive_lock
 from local.processes.children import running
 from local.run import __main__ as command
 from local.run.__main__ import read_options, read_params
@@ -47,12 +47,12 @@ def test_text_stays_text(value: str) -> None:
     assert read_params([f"data_prefix={value}"]) == {"data_prefix": value}
 
 
-def test_wrong_value_of_a_number_is_left_for_the_dag_to_refuse() -> None:
+def test_wrong_value_of_a_number_is_passed_to_the_dag() -> None:
     assert read_params(["variance_target=high"]) == {"variance_target": "high"}
 
 
 @pytest.mark.parametrize("text", ["variance=0.9", "variance_target", "", "=1", "VARIANCE_TARGET=1"])
-def test_unknown_parameter_is_told_with_those_that_exist(text: str) -> None:
+def test_unknown_parameter_is_refused_with_the_list_of_parameters(text: str) -> None:
     with pytest.raises(RunError, match=r"expected NAME=VALUE with a NAME of data_prefix, .*variance_target"):
         read_params([text])
 
@@ -66,6 +66,7 @@ def test_command_refuses_wrong_parameters_before_it_starts_anything(
     assert not (tmp_path / "lake").exists()
 
 
+@pytest.mark.slow
 def test_missing_images_end_the_command_with_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     argv = ["--lake", str(tmp_path / "lake"), "--state", str(tmp_path / "state"), "--images", str(tmp_path / "none")]
     assert command.main(argv) == 2
@@ -83,32 +84,33 @@ def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
     lock = tmp_path / "state" / "run.lock"
-    with alone(lock), pytest.raises(RunError, match="another `make run` is working"), alone(lock):
+    with exclusive_lock(lock), pytest.raises(RunError, match="another `make run` is working"), exclusive_lock(lock):
         pytest.fail("two runs at once")
-    with alone(lock):
-        pass  # free again
+    with exclusive_lock(lock):
+        pass  # the lock is released
 
 
-def test_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_lock_is_released_when_its_process_is_killed(tmp_path: Path) -> None:
     code = f"""
 import pathlib, time
-from local.airflow.home import alone
-with alone(pathlib.Path({str(tmp_path / "lock")!r})):
+from local.airflow.home import exclusive_lock
+with exclusive_lock(pathlib.Path({str(tmp_path / "lock")!r})):
     print("held", flush=True)
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError), alone(tmp_path / "lock"):
+        with pytest.raises(RunError), exclusive_lock(tmp_path / "lock"):
             pass
         holder.kill()
-    with alone(tmp_path / "lock"):
+    with exclusive_lock(tmp_path / "lock"):
         pass
 
 
-def await_gone(pids: list[int]) -> list[int]:
-    """Return the processes that are still there; the limit only turns a hang into a failure."""
+def await_exit(pids: list[int]) -> list[int]:
+    """Wait up to a minute for processes to exit; return those that have not."""
     deadline = time.monotonic() + 60
     left = pids
     while left and time.monotonic() < deadline:
@@ -117,17 +119,19 @@ def await_gone(pids: list[int]) -> list[int]:
     return left
 
 
-def test_child_and_its_children_end_with_the_block(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_child_and_its_children_stop_with_the_block(tmp_path: Path) -> None:
     shell = f"sleep 600 & echo $! >> {tmp_path}/pids; echo $$ >> {tmp_path}/pids; echo é; wait"
     with running(["bash", "-c", shell], environ=dict(os.environ), log=tmp_path / "log", cwd=tmp_path):
         while not (tmp_path / "log").read_text(encoding="utf-8"):
             time.sleep(0.02)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2
-    assert await_gone(pids) == []
+    assert await_exit(pids) == []
 
 
-def test_child_ends_when_the_block_fails(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_child_stops_if_the_block_fails(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
         running(["sleep", "600"], environ=dict(os.environ), log=tmp_path / "log", cwd=tmp_path) as process,
@@ -136,7 +140,8 @@ def test_child_ends_when_the_block_fails(tmp_path: Path) -> None:
     assert process.poll() is not None
 
 
-def test_child_has_only_the_environment_that_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_child_has_only_the_given_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "production")
     with running(["/usr/bin/env"], environ={"A": "b"}, log=tmp_path / "log", cwd=tmp_path) as process:
         process.wait()
@@ -145,7 +150,7 @@ def test_child_has_only_the_environment_that_it_was_given(tmp_path: Path, monkey
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """A lake with a published run, as far as the summary reads it."""
+    """A lake with the files of a published run that the summary reads."""
     (tmp_path / "runs" / SLUG).mkdir(parents=True)
     (tmp_path / "current.json").write_text(json.dumps({"run": SLUG}))
     put_report(tmp_path, manifest(verified={"warnings": ["the target was not reached"]}))
@@ -156,7 +161,7 @@ def put_report(lake: Path, record: dict[str, Any]) -> None:
     (lake / "runs" / SLUG / "report.json").write_text(json.dumps(build_report(record)), encoding="utf-8")
 
 
-def test_summary_tells_what_was_asked_for(lake: Path) -> None:
+def test_summary_has_counts_quality_seconds_places_and_warnings(lake: Path) -> None:
     shown = success_text(Lake(f"file://{lake}"))
     for part in ("images      3", "rejects     1 (1 truncated", "2 explain 90.00% of the variance",
                  "quality     neighbours name the label of ", "featurize",
@@ -185,7 +190,7 @@ def test_lake_is_located_by_its_store(lake: str | None, store: str, root: str) -
 
 
 @pytest.mark.parametrize(
-    ("lake", "store", "told"),
+    ("lake", "store", "message"),
     [
         ("s3://fruits", "folder", "add STORE=s3"),
         ("/data", "s3", r"expected s3://bucket"),
@@ -193,12 +198,12 @@ def test_lake_is_located_by_its_store(lake: str | None, store: str, root: str) -
         ("s3://fruits/my lake", "s3", "only"),
     ],
 )
-def test_lake_of_the_other_store_is_refused(lake: str, store: str, told: str) -> None:
-    with pytest.raises(RunError, match=told):
+def test_lake_of_the_other_store_is_refused(lake: str, store: str, message: str) -> None:
+    with pytest.raises(RunError, match=message):
         locate_lake(lake, store)
 
 
-def test_failure_tells_the_task_and_the_last_errors_once(tmp_path: Path) -> None:
+def test_failure_has_the_task_and_each_of_the_last_errors_once(tmp_path: Path) -> None:
     log = tmp_path / "airflow.log"
     lines = [f"noise {number}\nValueError: cause {number}" for number in range(9)]
     log.write_text("\n".join([*lines, "ValueError: cause 8", "airflow.sdk.exceptions.AirflowFailException: é \udc80"]),
@@ -211,7 +216,7 @@ def test_failure_tells_the_task_and_the_last_errors_once(tmp_path: Path) -> None
     assert str(log) in shown
 
 
-def test_failure_before_airflow_wrote_anything_is_told_too(tmp_path: Path) -> None:
+def test_failure_without_a_log_has_a_message(tmp_path: Path) -> None:
     shown = failure_text(None, tmp_path / "missing.log")
     assert "The run FAILED." in shown
     assert "missing.log" in shown

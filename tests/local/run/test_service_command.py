@@ -1,4 +1,4 @@
-"""`make up` and `make down` without Airflow: what they refuse, what they find, what they leave."""
+"""`make up` and `make down` without Airflow: their checks, the record, the configuration and the API client."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from include.settings.deployment import read_settings
 from local.airflow.api import AirflowApi
-from local.airflow.components import component_commands, component_environment, read_password
-from local.airflow.home import alone
-from local.airflow.supervisor import ServiceError, check_port, fresh_log
-from local.run import service
-from local.run.service import Record, began, main, read_record, record_file, relay
+from local.airflow.components import component_commands, fresh_log
+from local.airflow.configuration import component_environment, read_password
+from local.airflow.home import exclusive_lock
+from local.airflow.supervisor import ServiceError
+from local.run import leftovers
+from local.run.record import Record, read_record, record_file, start_time
+from local.run.service import main
+from local.run.up import check_port, relay_output
 
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -48,17 +51,17 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_taken_port_is_named_with_the_way_out(
+def test_port_in_use_is_refused_with_another_one(
     tmp_path: Path, taken_port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["up", "--state", str(tmp_path), "--port", str(taken_port)]) == 2
-    told = capsys.readouterr().out
-    assert told.startswith(f"make up: port {taken_port} on 127.0.0.1 cannot be had")
-    assert f"make up PORT={taken_port + 1}" in told
-    assert list(tmp_path.iterdir()) == [], "nothing was begun"
+    output = capsys.readouterr().out
+    assert output.startswith(f"make up: port {taken_port} on 127.0.0.1 is not available")
+    assert f"make up PORT={taken_port + 1}" in output
+    assert list(tmp_path.iterdir()) == [], "nothing was started"
 
 
-def test_port_that_was_just_left_is_free(taken_port: int) -> None:
+def test_port_with_closed_connections_is_free(taken_port: int) -> None:
     with socket.socket() as client:
         client.connect(("127.0.0.1", taken_port))
     with pytest.raises(ServiceError, match=str(taken_port)):
@@ -69,11 +72,11 @@ def test_port_that_was_just_left_is_free(taken_port: int) -> None:
     check_port(port)
 
 
-def test_up_is_refused_while_make_run_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_is_refused_during_make_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-    with alone(tmp_path / "run.lock"):
+    with exclusive_lock(tmp_path / "run.lock"):
         assert main(["up", "--state", str(tmp_path), "--lake", str(tmp_path / "lake"), "--port", str(port)]) == 2
     assert "`make run`" in capsys.readouterr().out
     assert not (tmp_path / "lake").exists()
@@ -93,7 +96,7 @@ def test_up_is_refused_while_the_service_runs(
     assert "it runs already, at http://127.0.0.1:1; end it with `make down`" in capsys.readouterr().out
 
 
-def test_process_id_that_is_somebody_elses_by_now_is_left_alone(
+def test_process_with_a_reused_id_is_not_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sleeper: subprocess.Popen[bytes]
 ) -> None:
     put_record(tmp_path, sleeper.pid, created=1.0, children={str(sleeper.pid): 1.0})
@@ -103,10 +106,10 @@ def test_process_id_that_is_somebody_elses_by_now_is_left_alone(
     assert read_record(tmp_path) is None
 
 
-def test_what_a_killed_service_has_left_is_ended(
+def test_processes_of_a_killed_service_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    monkeypatch.setattr(service, "REMAINS_SECONDS", 0.5)
+    monkeypatch.setattr(leftovers, "EXIT_SECONDS", 0.5)
     put_record(
         tmp_path, os.getpid(), created=1.0, children={str(sleeper.pid): psutil.Process(sleeper.pid).create_time()}
     )
@@ -124,20 +127,20 @@ def put_record(state: Path, pid: int, created: float | None = None, children: di
 
 
 def test_process_that_has_ended_is_not_alive(sleeper: subprocess.Popen[bytes]) -> None:
-    created = began(sleeper.pid)
+    created = start_time(sleeper.pid)
     assert created is not None
     record = Record(sleeper.pid, created, "", {str(sleeper.pid): created})
     assert record.alive
-    assert record.left() == [sleeper.pid]
+    assert record.running_children() == [sleeper.pid]
     sleeper.kill()
     deadline = time.monotonic() + 10
     while record.alive and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not record.alive, "a process of which only the exit code is left counts as ended"
-    assert record.left() == []
+    assert not record.alive, "a zombie counts as ended"
+    assert record.running_children() == []
 
 
-def test_password_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+def test_password_is_generated_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     passwords = tmp_path / "airflow" / "passwords.json"
     password = read_password(passwords)
     assert len(password) >= 16
@@ -154,7 +157,7 @@ def test_everything_listens_on_loopback_only(tmp_path: Path) -> None:
         assert "--skip-serve-logs" in component_commands()[name], "log servers listen on every interface"
 
 
-def test_settings_are_those_that_airflow_knows(tmp_path: Path) -> None:
+def test_airflow_knows_the_settings(tmp_path: Path) -> None:
     from airflow.configuration import conf
 
     for name in component_environment(8123, tmp_path, datetime.now(UTC)):
@@ -164,8 +167,8 @@ def test_settings_are_those_that_airflow_knows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hour", [0, 9, 23])
-def test_schedule_begins_at_the_next_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hour: int) -> None:
-    """And a run that was missed while the machine was off is not made up for at once."""
+def test_schedule_starts_at_the_next_midnight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hour: int) -> None:
+    """A run that was missed while the machine was off is not started at once."""
     now = datetime(2026, 11, 22, hour, 30, 40, tzinfo=PARIS)
     since = now.replace(second=0)
     start = read_settings(component_environment(8123, tmp_path, since) | {"AIRFLOW_HOME": ""}).schedule_start
@@ -187,7 +190,7 @@ def sdk_pendulum(moment: datetime) -> Any:
     return pendulum.instance(moment)
 
 
-def test_log_of_the_last_time_is_kept_and_no_more(tmp_path: Path) -> None:
+def test_only_the_last_log_is_kept(tmp_path: Path) -> None:
     log = tmp_path / "scheduler.log"
     for text in ("first", "second"):
         fresh_log(log).write_text(text)
@@ -196,14 +199,14 @@ def test_log_of_the_last_time_is_kept_and_no_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("lines", "code", "expected"), [(["a", "ready"], None, ["a"]), (["a", "b"], 2, ["a", "b"])])
-def test_lines_are_shown_until_it_is_ready_or_has_ended(
+def test_output_is_printed_until_the_service_is_ready_or_exits(
     tmp_path: Path, lines: list[str], code: int | None, expected: list[str]
 ) -> None:
-    told: list[str] = []
+    printed: list[str] = []
 
     class Console:
         def print(self, line: str, **_: Any) -> None:
-            told.append(line)
+            printed.append(line)
 
     class Process:
         def poll(self) -> int | None:
@@ -211,20 +214,20 @@ def test_lines_are_shown_until_it_is_ready_or_has_ended(
 
     log = tmp_path / "service.log"
     log.write_text("\n".join(lines) + "\n")
-    assert relay(Process(), log, Console()) == code  # type: ignore[arg-type]
-    assert told == expected
+    assert relay_output(Process(), log, Console()) == code  # type: ignore[arg-type]
+    assert printed == expected
 
 
 @contextlib.contextmanager
 def answering(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """Serve JSON by method and path; yield the address and what was asked with which token."""
-    asked: list[tuple[str, str | None]] = []
+    """Serve JSON by method and path; yield the URL and the received requests with their tokens."""
+    requests: list[tuple[str, str | None]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
             key = f"{self.command} {self.path}"
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked.append((key, self.headers.get("Authorization")))
+            requests.append((key, self.headers.get("Authorization")))
             status, body = answers[key]
             self.send_response(status)
             self.end_headers()
@@ -238,7 +241,7 @@ def answering(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[str, list[t
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
         server.shutdown()
         thread.join()
 
@@ -252,15 +255,15 @@ def test_api_logs_in_once_and_uses_no_proxy(monkeypatch: pytest.MonkeyPatch) -> 
         "PATCH /api/v2/dags/fruit": (200, {}),
         "GET /api/v2/monitor/health": (200, {"dag_processor": {"status": "healthy"}, "triggerer": None}),
     }
-    with answering(answers) as (url, asked):
+    with answering(answers) as (url, requests):
         api = AirflowApi(url, "admin", "secret")
         assert api.health() == {"api-server": "healthy", "dag-processor": "healthy"}
         assert api.dag("fruit") == {"dag_id": "fruit"}
         assert api.dag("other") is None
         api.unpause("fruit")
-    assert [key for key, _ in asked].count("POST /auth/token") == 1
-    assert {token for key, token in asked if "/dags/" in key} == {"Bearer t"}
+    assert [key for key, _ in requests].count("POST /auth/token") == 1
+    assert {token for key, token in requests if "/dags/" in key} == {"Bearer t"}
 
 
-def test_server_that_does_not_answer_is_not_healthy() -> None:
+def test_server_without_an_answer_is_not_healthy() -> None:
     assert AirflowApi("http://127.0.0.1:1", "admin", "secret").health() == {}

@@ -1,4 +1,4 @@
-"""What a person who waits is shown: from Airflow's database and the jobs' own lines of progress."""
+"""The display of a run: its state from Airflow's database, its progress from the jobs' progress lines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from local.emr.faults import triggers
 from local.run import display as display_module
 from local.run.display import Display
 from local.run.watch import Progress, RunState, known_runs, read_progress, read_state
@@ -50,13 +51,13 @@ def test_new_run_is_found_with_its_tasks(database: Path) -> None:
     add_run(database, "new", "running", open_run="success", create_cluster=None)
     state = read_state(database, DAG, known)
     assert state == RunState("new", "running", {"open_run": "success", "create_cluster": "none"})
-    assert state.first("success", "failed") == ["open_run"]
+    assert state.tasks_in("success", "failed") == ["open_run"]
 
 
 def test_missing_database_has_no_runs(tmp_path: Path) -> None:
     assert known_runs(tmp_path / "airflow.db", DAG) == frozenset()
     assert read_state(tmp_path / "airflow.db", DAG, frozenset()) is None
-    assert not (tmp_path / "airflow.db").exists(), "looking makes nothing"
+    assert not (tmp_path / "airflow.db").exists(), "reading does not create the file"
 
 
 def test_database_without_tables_has_no_state_yet(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_database_without_tables_has_no_state_yet(tmp_path: Path) -> None:
     assert read_state(tmp_path / "airflow.db", DAG, frozenset()) is None
 
 
-def test_locked_database_is_looked_at_again_later(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_database_has_no_state_yet(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, **(options | {"timeout": 0})))
     add_run(database, "new", "running")
@@ -88,7 +89,7 @@ def log_of(state_dir: Path, step: str, text: str, age: int = 0) -> Path:
 
 
 def job_lines(*reports: tuple[str, int, int, str]) -> str:
-    """The lines as the jobs write them: their own function, through a log format."""
+    """Return progress lines, logged by the function that the jobs use."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -105,12 +106,16 @@ def job_lines(*reports: tuple[str, int, int, str]) -> str:
 
 
 @pytest.mark.parametrize("name", ["featurize", "pca-moments", "pca-scores"])
-def test_lines_of_the_jobs_are_understood(tmp_path: Path, name: str) -> None:
-    log_of(tmp_path, "s-1", "é WARN starting\n" + job_lines((name, 0, 960, "images"), (name, 512, 960, "images")))
+def test_progress_lines_of_the_jobs_are_parsed(tmp_path: Path, name: str) -> None:
+    lines = job_lines((name, 0, 960, "images"), (name, 512, 960, "images"))
+    log_of(tmp_path, "s-1", "é WARN starting\n" + lines)
     assert read_progress(tmp_path) == Progress(name, 512, 960, "images")
+    match = triggers.PROGRESS.search(lines.splitlines()[-1].encode())
+    assert match is not None, "the endpoint has a pattern of its own"
+    assert (match["name"].decode(), match["percent"]) == (name, b"53")
 
 
-def test_newest_step_counts(tmp_path: Path) -> None:
+def test_only_the_newest_step_is_read(tmp_path: Path) -> None:
     log_of(tmp_path, "s-2", job_lines(("featurize", 960, 960, "images")), age=100)
     newest = log_of(tmp_path, "s-1", "starting\n")
     assert read_progress(tmp_path) is None, "the progress of an earlier step is not that of this one"
@@ -118,21 +123,21 @@ def test_newest_step_counts(tmp_path: Path) -> None:
     assert read_progress(tmp_path) == Progress("pca-moments", 1, 2, "images")
 
 
-def test_long_log_is_read_from_its_end(tmp_path: Path) -> None:
+def test_only_the_end_of_a_long_log_is_read(tmp_path: Path) -> None:
     log_of(tmp_path, "s-1", "é" * 100_001 + "\n" + job_lines(("featurize", 7, 9, "images")))
     assert read_progress(tmp_path) == Progress("featurize", 7, 9, "images")
 
 
-def test_no_log_is_no_progress(tmp_path: Path) -> None:
+def test_missing_log_has_no_progress(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "missing") is None
 
 
-def shown(*looks: tuple[RunState | None, Progress | None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Lines that are printed where there is no terminal."""
+def shown(*updates: tuple[RunState | None, Progress | None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the lines that are printed if the output is not a terminal."""
     monkeypatch.setattr(display_module, "LINE_SECONDS", 0.0)
     console = Console(file=io.StringIO(), force_terminal=False, width=200)
     with Display(console) as display:
-        for state, progress in looks:
+        for state, progress in updates:
             display.show(state, progress)
     assert isinstance(console.file, io.StringIO)
     return [" ".join(line.partition("] ")[2].split()) for line in console.file.getvalue().splitlines()]
@@ -181,7 +186,7 @@ def test_progress_is_shown_with_the_task_that_waits_for_it(
 def test_names_with_brackets_are_printed_as_they_are() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=200)
     with Display(console) as display:
-        display.line("images: 3 from /data/[bold]fruits[/bold]")
+        display.print_line("images: 3 from /data/[bold]fruits[/bold]")
     assert isinstance(console.file, io.StringIO)
     assert "[bold]fruits[/bold]" in console.file.getvalue()
 
