@@ -1,4 +1,4 @@
-"""Folders of as many photos as a measurement needs, made of those there are."""
+"""Folders with the number of photos that a measurement needs, filled by repeating existing photos."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from local.images.loading import find_images
 
 
 def repeat(source: Path, target: Path, count: int) -> None:
-    """Repeat a folder's photos under new names, until there are so many: ``<label>/<stem>-r00012.jpg`` is the 13th.
+    """Create a folder of ``count`` photos, which repeat the photos of another folder under new names.
 
-    Whole rounds first; what is left of the last round is spread evenly over the source, so that a few photos are of all
-    labels too. They are hard links where the two folders are on one disk, and copies elsewhere.
+    The 13th repetition of a photo is ``<label>/<stem>-r00012.jpg``. All photos are repeated equally often; the rest is
+    spread evenly over the source, so that a small folder has all labels too. The photos are hard links if both folders
+    are on one file system, else copies.
 
     Parameters
     ----------
     source : Path
         Folder of <label>/*.jpg.
     target : Path
-        Folder to make; its parent may be missing, itself must be.
+        Folder to create; it must not exist. Missing parents are created.
     count : int
-        Photos to make.
+        Number of photos.
 
     Raises
     ------
     ValueError
-        When the count is less than 1.
+        If ``count`` is less than 1.
     FileExistsError
-        When the target is there already.
+        If the target exists.
     ImagesError
-        When the source has no photos.
+        If the source has no photos.
     """
     if count < 1:
         raise ValueError(f"{count} photos asked for, expected 1 or more")
@@ -57,10 +58,10 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # another disk, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
 
 
 def read_once(folder: Path) -> int:
-    """Read every photo, so that no side is the one that fills the system's cache, and return the bytes."""
+    """Read every photo, so that all sides find it in the page cache; return the number of bytes."""
     return sum(len(photo.read_bytes()) for photo in find_images(folder, PATTERN).values())

@@ -1,4 +1,4 @@
-"""Faults that an S3 proxy makes on request: which requests they hit, and how each looks on the wire."""
+"""Faults that an S3 proxy injects: the rules that select the requests, and the error responses."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ ERRORS = {
     "access_denied": (403, "Forbidden", "AccessDenied", "Access Denied"),
     "not_found": (404, "Not Found", "NoSuchKey", "The specified key does not exist."),
 }
-"""Faults that are answers: status, its text, and S3's code and message (Amazon S3 API Reference, Error responses)."""
+"""Faults that are error responses: status, reason, and S3's code and message (Amazon S3 API Reference)."""
 
 FAULTS = (*ERRORS, RESET, RESET_IN_BODY)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Requests that get a fault instead of what they ask for.
+    """The requests that get a fault instead of the store's response.
 
     Attributes
     ----------
     pattern : str
-        Glob pattern of keys, without the bucket, case-sensitive. The empty one takes the requests of a bucket itself,
-        such as listings, which no other takes.
+        Glob pattern of keys, without the bucket, case-sensitive. Only the empty pattern matches the requests for a
+        bucket itself, such as listings.
     fault : str
-        One of :data:`FAULTS`. ``reset`` is a connection reset instead of an answer, ``reset_in_body`` one after half of
-        the object's bytes.
+        One of :data:`FAULTS`. ``reset`` resets the connection instead of a response; ``reset_in_body`` resets it after
+        half of the object's bytes.
     times : int, optional
-        Hits the first so many requests of each key; all of them by default.
+        Maximum number of faults for each key; no limit by default.
     methods : tuple of str
-        HTTP methods that it hits.
+        HTTP methods that it matches.
     """
 
     pattern: str
@@ -52,19 +52,19 @@ class Rule:
             raise ValueError(f"times is {self.times}: expected 1 or more, or None for always")
 
     def takes(self, method: str, key: str) -> bool:
-        """Tell whether a request is one of those it hits."""
+        """Return whether the rule matches a request."""
         return method in self.methods and bool(key) == bool(self.pattern) and fnmatchcase(key, self.pattern)
 
 
 class Faults:
-    """Rules in force, and how often each has hit each key; the first that takes a request decides."""
+    """The active rules, and how often each has matched each key. The first rule that matches a request decides."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self._hits: Counter[tuple[int, str]] = Counter()
 
     def choose(self, method: str, key: str) -> str | None:
-        """Return the fault of a request that has come, None for none, and count it."""
+        """Count a request and return its fault; None if it has none."""
         for number, rule in enumerate(self._rules):
             if rule.takes(method, key) and (rule.times is None or self._hits[number, key] < rule.times):
                 self._hits[number, key] += 1
@@ -73,7 +73,7 @@ class Faults:
 
 
 def error_response(fault: str, *, method: str, key: str, close: bool) -> tuple[bytes, bytes]:
-    """Return head and body of the answer that a fault of :data:`ERRORS` is, as S3 words it."""
+    """Return head and body of the response of a fault of :data:`ERRORS`, in the format of S3."""
     status, text, code, message = ERRORS[fault]
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

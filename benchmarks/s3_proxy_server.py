@@ -29,14 +29,14 @@ OBJECT_PARAMETERS = ("x-id", "versionid", "partnumber", "x-amz-")
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer, as it goes over the wire."""
+    """A complete HTTP response."""
 
     head: bytes
     body: bytes
 
 
 class Ledger:
-    """Counts in the making; :class:`benchmarks.s3_proxy.Counts` says what they are."""
+    """Running counts; :class:`benchmarks.s3_proxy.Counts` documents them."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, str]] = Counter()
@@ -50,30 +50,30 @@ class Ledger:
         self.bytes_sent = 0
 
     def begin(self, exchange: Exchange) -> None:
-        """Count a request that has come."""
+        """Count a received request."""
         self._requests[exchange.method, exchange.key] += 1
         if exchange.is_object_get:
             self._open[exchange] = 0
             self._most_open = max(self._most_open, len(self._open))
 
     def expect(self, exchange: Exchange, size: int) -> None:
-        """Count the bytes that a request is to get."""
+        """Count the bytes that a request asks for."""
         if exchange in self._open:
             self._open[exchange] = size
             self._open_bytes += size
             self._most_bytes = max(self._most_bytes, self._open_bytes)
 
     def send(self, exchange: Exchange, size: int) -> None:
-        """Count bytes of an answer's body that go to the client."""
+        """Count bytes of a response body that are sent to the client."""
         if exchange.is_object_get:
             self.bytes_sent += size
 
     def end(self, exchange: Exchange) -> None:
-        """Count a request out, however it has ended."""
+        """Count the end of a request, successful or not."""
         self._open_bytes -= self._open.pop(exchange, 0)
 
     def as_record(self) -> dict[str, Any]:
-        """Return the counts as JSON can hold them."""
+        """Return the counts as a JSON-serializable dict."""
         return {
             "requests": [[method, key, number] for (method, key), number in self._requests.items()],
             "faults": self.faults,
@@ -86,7 +86,7 @@ class Ledger:
 
 
 class Proxy:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         upstream = urlsplit(settings["upstream"])
@@ -99,7 +99,7 @@ class Proxy:
         self.ledger = Ledger()
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """Do what the parent asks for."""
+        """Handle a command of the parent process."""
         match request["do"]:
             case "counts":
                 return self.ledger.as_record()
@@ -114,7 +114,7 @@ class Proxy:
         return None
 
     def recall(self, exchange: Exchange) -> Reply | None:
-        """Return the answer to a request, where it is in memory; forget those of what the request may change."""
+        """Return the cached response to a request; delete the cached responses that the request may change."""
         if exchange.method not in ("GET", "HEAD"):
             if exchange.key:
                 self._remembered.pop(exchange.path, None)
@@ -125,15 +125,15 @@ class Proxy:
         return None
 
     def may_keep(self, exchange: Exchange) -> bool:
-        """Tell whether the answer to a request may be kept in memory."""
+        """Return whether the response to a request may be cached."""
         return self._remembers and exchange.is_object_get and not exchange.head.has(b"if-")
 
     def keep(self, exchange: Exchange, reply: Reply) -> None:
-        """Keep an answer."""
+        """Cache a response."""
         self._remembered[exchange.path][exchange.variant] = reply
 
     async def connect(self) -> UpstreamConnection:
-        """Return a connection to the store that nobody uses."""
+        """Return an idle connection to the store, or a new one."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.transport.is_closing():
@@ -143,7 +143,7 @@ class Proxy:
         return connection
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Take a connection back for another request."""
+        """Make a connection available for another request."""
         connection.exchange = None
         connection.transport.resume_reading()
         self._idle.append(connection)
@@ -154,40 +154,40 @@ def _faults(records: list[dict[str, Any]]) -> Faults:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A connection to the store, for one exchange at a time."""
+    """A connection to the store; it serves one exchange at a time."""
 
     transport: asyncio.Transport
     exchange: Exchange | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Pass on a part of an answer."""
-        if self.exchange is None:  # nobody has asked for it
+        """Pass on a part of a response."""
+        if self.exchange is None:  # no request is open
             self.transport.abort()
         else:
             self.exchange.take_answer(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell the exchange, if there is one."""
+        """Notify the exchange, if there is one."""
         if self.exchange is not None:
             self.exchange.lose_upstream()
 
     def pause_writing(self) -> None:
-        """Take no more of a request's body while the store does not."""
+        """Pause reading the request body while the store's buffer is full."""
         if self.exchange is not None:
             self.exchange.client.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume reading."""
         if self.exchange is not None:
             self.exchange.client.transport.resume_reading()
 
 
 class ClientConnection(asyncio.Protocol):
-    """A connection of a client, for one exchange after another."""
+    """A connection of a client; it serves exchanges one after another."""
 
     transport: asyncio.Transport
 
@@ -197,17 +197,17 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and be told as soon as the kernel does not take what is written."""
+        """Store the transport; ``pause_writing`` is called as soon as the kernel's send buffer is full."""
         self.transport = transport  # type: ignore[assignment]
         self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request."""
+        """Receive a part of a request."""
         self._received += data
         self.advance()
 
     def advance(self) -> None:
-        """Begin the next exchange, or go on with the one there is, with what has been received."""
+        """Start the next exchange, or continue the current one, with the received bytes."""
         if self._exchange is not None:
             if self._received:
                 self._received = self._received[self._exchange.take_request(self._received) :]
@@ -221,7 +221,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.begin()
 
     def end_exchange(self, *, close: bool) -> None:
-        """Go on to the next request, or close the connection."""
+        """Continue with the next request, or close the connection."""
         self._exchange = None
         if close:
             self.transport.close()
@@ -241,12 +241,12 @@ class ClientConnection(asyncio.Protocol):
             self._exchange.lose_client()
 
     def pause_writing(self) -> None:
-        """Take no more of an answer while the client does not."""
+        """Pause reading the response while the client's buffer is full."""
         if self._exchange is not None:
             self._exchange.pause()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume reading."""
         if self._exchange is not None:
             self._exchange.resume()
 
@@ -272,28 +272,28 @@ class Exchange:
         self._answer_head: Head | None = None
         self._answer_body: Body | None = None
         self._kept: list[bytes] | None = None
-        """Body of an answer that goes to memory."""
+        """Body of a response that is to be cached; None if it is not."""
         self._held: list[bytes] | None = []
-        """What has come of an answer's body before its time; None from its time on."""
+        """Bytes of the response received before it is due; None once it is due."""
         self._left_until_reset: int | None = None
-        """Bytes of the body that are sent before the connection is reset; None when it is not."""
+        """Bytes of the body that are sent before the connection is reset; None for no reset."""
         self._resets_in_body = False
         self._paused = False
         self._ended = False
 
     @property
     def variant(self) -> str:
-        """What a GET wants of its object."""
+        """Query and range of a GET: the cached responses of an object differ by them."""
         return f"{self._query} {self.head.get(b'range')!r}"
 
     def begin(self) -> None:
-        """Answer the request, or ask the store."""
+        """Respond to the request, or forward it to the store."""
         self._ledger.begin(self)
         delay = self._proxy.delay_seconds if self.method == "GET" else 0.0
         fault = self._proxy.faults.choose(self.method, self.key)
         self._ledger.faults += fault is not None
         if fault in ERRORS:
-            # A request's body that is not taken would be read as the next request.
+            # An unread request body would be parsed as the next request.
             head, body = error_response(fault, method=self.method, key=self.key, close=not self._request_body.done)
             self._after(delay, lambda: self._reply(Reply(head, body)))
         elif fault == RESET:
@@ -322,7 +322,7 @@ class Exchange:
     def _ask_upstream(self, connecting: asyncio.Task[UpstreamConnection]) -> None:
         if connecting.exception() is not None:
             self.client.transport.abort()
-        elif self._ended:  # the client has gone meanwhile
+        elif self._ended:  # the client has disconnected
             self._proxy.release(connecting.result())
         else:
             self._upstream = connecting.result()
@@ -331,7 +331,7 @@ class Exchange:
             self.client.advance()
 
     def take_request(self, data: bytes) -> int:
-        """Pass on a part of the request's body, once the store is connected, and return how much was taken."""
+        """Pass on a part of the request body once the store is connected; return the number of bytes consumed."""
         if self._upstream is None or self._request_body.done:
             return 0
         taken = self._request_body.take(data)
@@ -339,7 +339,7 @@ class Exchange:
         return taken
 
     def take_answer(self, data: bytes) -> None:
-        """Take a part of the store's answer, and pass it on when its time has come."""
+        """Receive a part of the store's response, and pass it on when it is due."""
         if self._answer_head is None:
             data = self._take_head(data)
         if self._answer_body is None:
@@ -350,12 +350,12 @@ class Exchange:
             self._end_answer()
 
     def _take_head(self, data: bytes) -> bytes:
-        """Take the answer's head, once it is complete, and return what follows it."""
+        """Parse the response head once it is complete; return the bytes that follow it."""
         self._answer += data
         while (end := self._answer.find(HEAD_END)) >= 0:
             end += len(HEAD_END)
             head, self._answer = Head(self._answer[:end]), self._answer[end:]
-            if head.words[1].startswith(b"1"):  # 100 Continue: the answer proper is still to come
+            if head.words[1].startswith(b"1"):  # 100 Continue: the final response follows
                 self.client.transport.write(head.raw)
                 continue
             self._begin_answer(head)
@@ -386,7 +386,7 @@ class Exchange:
             self._upstream.transport.pause_reading()
 
     def _open(self) -> None:
-        """Let the answer go out from now on: its time has come."""
+        """Send the response from now on: it is due."""
         if self._ended:
             return
         held, self._held = self._held or [], None
@@ -399,12 +399,12 @@ class Exchange:
         self._end_when_sent()
 
     def _reply(self, reply: Reply) -> None:
-        """Answer with something that the store was not asked for now."""
+        """Respond without the store: with a cached response or a fault."""
         if self._ended:
             return
         self._held = None
         self._answer_head = Head(reply.head)
-        self._answer_body = response_body(self._answer_head, b"HEAD")  # all of it is here
+        self._answer_body = response_body(self._answer_head, b"HEAD")  # the response is complete
         if self._resets_in_body:
             self._left_until_reset = len(reply.body) // 2
             self.client.transport.write(reply.head)
@@ -415,7 +415,7 @@ class Exchange:
         self._end_when_sent()
 
     def _send(self, data: bytes) -> None:
-        """Send a part of the answer's body, so far as it is to be sent."""
+        """Send a part of the response body, up to the limit of a reset."""
         if self._ended:
             return
         if self._left_until_reset is not None:
@@ -429,7 +429,7 @@ class Exchange:
             asyncio.get_running_loop().call_later(RESET_SECONDS, self.client.reset)
 
     def _end_answer(self) -> None:
-        """Keep the answer where it is to be kept, and give the store's connection back."""
+        """Cache the response if allowed, and release the store's connection."""
         if self._kept is not None and self._answer_head is not None:
             self._proxy.keep(self, Reply(self._answer_head.raw, b"".join(self._kept)))
         if self._upstream is not None:
@@ -441,7 +441,7 @@ class Exchange:
         self._end_when_sent()
 
     def _closes(self) -> bool:
-        """Tell whether the connection can serve no further request."""
+        """Return whether the connection cannot serve another request."""
         ended_by_answer = self._answer_head is not None and self._answer_head.ends_connection
         return ended_by_answer or self.head.ends_connection or not self._request_body.done
 
@@ -456,25 +456,25 @@ class Exchange:
         self._ledger.end(self)
 
     def pause(self) -> None:
-        """Take no more of the answer: the client does not."""
+        """Pause reading the response: the client's buffer is full."""
         self._paused = True
         if self._upstream is not None:
             self._upstream.transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on."""
+        """Resume reading."""
         self._paused = False
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
         self._end_when_sent()
 
     def lose_client(self) -> None:
-        """End: nobody waits for the answer any more."""
+        """Stop: the client no longer waits for the response."""
         self._end()
         self._drop_upstream()
 
     def lose_upstream(self) -> None:
-        """Let the client know that its answer is lost."""
+        """Signal to the client that its response is lost."""
         self._upstream = None
         if not self._ended:
             self.client.transport.abort()

@@ -1,7 +1,7 @@
-"""How the pca step scales: the seconds of a fit at growing numbers of images, and the driver's memory at a million.
+"""How the pca step scales: the duration of the fit by number of images, and the driver's memory at a million images.
 
-All are the step as the DAG runs it. From stored moments a fit reads some d² numbers a file of 50,000 images; from raw
-features it reads them all. The CSV's part is of few dimensions, so that a million of its rows are made in a minute.
+The step runs as in the DAG. From stored moments, the fit reads about d² numbers per file of 50,000 images; from raw
+features it reads all features. The CSV is measured with few dimensions, so that a million rows take about a minute.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAPS = 3
 SIZES = (1_000, 10_000, 100_000)
 DIMENSIONS = 1280
 CSV_FACTOR = 10
-"""The CSV has so many times the rows of the largest size."""
+"""Number of rows of the CSV, divided by the largest number of images."""
 
 CSV_DIMENSIONS = 64
 CSV_COMPONENTS = 60
@@ -41,12 +41,12 @@ CSV_BLOCK_BYTES = 16 * 1024 * 1024
 
 
 def measure(bench: Bench, dimensions: int = DIMENSIONS) -> dict[str, Any]:
-    """Measure the step at each size, from stored moments and from raw features in turn, and then the CSV.
+    """Measure the step at each size, from stored moments and from raw features alternately; then measure the CSV.
 
     Raises
     ------
     SystemExit
-        When moments are made anew that are stored, or the CSV is not the scores.
+        If stored moments are computed again, or the CSV differs from the scores.
     """
     sizes = bench.sizes or SIZES
     for size in sizes:
@@ -71,13 +71,13 @@ def measure(bench: Bench, dimensions: int = DIMENSIONS) -> dict[str, Any]:
 
 
 def fit_seconds(step: dict[str, Any]) -> float:
-    """Return the seconds that a step took to get the moments, check them, and fit."""
+    """Return the seconds in which a step read or computed the moments, checked them, and fitted."""
     seconds = step["summary"]["seconds"]
     return float(seconds["moments"] + seconds["fit"])
 
 
 def summarize(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians of a kind of step at a size."""
+    """Return the medians over the laps of one kind of step at one size."""
     seconds = [step["summary"]["seconds"] for step in steps]
     return {
         "moments_seconds": median(each["moments"] for each in seconds),
@@ -120,7 +120,7 @@ def measure_csv(bench: Bench, images: int) -> dict[str, Any]:
 
 
 def check_csv(file: Path, scores: Path, rows: int, components: int) -> None:
-    """Read a CSV in a stream, and hold it against the scores: names, rows in their order, floats to the last bit.
+    """Read a CSV as a stream, and compare it with the scores: names, order of the rows, floats to the last bit.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _stored(scores: Path) -> Iterator[tuple[npt.NDArray[np.float64], list[str]]]
 
 
 def _digest(blocks: Iterable[tuple[npt.NDArray[np.float64], list[str]]]) -> tuple[int, str, str]:
-    """Return the number of rows, and digests of the floats and the labels, however the rows are cut into blocks."""
+    """Return the number of rows, and digests of the floats and the labels that do not depend on the block size."""
     rows, floats, labels = 0, hashlib.sha256(), hashlib.sha256()
     for matrix, names in blocks:
         rows += len(names)
@@ -172,7 +172,7 @@ def _digest(blocks: Iterable[tuple[npt.NDArray[np.float64], list[str]]]) -> tupl
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the fits as a table, how they grow, and the figures of the CSV."""
+    """Return the table of the fits, their growth, and the figures of the CSV."""
     header = ["images", *(f"{kind}: {what}" for kind in ("stored", "raw") for what in ("moments s", "fit s", "both s"))]
     names = ("moments_seconds", "fit_seconds", "moments_and_fit_seconds")
     rows = [

@@ -1,9 +1,9 @@
-"""Spark ML's PCA over a DataFrame of vectors, as its guide has it.
+"""Spark ML's PCA of a DataFrame of vectors, written as in Spark's guide.
 
-``fit`` passes over the features three times (the width of the first, the means, the covariance), and ``transform`` once
-more. Variants: ``plain`` reads the files each time, ``cached`` keeps the vectors in memory from the first pass to the
-end of a lap. Both are Spark as it comes, with enough memory: its linear algebra is in Java. ``openblas`` is ``cached``
-with a native library, which Spark does not come with, set up as its "MLlib Linear Algebra Acceleration Guide" has it.
+``fit`` reads the features in three passes (the length of the first vector, the means, the covariance), ``transform`` in
+one. Variants: ``plain`` reads the files in each pass; ``cached`` keeps the vectors in memory until the end of a lap.
+Both use Spark's default linear algebra, in Java, and have enough memory. ``openblas`` is ``cached`` with a native
+library that is not part of Spark, configured as in Spark's "MLlib Linear Algebra Acceleration Guide".
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 from benchmarks.pca.session import Arguments, Lap, Outcome, Stages, run
 
 DRIVER_MEMORY = "8g"
-"""The cached vectors are 10 KB an image."""
+"""The cached vectors take 10 KB per image."""
 
 
 def openblas() -> Path:
-    """Return the OpenBLAS of this environment: the one in SciPy's wheel.
+    """Return the OpenBLAS library of this environment, which is part of SciPy's wheel.
 
     Raises
     ------
     SystemExit
-        When there is none, or several.
+        If there is not exactly one.
     """
     folder = Path(sysconfig.get_path("platlib")) / "scipy.libs"
     found = sorted(folder.glob("libopenblas*.so"))
@@ -37,9 +37,10 @@ def openblas() -> Path:
 
 
 def use_openblas() -> dict[str, str]:
-    """Prepare this process for it, and return the settings of Spark for it.
+    """Set the environment variables of OpenBLAS, and return the Spark settings that select it.
 
-    A thread a task, as the guide says: Spark has a task a core. The library's own libraries are beside it.
+    Each task uses one BLAS thread, as the guide recommends, since Spark runs one task per core. The libraries that
+    OpenBLAS needs are in its folder.
     """
     library = openblas()
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "LD_LIBRARY_PATH": str(library.parent)}
@@ -60,7 +61,7 @@ def session(args: Arguments) -> Iterator[Lap]:
     settings = {"spark.driver.memory": DRIVER_MEMORY, **(use_openblas() if native else {})}
     spark = SparkSession.builder.appName("pca").config(map=settings).getOrCreate()
     if native:
-        # They raise an error where Spark would use Java instead, and say so in its log only.
+        # These calls raise an error if the library is missing; Spark would only log it and use Java.
         spark._jvm.dev.ludovic.netlib.blas.NativeBLAS.getInstance()
         spark._jvm.dev.ludovic.netlib.lapack.NativeLAPACK.getInstance()
     scores = args.output / "scores"
