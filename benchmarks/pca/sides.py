@@ -1,4 +1,4 @@
-"""The sides of the comparison, and what is asked of ours."""
+"""The sides of the comparison, and the goals for ours."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from typing import Any
 class Side:
     """One row of the table.
 
+    :class:`benchmarks.rivals.comparison.Side` has other attributes; the two only share a name and an environment.
+
     Attributes
     ----------
     name : str
-        As the table shows it.
+        Name in the table.
     module : str
-        Program in this package.
+        Module of this package that runs the side.
     variant : str
-        Which of its ways the program takes.
+        Argument that selects the algorithm or the input of the module.
     run : str
         Name of the run that it reads.
     centred : bool
-        Whether its scores are.
+        Whether its scores are centred.
     exact : bool
-        Whether it computes in float64 and without approximation, as ours: goals are held against no other.
+        Whether it computes in float64 and without approximation, as ours does. Goals apply to exact sides only.
     stock : bool
-        Whether it is the system as it comes: goals are held against that.
+        Whether it is the system without added libraries. Goals apply to such sides only.
     environment : str
-        Name of its requirements; empty for the project's own environment.
+        Name of its requirements file; empty for the project's environment.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Side:
 
     @property
     def key(self) -> str:
-        """Its name in results and folders."""
+        """Name of the side in results and folders."""
         return f"{self.module}-{self.variant}"
 
 
@@ -70,18 +72,18 @@ SIDES = (RAW, STORED, *SPARK_ML, *SCIKIT_LEARN, DASK_ML)
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of ours: that its warm seconds times ``factor`` are at most those of the rival.
+    """A required speed of ours: its warm seconds times ``factor`` are at most those of the rival.
 
     Attributes
     ----------
     side : str
-        Key of ours.
+        Key of our side.
     rival : str
-        Module of the rival, of whose exact sides the fastest counts that is as it comes.
+        Module of the rival. Its fastest exact side without added libraries is the reference.
     factor : float
         ``5`` for five times as fast, ``1 / 1.5`` for one and a half times as slow.
     text : str
-        As the table shows it.
+        Name in the table.
     """
 
     side: str
@@ -99,10 +101,7 @@ GOALS = (
 
 
 def judge(sides: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return for every goal whether it is reached.
-
-    Warm, of the rival's exact sides as they come the fastest counts; a goal whose sides were not measured is left out.
-    """
+    """Return whether each goal is reached, by the warm seconds. A goal whose sides were not measured is omitted."""
     judged = []
     for goal in GOALS:
         rivals = [side for side in sides.values() if side["module"] == goal.rival and side["exact"] and side["stock"]]

@@ -28,12 +28,12 @@ LAPS = 3
 SIZES = (960, 4800)
 
 TIME_LIMIT_SECONDS = 1800
-"""A lap that takes longer has failed."""
+"""Time limit of a lap."""
 
 PACKAGES = ("pyspark", "ray", "daft", "tensorflow-cpu", "tensorflow", "keras", "ai-edge-litert", "numpy", "pillow")
 
 OFFLINE = {"RAY_USAGE_STATS_ENABLED": "0", "DAFT_ANALYTICS_ENABLED": "0", "DO_NOT_TRACK": "true"}
-"""No side waits for a server that counts its users."""
+"""Disables the usage statistics of the systems, so that no side waits for their servers."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Side:
     Attributes
     ----------
     name : str
-        As the table shows it.
+        Name in the table.
     engine : str
         ``keras`` or ``litert``.
     module : str
-        Script in this package; empty for ours.
+        Module of this package that runs the side; empty for ours.
     environment : str
-        Name of its requirements.
+        Name of its requirements file.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Side:
 
     @property
     def key(self) -> str:
-        """Its name in results and folders."""
+        """Name of the side in results and folders."""
         return f"{self.module or 'ours'}-{self.engine}"
 
 
 OURS = Side("ours", "litert")
-"""First in every lap: the others are held against what it has written."""
+"""It runs first in every lap, since the features of the others are compared with its features."""
 
 RIVALS = tuple(
     Side(name, engine, module, f"{system}-{engine}")
@@ -81,7 +81,7 @@ SIDES = (OURS, *RIVALS)
 
 @dataclass(frozen=True)
 class Lap:
-    """What a lap has cost, and how far its features are from ours."""
+    """Duration and memory of a lap, and the maximum difference of its features from ours."""
 
     seconds: float
     peak_memory_mib: float
