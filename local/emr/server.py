@@ -47,7 +47,7 @@ class _QuietHandler(MotoRequestHandler):
         logger.debug("%s %s %s", self.command, self.path, code)
 
 
-def is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:  # as in include/aws/endpoints.py, which must not import local
     """Return whether only this machine can reach a server that listens on an address."""
     if host == "localhost":
         return True

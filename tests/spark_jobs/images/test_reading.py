@@ -27,6 +27,17 @@ def reason(outcome: object) -> str:
     return outcome.reason
 
 
+def read_hundred_files() -> tuple[list[str], Iterator[reading.Data | Reject]]:
+    """Return the paths whose reading has started, which grows, and the contents of 100 empty files."""
+    started: list[str] = []
+
+    def read(path: str, _size: int) -> bytes:
+        started.append(path)
+        return b""
+
+    return started, read_ahead([(f"/{number}", 0) for number in range(100)], read, **LIMITS)
+
+
 class TestLocal:
     @pytest.mark.parametrize("size", [0, 1, 5_000, 3_000_000])
     def test_the_bytes_are_the_files(self, tmp_path: Path, size: int) -> None:
@@ -110,13 +121,7 @@ class TestAhead:
         assert 0 < most <= 1_000
 
     def test_no_more_files_are_held_than_allowed(self) -> None:
-        started: list[str] = []
-
-        def read(path: str, _size: int) -> bytes:
-            started.append(path)
-            return b""
-
-        contents = read_ahead([(f"/{number}", 0) for number in range(100)], read, **LIMITS)
+        started, contents = read_hundred_files()
         next(contents)
         time.sleep(0.1)
         assert len(started) == 8
@@ -143,13 +148,7 @@ class TestAhead:
         assert list(contents) == []
 
     def test_leaving_early_reads_no_more(self) -> None:
-        started: list[str] = []
-
-        def read(path: str, _size: int) -> bytes:
-            started.append(path)
-            return b""
-
-        contents = read_ahead([(f"/{number}", 0) for number in range(100)], read, **LIMITS)
+        started, contents = read_hundred_files()
         next(contents)
         contents.close()  # type: ignore[attr-defined]
         assert len(started) <= 8
