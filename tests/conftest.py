@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import locale
 import logging
 import os
@@ -146,11 +147,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """SeaweedFS, which checks signatures and permissions; moto (``s3_server``) accepts any keys."""
     from tests.s3_store import Store
 
-    store = Store(tmp_path_factory.mktemp("store"))
-    try:
+    with contextlib.closing(Store(tmp_path_factory.mktemp("store"))) as store:
         yield store
-    finally:
-        store.process.stop()
 
 
 @pytest.fixture

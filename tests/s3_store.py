@@ -44,6 +44,9 @@ class Store:
         """Start the store, or restart it with the data that it has stored."""
         self.process = StoreProcess(self._folder / "data", port=port, identities=self._folder / "identities.json")
 
+    def close(self) -> None:
+        self.process.stop()
+
     def new_bucket(self) -> str:
         """Create a bucket and return its name."""
         name = f"lake-{uuid.uuid4().hex}"

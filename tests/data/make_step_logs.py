@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,16 +192,13 @@ def lost_capacity(shop: Workshop) -> None:
 
 def access_denied(shop: Workshop) -> None:
     """Write to a bucket with keys that may only read."""
-    store = Store(shop.root)
-    try:
+    with closing(Store(shop.root)) as store:
         bucket = store.new_bucket()
         store.put(bucket, "data/Apple/1.jpg", (REPOSITORY / "tests/data/images" / GOOD).read_bytes())
         keys = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "reader", "AWS_ENDPOINT_URL_S3": store.url}
         with endpoint(shop.root, "--master", "local[1]", **keys, AWS_DEFAULT_REGION="eu-west-3") as emr:
             arguments = shop.arguments(f"s3://{bucket}/data", run=f"s3://{bucket}/runs/1")
             run(emr, "access_denied", shop.command(arguments))
-    finally:
-        store.process.stop()
 
 
 KINDS: dict[str, Callable[[Workshop], None]] = {

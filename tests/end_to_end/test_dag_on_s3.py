@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -89,11 +90,8 @@ class LakeStore(Store):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeStore]:
-    store = LakeStore(tmp_path_factory.mktemp("store"))
-    try:
+    with contextlib.closing(LakeStore(tmp_path_factory.mktemp("store"))) as store:
         yield store
-    finally:
-        store.process.stop()
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(template: dict
 
 def test_nodes_read_inputs_and_write_their_run_only(template: dict[str, Any]) -> None:
     policy = statements(template, "NodesPolicy")
-    cases: list[tuple[Any, ...]] = [
+    cases = [
         (True, "s3:GetObject", "data/Kiwi/1.jpg"),
         (True, "s3:GetObject", "wheels/0/a.whl"),
         (True, "s3:PutObject", "runs/x/features/part-0.parquet"),
@@ -109,6 +109,11 @@ def test_nodes_read_inputs_and_write_their_run_only(template: dict[str, Any]) ->
         (False, "s3:PutObject", "current.json"),
         (False, "s3:GetObject", "security/certificates.zip"),
     ]
+    check_object_actions(policy, cases)
+
+
+def check_object_actions(policy: list[dict[str, Any]], cases: list[tuple[bool, str, str]]) -> None:
+    """Check whether a policy allows each action on the object with each key."""
     for allowed, action, key in cases:
         assert decide(policy, action, f"{BUCKET}/{key}", {}) is allowed, (allowed, action, key)
 
@@ -121,15 +126,14 @@ def test_own_certificates_are_read_only_where_there_are_any(template: dict[str, 
 
 def test_publisher_adds_artifacts_only(template: dict[str, Any]) -> None:
     policy = statements(template, "PublisherPolicy")
-    cases: list[tuple[Any, ...]] = [
+    cases = [
         (True, "s3:PutObject", "models/0/model.tflite"),
         (True, "s3:PutObject", "wheels/0/a.whl"),
         (False, "s3:PutObject", "results/part-0.parquet"),
         (False, "s3:GetObject", "data/Kiwi/1.jpg"),
         (False, "s3:DeleteObject", "models/0/model.tflite"),
     ]
-    for allowed, action, key in cases:
-        assert decide(policy, action, f"{BUCKET}/{key}", {}) is allowed, (allowed, action, key)
+    check_object_actions(policy, cases)
 
 
 REQUEST = {

@@ -41,6 +41,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def plugins(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that MWAA unpacks plugins.zip to."""
+    folder = tmp_path_factory.mktemp("plugins")
+    with zipfile.ZipFile(built / "plugins.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
 def run_python(code: str, path: list[Path], home: Path, **environ: str) -> Any:
     """Run code in a process that has this path and nothing else of the project, and return what it prints as JSON."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "FRUITS_", "PYTHON"))}
@@ -97,10 +106,7 @@ print(json.dumps({{"errors": bag.import_errors, "dags": sorted(bag.dag_ids),
 
 
 @pytest.mark.slow
-def test_page_of_reports_works_where_there_are_no_dags(built: Path, tmp_path: Path) -> None:
-    plugins = tmp_path / "plugins"
-    with zipfile.ZipFile(built / "plugins.zip") as archive:
-        archive.extractall(plugins)
+def test_page_of_reports_works_where_there_are_no_dags(plugins: Path, tmp_path: Path) -> None:
     code = """
 import json
 from airflow import plugins_manager
@@ -116,11 +122,8 @@ print(json.dumps({"errors": errors, "apps": [app["name"] for app in apps], "incl
 
 
 @pytest.mark.slow
-def test_where_the_dags_are_their_code_comes_before_the_plugins(built: Path, tmp_path: Path) -> None:
+def test_where_the_dags_are_their_code_comes_before_the_plugins(built: Path, plugins: Path, tmp_path: Path) -> None:
     """plugins.zip changes with an update of the environment only, DAGs within a minute: the DAGs' code is the newer."""
-    plugins = tmp_path / "plugins"
-    with zipfile.ZipFile(built / "plugins.zip") as archive:
-        archive.extractall(plugins)
     code = """
 import json
 from airflow import plugins_manager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -173,9 +174,8 @@ class Bucket:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    started = Store(tmp_path_factory.mktemp("store"))
-    yield started
-    started.process.stop()
+    with contextlib.closing(Store(tmp_path_factory.mktemp("store"))) as started:
+        yield started
 
 
 @pytest.fixture

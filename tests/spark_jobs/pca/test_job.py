@@ -219,8 +219,9 @@ def test_blas_has_one_thread_in_a_worker(spark: SparkSession) -> None:
     assert found == [[1]]
 
 
-def record_moment_passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Return a list that gets the names of the files of each pass for moments."""
+@pytest.fixture
+def moment_passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The passes that compute moments: the names of the files that each one reads."""
     passes: list[list[str]] = []
     compute = analysis._compute
 
@@ -244,35 +245,32 @@ def assert_is_the_pca_of(folder: Path, vectors: np.ndarray) -> None:
 
 
 def test_stored_moments_are_used_without_a_pass_over_the_vectors(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, moment_passes: list[list[str]]
 ) -> None:
-    passes = record_moment_passes(monkeypatch)
     vectors = realistic(60, 8)
     summary = run(write_run(tmp_path, vectors, rows_a_file=25, with_moments=True), 0.9)
-    assert passes == []
+    assert moment_passes == []
     assert summary["moments"] == {"stored": 3, "computed": {}}
     assert_is_the_pca_of(tmp_path, vectors)
 
 
 def test_only_files_without_matching_moments_are_read_for_moments(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, moment_passes: list[list[str]]
 ) -> None:
-    passes = record_moment_passes(monkeypatch)
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=15, with_moments=True)
     (tmp_path / "moments" / "part-00001.npz").unlink()
     (tmp_path / "moments" / "part-00003.npz").write_bytes(b"damaged")
     summary = run(uri, 0.9)
-    assert passes == [["part-00001.parquet", "part-00003.parquet"]]
+    assert moment_passes == [["part-00001.parquet", "part-00003.parquet"]]
     assert summary["moments"]["stored"] == 2
     assert summary["moments"]["computed"]["part-00001.parquet"] == "it has no stored moments"
     assert_is_the_pca_of(tmp_path, vectors)
 
 
 def test_vectors_that_differ_from_their_digest_repeat_the_fit_and_the_scores(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, moment_passes: list[list[str]]
 ) -> None:
-    passes = record_moment_passes(monkeypatch)
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=30, with_moments=True)
     vectors[40:] *= 3
@@ -280,7 +278,7 @@ def test_vectors_that_differ_from_their_digest_repeat_the_fit_and_the_scores(
     file = tmp_path / "features" / "part-00001.parquet"
     rewrite(file, lambda table: table.set_column(4, table.schema.field("features"), changed))
     summary = run(uri, 0.9)
-    assert passes == [["part-00001.parquet"]]
+    assert moment_passes == [["part-00001.parquet"]]
     assert summary["moments"]["stored"] == 1
     assert "its vectors differ from those" in summary["moments"]["computed"]["part-00001.parquet"]
     assert_is_the_pca_of(tmp_path, vectors)

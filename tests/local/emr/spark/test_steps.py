@@ -181,29 +181,28 @@ def test_a_cancelled_pending_step_never_runs(emr: Any, tmp_path: Path) -> None:
     assert "COMPLETED" in info["Reason"]
 
 
-def test_an_interrupted_step_can_clean_up(emr: Any, tmp_path: Path) -> None:
-    cleaned = tmp_path / "cleaned"
+def cancel_a_step_with_cleanup(emr: Any, cleaned: Path, **option: str) -> tuple[str, dict[str, Any]]:
+    """Cancel a running step that writes a file on SIGTERM; return its cluster and its final status."""
     cluster = emr.create()
     script = f"""trap 'touch "{cleaned}"; exit 0' TERM; echo ready; while :; do sleep 0.02; done"""
     [step] = emr.add(cluster, emr.bash(script))
     emr.await_output(cluster, step, "ready")
-    emr.client.cancel_steps(ClusterId=cluster, StepIds=[step])
-    assert emr.await_step(cluster, step)["State"] == "CANCELLED"
-    assert cleaned.exists()
+    emr.client.cancel_steps(ClusterId=cluster, StepIds=[step], **option)
+    status = emr.await_step(cluster, step)
+    assert status["State"] == "CANCELLED"
+    return cluster, status
+
+
+def test_an_interrupted_step_can_clean_up(emr: Any, tmp_path: Path) -> None:
+    cluster, _ = cancel_a_step_with_cleanup(emr, tmp_path / "cleaned")
+    assert (tmp_path / "cleaned").exists()
     emr.await_cluster(cluster, "WAITING")
 
 
 def test_a_killed_step_cannot_clean_up(emr: Any, tmp_path: Path) -> None:
-    cleaned = tmp_path / "cleaned"
-    cluster = emr.create()
-    script = f"""trap 'touch "{cleaned}"; exit 0' TERM; echo ready; while :; do sleep 0.02; done"""
-    [step] = emr.add(cluster, emr.bash(script))
-    emr.await_output(cluster, step, "ready")
-    emr.client.cancel_steps(ClusterId=cluster, StepIds=[step], StepCancellationOption="TERMINATE_PROCESS")
-    status = emr.await_step(cluster, step)
-    assert status["State"] == "CANCELLED"
+    _, status = cancel_a_step_with_cleanup(emr, tmp_path / "cleaned", StepCancellationOption="TERMINATE_PROCESS")
     assert status["StateChangeReason"]["Message"] == "Cancelled by user"
-    assert not cleaned.exists()
+    assert not (tmp_path / "cleaned").exists()
 
 
 def test_a_cancelled_step_does_not_trigger_its_action_on_failure(emr: Any) -> None:
