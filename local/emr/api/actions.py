@@ -157,6 +157,8 @@ class EmrApi(ElasticMapReduceResponse):
             self._configure(cluster, concurrency=level)
         return ActionResult({"StepConcurrencyLevel": cluster.concurrency})
 
+    # The actions of the two policies differ in the checks and the field only. moto calls each by its own name.
+
     def put_auto_termination_policy(self) -> ActionResult:
         """Set the auto-termination policy of a cluster."""
         policy = self._request.get("AutoTerminationPolicy")
