@@ -1,4 +1,4 @@
-"""Which AWS requests the code can make, read from its source: ours, and what of Airflow's provider it runs."""
+"""The AWS requests that the code can make, read from its source and from the methods of Airflow's provider it runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from botocore import xform_name
 from tests.infra.policies import ROOT
 
 SERVICES = ("emr", "s3", "kms", "ec2", "cloudformation", "pricing")
-"""The services that the code may have clients of; :func:`services_named` finds others."""
+"""The services whose requests are searched; :func:`services_named` finds those that are missing here."""
 
 PROVIDER = "airflow.providers.amazon.aws"
 RUN_BY_AIRFLOW = ("execute", "poke", "get_emr_response", "on_kill", "cleanup")
-"""Methods of operators and sensors that Airflow itself calls."""
+"""Methods of operators and sensors that Airflow calls."""
 
 
 @functools.cache
@@ -36,7 +36,7 @@ def operations() -> dict[str, list[str]]:
 
 
 def source_files() -> list[Path]:
-    """Return the files of the production side: what is for this machine only is left out."""
+    """Return the files of the production code; scripts that capture data are for developers only."""
     folders = ("include", "dags", "plugins", "scripts")
     return sorted(
         path for folder in folders for path in (ROOT / folder).rglob("*.py") if not path.name.startswith("capture_")
@@ -44,7 +44,7 @@ def source_files() -> list[Path]:
 
 
 def named_operations(tree: ast.AST) -> set[str]:
-    """Return the client methods that a piece of source calls, or names as text for a paginator, a waiter or getattr."""
+    """Return the client methods that code calls, or names in a string for a paginator, a waiter or getattr."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -55,7 +55,7 @@ def named_operations(tree: ast.AST) -> set[str]:
 
 
 def services_named(tree: ast.AST) -> set[str]:
-    """Return the services that a piece of source asks boto3 or a hook for by name."""
+    """Return the services whose clients the code gets from boto3 or a hook by name."""
     found = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -74,7 +74,7 @@ def _text(node: ast.AST) -> set[str]:
 
 
 def provider_imports(tree: ast.AST) -> dict[str, Any]:
-    """Return what a file imports from Airflow's Amazon provider."""
+    """Return the objects that a file imports from Airflow's Amazon provider, by name."""
     found = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROVIDER):
@@ -83,8 +83,8 @@ def provider_imports(tree: ast.AST) -> dict[str, Any]:
     return found
 
 
-def replaced_methods(tree: ast.AST) -> dict[str, set[str]]:
-    """Return, by the name of the base class, the methods that a subclass replaces without calling the base's."""
+def overridden_methods(tree: ast.AST) -> dict[str, set[str]]:
+    """Map each base class to the methods that a subclass overrides without a call of ``super()``."""
     found: dict[str, set[str]] = {}
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef):
@@ -98,15 +98,15 @@ def replaced_methods(tree: ast.AST) -> dict[str, set[str]]:
 
 
 def provider_calls(tree: ast.AST) -> set[str]:
-    """Return the client methods that the provider calls for a file: in operators that it runs, hooks and functions."""
+    """Return the client methods that the provider's operators, hooks and functions call for a file."""
     found: set[str] = set()
-    replaced, used = replaced_methods(tree), _attributes(tree)
+    overridden, used = overridden_methods(tree), _attributes(tree)
     for name, thing in provider_imports(tree).items():
         if inspect.isfunction(thing):
             found |= named_operations(_parse(thing))
         elif inspect.isclass(thing):
             starts = {method for method in RUN_BY_AIRFLOW if hasattr(thing, "execute")} | used
-            found |= _reached(thing, starts - replaced.get(name, set()))
+            found |= _reached(thing, starts - overridden.get(name, set()))
     return found
 
 
@@ -117,13 +117,13 @@ def _attributes(tree: ast.AST) -> set[str]:
 
 
 def _reached(owner: type, starts: Iterable[str]) -> set[str]:
-    """Follow a class's methods, and those of its hook, as far as the provider's own source goes."""
+    """Return the client methods that methods of a class or of its hook call, within the provider's code."""
     classes = [owner, *([hook] if inspect.isclass(hook := getattr(owner, "aws_hook_class", None)) else [])]
     found: set[str] = set()
     seen: set[str] = set()
-    left = [name for name in starts if name not in operations()]
-    while left:
-        name = left.pop()
+    pending = [name for name in starts if name not in operations()]
+    while pending:
+        name = pending.pop()
         if name in seen:
             continue
         seen.add(name)
@@ -133,7 +133,7 @@ def _reached(owner: type, starts: Iterable[str]) -> set[str]:
                 continue
             tree = _parse(method)
             found |= named_operations(tree)
-            left += [called for called in _attributes(tree) if called not in operations()]
+            pending += [called for called in _attributes(tree) if called not in operations()]
     return found
 
 
@@ -142,7 +142,7 @@ def _parse(thing: Any) -> ast.AST:
 
 
 def discover() -> dict[str, set[str]]:
-    """Return the client methods that are called, each with the files that call it."""
+    """Map each client method that is called to the files that call it."""
     found: dict[str, set[str]] = {}
     for path in source_files():
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ def known_actions() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def managed() -> list[dict[str, Any]]:
-    """AWS's managed policy for the EMR service role, from moto's copy of it, a large module."""
+    """The statements of AWS's managed policy for the EMR service role, from moto's copy (a large module)."""
     from moto.iam.aws_managed_policies import aws_managed_policies_data
 
     document = json.loads(aws_managed_policies_data)["AmazonEMRServicePolicy_v2"]["Document"]

@@ -1,4 +1,4 @@
-"""The template, deployed into moto: without what moto's CloudFormation cannot take, each with its reason."""
+"""Deploy the template to moto, without the parts that moto's CloudFormation does not support."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import boto3
 
 from tests.infra.policies import REGION, STACK, load_template
 
-UNKNOWN_TO_MOTO = {"AWS::S3::BucketPolicy", "AWS::EC2::SecurityGroupEgress", "AWS::Budgets::Budget"}
-"""Types that moto 5.2.5 passes over with a warning; tests/infra reads them in the template."""
+UNSUPPORTED_BY_MOTO = {"AWS::S3::BucketPolicy", "AWS::EC2::SecurityGroupEgress", "AWS::Budgets::Budget"}
+"""Types that moto 5.2.5 skips with a warning; tests/infra checks them in the template."""
 
 PREFIX_LIST = "com.amazonaws.eu-west-3.s3"
 
 
-def body() -> str:
-    """Return the template as moto can take it."""
+def template_body() -> str:
+    """Return the template in the form that moto accepts."""
     template = load_template()
-    # moto reads a key's tags as KMS's API has them (TagKey), not as CloudFormation has them (Key), and fails.
+    # moto expects a key's tags in the form of KMS's API (TagKey) and fails on that of CloudFormation (Key).
     del template["Resources"]["Key"]["Properties"]["Tags"]
     return json.dumps(template)
 
 
 def deploy(stack: str = STACK, **changes: str) -> dict[str, Any]:
-    """Make the stack, and return what CloudFormation tells of it."""
+    """Create the stack and return its description (DescribeStacks)."""
     lists = boto3.client("ec2", region_name=REGION).describe_managed_prefix_lists()["PrefixLists"]
     [prefix_list] = [found["PrefixListId"] for found in lists if found["PrefixListName"] == PREFIX_LIST]
     parameters = {"AlertEmail": "data@example.org", "S3PrefixList": prefix_list} | changes
@@ -34,11 +34,11 @@ def deploy(stack: str = STACK, **changes: str) -> dict[str, Any]:
         warnings.simplefilter("always")
         client.create_stack(
             StackName=stack,
-            TemplateBody=body(),
+            TemplateBody=template_body(),
             Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
-    passed_over = {str(warning.message).split()[3] for warning in caught if "not supported" in str(warning.message)}
-    assert passed_over == UNKNOWN_TO_MOTO, "tell in infra/README.md which types moto does not know"
+    skipped = {str(warning.message).split()[3] for warning in caught if "not supported" in str(warning.message)}
+    assert skipped == UNSUPPORTED_BY_MOTO, "update the types that moto does not support, here and in infra/README.md"
     found: dict[str, Any] = client.describe_stacks(StackName=stack)["Stacks"][0]
     return found

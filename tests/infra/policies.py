@@ -1,7 +1,7 @@
-"""The template's policies, with its references resolved, and whether they allow a request.
+"""The template's policies, with references resolved, and whether they allow a request.
 
-The rules are those of the IAM User Guide, "Policy evaluation logic", as far as the template needs them: an explicit
-denial wins, an allowance is needed, conditions are all to hold, and an operator that is not known here is an error.
+It implements the part of the IAM User Guide, "Policy evaluation logic", that the template needs: an explicit deny
+overrides an allow, a request needs an allow, all conditions must hold. An unsupported condition operator is an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def load_template() -> dict[str, Any]:
 
 
 def resolve(value: Any) -> Any:
-    """Return a part of the template with its references replaced; one that is not known is an error."""
+    """Return a part of the template with its references replaced; an unknown reference is an error."""
     if isinstance(value, list):
         return [resolve(item) for item in value]
     if not isinstance(value, dict):
@@ -62,15 +62,15 @@ def resolve(value: Any) -> Any:
 
 
 def statements(template: Mapping[str, Any], *names: str, document: str = "PolicyDocument") -> list[dict[str, Any]]:
-    """Return the statements of some resources' policies, every element that may be one or many as a list."""
+    """Return the statements of the policies of some resources, with Action and Resource as lists."""
     found = []
     for name in names:
         for statement in resolve(template["Resources"][name]["Properties"][document])["Statement"]:
-            found.append(statement | {key: _many(statement[key]) for key in ("Action", "Resource")})
+            found.append(statement | {key: as_list(statement[key]) for key in ("Action", "Resource")})
     return found
 
 
-def _many(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
@@ -79,7 +79,7 @@ def allowed_actions(template: Mapping[str, Any], principal: str) -> set[str]:
 
 
 def decide(policy: list[dict[str, Any]], action: str, resource: str, keys: Mapping[str, str]) -> bool:
-    """Whether statements allow an action on a resource, in a request with these condition keys."""
+    """Return whether statements allow an action on a resource, in a request with these condition keys."""
     found = {one["Effect"] for one in policy if _applies(one, action, resource, keys)}
     return found == {"Allow"}
 
@@ -94,7 +94,7 @@ def _applies(statement: dict[str, Any], action: str, resource: str, keys: Mappin
         any(fnmatch.fnmatchcase(action.lower(), pattern.lower()) for pattern in statement["Action"])
         and any(fnmatch.fnmatchcase(resource, pattern) for pattern in statement["Resource"])
         and all(
-            _holds(operator, keys.get(key), _many(expected))
+            _holds(operator, keys.get(key), as_list(expected))
             for operator, wanted in statement.get("Condition", {}).items()
             for key, expected in wanted.items()
         )
@@ -104,9 +104,8 @@ def _applies(statement: dict[str, Any], action: str, resource: str, keys: Mappin
 def _holds(operator: str, value: str | None, expected: list[str]) -> bool:
     if operator == "Null":
         return expected == [str(value is None).lower()]
-    if (
-        value is None
-    ):  # an operator that negates holds for a key that is not there (IAM User Guide, condition operators)
+    if value is None:
+        # A negated operator holds for a missing key (IAM User Guide, condition operators).
         return operator.endswith("IfExists") or operator.startswith("StringNot")
     match operator.removesuffix("IfExists"):
         case "StringEquals" | "Bool" | "ArnEquals":
@@ -117,7 +116,7 @@ def _holds(operator: str, value: str | None, expected: list[str]) -> bool:
             return any(fnmatch.fnmatchcase(value, pattern) for pattern in expected)
         case "NumericLessThan":
             return float(value) < float(expected[0])
-    raise ValueError(f"{operator} is not known here: teach tests/infra/policies.py its rule")
+    raise ValueError(f"tests/infra/policies.py does not support the condition operator {operator}")
 
 
 def of_type(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -125,7 +124,7 @@ def of_type(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 
 
 def all_documents(template: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Every policy of the template: of identities, the key, the bucket and the endpoints."""
+    """Return the statements of every policy of the template: of identities, the key, the bucket and the endpoints."""
     kinds = {
         "AWS::IAM::ManagedPolicy": "PolicyDocument",
         "AWS::KMS::Key": "KeyPolicy",

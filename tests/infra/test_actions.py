@@ -1,4 +1,4 @@
-"""infra/actions.yaml and the code: every request that the code makes is declared and allowed, none is left over."""
+"""infra/actions.yaml and the code: every request of the code is declared and allowed, and no other is."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ pytestmark = pytest.mark.slow  # imports Airflow's provider and reads its source
 ACTIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "infra" / "actions.yaml").read_text())
 
 NOT_REQUESTS = {
-    "get_session": "AwsBaseHook.get_session makes a session of boto3; nothing is asked of EMR",
+    "get_session": "AwsBaseHook.get_session creates a boto3 session; it sends no request to EMR",
 }
-"""Methods of ours or of hooks that have the name of a request."""
+"""Methods of this project or of hooks that have the name of a request but send none."""
 
 WHERE = (
     "declare it in infra/actions.yaml (under `calls` of an action, with the reason), and allow the action in "
@@ -52,52 +52,52 @@ WHERE = (
 
 
 def declared(*principals: str) -> set[str]:
-    return {call for name in principals or ACTIONS for told in ACTIONS[name].values() for call in told["calls"]}
+    return {call for name in principals or ACTIONS for entry in ACTIONS[name].values() for call in entry["calls"]}
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, set[str]]:
+def called() -> dict[str, set[str]]:
     return {name: files for name, files in calls.discover().items() if name not in NOT_REQUESTS}
 
 
-def test_every_request_that_the_code_makes_is_declared(found: dict[str, set[str]]) -> None:
+def test_every_request_that_the_code_makes_is_declared(called: dict[str, set[str]]) -> None:
     known = declared()
-    for method, files in sorted(found.items()):
+    for method, files in sorted(called.items()):
         requests = calls.operations()[method]
         assert set(requests) & known, f"{', '.join(sorted(files))} calls {' or '.join(requests)}: {WHERE}"
 
 
-def test_no_request_is_declared_that_no_code_makes(found: dict[str, set[str]]) -> None:
-    """Those on S3 go through file systems, which the source does not name: they are recorded below."""
-    made = {request for method in found for request in calls.operations()[method]}
-    left = {request for request in declared() if not request.startswith("s3.")} - made
-    assert not left, f"no code calls {', '.join(sorted(left))}: drop it from infra/actions.yaml and from the template"
+def test_no_request_is_declared_that_no_code_makes(called: dict[str, set[str]]) -> None:
+    """The source does not name the requests on S3, which file systems send: the tests below record them."""
+    made = {request for method in called for request in calls.operations()[method]}
+    unused = {request for request in declared() if not request.startswith("s3.")} - made
+    assert not unused, f"no code calls {', '.join(sorted(unused))}: remove it from infra/actions.yaml and the template"
 
 
-def test_every_service_that_the_code_has_a_client_of_is_walked() -> None:
+def test_every_service_with_a_client_in_the_code_is_searched() -> None:
     for path in calls.source_files():
         named = calls.services_named(ast.parse(path.read_text(encoding="utf-8")))
         unknown = named - set(calls.SERVICES)
-        assert not unknown, f"{path.name} has a client of {', '.join(unknown)}: add it to tests.infra.calls.SERVICES"
+        assert not unknown, f"{path.name} has a client for {', '.join(unknown)}: add it to tests.infra.calls.SERVICES"
 
 
-def test_exceptions_are_still_there() -> None:
-    assert set(NOT_REQUESTS) <= set(calls.discover()), "drop the name from NOT_REQUESTS"
+def test_methods_in_not_requests_are_still_called() -> None:
+    assert set(NOT_REQUESTS) <= set(calls.discover()), "remove the name from NOT_REQUESTS"
 
 
-def test_requests_that_are_declared_exist_and_have_reasons() -> None:
+def test_declared_requests_exist_and_have_reasons() -> None:
     session = botocore.session.get_session()
     for principal, actions in ACTIONS.items():
-        for action, told in actions.items():
-            assert told["why"], f"{principal}: {action}"
-            for call in told["calls"]:
+        for action, entry in actions.items():
+            assert entry["why"], f"{principal}: {action}"
+            for call in entry["calls"]:
                 service, _, name = call.partition(".")
                 assert name in session.get_service_model(service).operation_names, f"{principal}: {action}: {call}"
 
 
-def test_an_action_is_the_request_of_its_name_unless_aws_says_otherwise() -> None:
-    """Where AWS checks an action of another name (Service Authorization Reference), it stands here with that name."""
-    otherwise = {
+def test_a_request_needs_the_action_of_its_name_except_where_aws_documents_another() -> None:
+    """The exceptions are from AWS's Service Authorization Reference."""
+    exceptions = {
         "s3.HeadBucket": {"s3:ListBucket"},
         "s3.HeadObject": {"s3:GetObject"},
         "s3.ListObjectsV2": {"s3:ListBucket"},
@@ -110,14 +110,14 @@ def test_an_action_is_the_request_of_its_name_unless_aws_says_otherwise() -> Non
     }
     prefixes = {"emr": "elasticmapreduce"}
     for actions in ACTIONS.values():
-        for request in {call for told in actions.values() for call in told["calls"]}:
+        for request in {call for entry in actions.values() for call in entry["calls"]}:
             service, _, name = request.partition(".")
-            wanted = otherwise.get(request, {f"{prefixes.get(service, service)}:{name}"})
-            assert wanted <= {action for action, told in actions.items() if request in told["calls"]}, request
+            needed = exceptions.get(request, {f"{prefixes.get(service, service)}:{name}"})
+            assert needed <= {action for action, entry in actions.items() if request in entry["calls"]}, request
 
 
 def test_an_undeclared_request_would_be_found() -> None:
-    """The walk itself: a call, a name for a paginator, a name for getattr, and the provider's own calls."""
+    """The search finds a call, a name for a paginator, a name for getattr, and the calls of Airflow's provider."""
     source = """
 from airflow.providers.amazon.aws.hooks.emr import EmrHook
 from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
@@ -144,38 +144,38 @@ class Create(EmrCreateJobFlowOperator):
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Every request that a client of botocore's sends, with the ARN that it is about."""
+    """Every request that a botocore client sends, with the ARN of its bucket or object."""
     from aiobotocore.client import AioBaseClient
     from botocore.client import BaseClient
 
     recorded: list[tuple[str, str]] = []
 
-    def note(client: Any, name: str, parameters: dict[str, Any]) -> None:
+    def record(client: Any, name: str, parameters: dict[str, Any]) -> None:
         service = client.meta.service_model.service_name
         arn = f"arn:aws:s3:::{parameters.get('Bucket')}" + (f"/{parameters['Key']}" if "Key" in parameters else "")
         recorded.append((f"{service}.{name}", arn))
 
-    plain, later = BaseClient._make_api_call, AioBaseClient._make_api_call
+    original, original_async = BaseClient._make_api_call, AioBaseClient._make_api_call
 
     def call(self: Any, name: str, parameters: dict[str, Any]) -> Any:
-        note(self, name, parameters)
-        return plain(self, name, parameters)
+        record(self, name, parameters)
+        return original(self, name, parameters)
 
-    async def call_later(self: Any, name: str, parameters: dict[str, Any]) -> Any:
-        note(self, name, parameters)
-        return await later(self, name, parameters)
+    async def call_async(self: Any, name: str, parameters: dict[str, Any]) -> Any:
+        record(self, name, parameters)
+        return await original_async(self, name, parameters)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", call)
-    monkeypatch.setattr(AioBaseClient, "_make_api_call", call_later)
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", call_async)
     return recorded
 
 
 def check_requests(principal: str, recorded: list[tuple[str, str]], name: str) -> None:
-    """Check that a principal may make the recorded requests on what they are about in the stack's bucket."""
+    """Check that a principal may make the recorded requests on the bucket and objects of the stack."""
     policy = statements(load_template(), *PRINCIPALS[principal])
     assert recorded
     for request, arn in dict.fromkeys(recorded):
-        actions = [action for action, told in ACTIONS[principal].items() if request in told["calls"]]
+        actions = [action for action, entry in ACTIONS[principal].items() if request in entry["calls"]]
         actions = [action for action in actions if action.startswith("s3:")]
         assert actions, f"{principal} sends {request} for {arn}: {WHERE}"
         resource = arn.replace(f"arn:aws:s3:::{name}", BUCKET)
@@ -185,7 +185,7 @@ def check_requests(principal: str, recorded: list[tuple[str, str]], name: str) -
 
 @pytest.fixture
 def lake(bucket: Any, tmp_path: Path) -> Lake:
-    """A lake with a run as the jobs leave it."""
+    """A lake with a run whose steps have completed."""
     run = write_run(tmp_path)
     for path in run.rglob("*"):
         if path.is_file():
@@ -197,7 +197,7 @@ def lake(bucket: Any, tmp_path: Path) -> Lake:
 
 def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple[str, str]]) -> None:
     settings = read_settings({"FRUITS_LAKE": lake.root})
-    requests.clear()  # what has made the lake
+    requests.clear()  # the requests that created the lake
     check_access(lake, None)
     images = lake_path(lake.data("data"), None)
     assert images.exists()
@@ -206,27 +206,27 @@ def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple
     put_bundle(lake, build_bundle(), None)
     find_previous(lake, SLUG, "0" * 16, None)
     write_json(lake_path(lake.run(SLUG).manifest, None), {"run": SLUG})
-    write_bytes(lake_path(lake.run(SLUG).report_html, None), b"x" * (6 * 1024 * 1024))  # in parts
+    write_bytes(lake_path(lake.run(SLUG).report_html, None), b"x" * (6 * 1024 * 1024))  # a multipart upload
     write_bytes(lake_path(lake.report(SLUG), None), b"{}")
     publish_run(lake, SLUG, {}, None)
-    publish_run(lake, SLUG, {}, None)  # replaces what is there
+    publish_run(lake, SLUG, {}, None)  # replaces the published files
     lake_path(f"{lake.results}/old.parquet", None).exists()
     assert parquet_files(lake_path(lake.results, None))
     read_json(lake_path(lake.current, None), "")
     assert read_log_tail(step_log_uri(lake.logs, "j-1", "s-1", "stderr"), None) == "last words"
     abort_uploads(lake, f"{lake.root}/runs", settings)
     check_requests("airflow", requests, lake.root.removeprefix("s3://"))
-    made = {request for request, _ in requests}
+    sent = {request for request, _ in requests}
     assert {
         "s3.CreateMultipartUpload",
         "s3.GetObject",
         "s3.DeleteObject",
         "s3.ListObjectsV2",
         "s3.ListMultipartUploads",
-    } <= made
-    never = {"s3.AbortMultipartUpload", "s3.HeadBucket", "s3.GetBucketLocation", "s3.GetBucketReplication"}
-    left = {call for call in declared("airflow") if call.startswith("s3.")} - made - never
-    assert not left, f"no task sends {', '.join(sorted(left))}: drop it from infra/actions.yaml"
+    } <= sent
+    not_sent_here = {"s3.AbortMultipartUpload", "s3.HeadBucket", "s3.GetBucketLocation", "s3.GetBucketReplication"}
+    unused = {call for call in declared("airflow") if call.startswith("s3.")} - sent - not_sent_here
+    assert not unused, f"no task sends {', '.join(sorted(unused))}: remove it from infra/actions.yaml"
 
 
 def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[str, str]]) -> None:
@@ -244,19 +244,19 @@ def test_nodes_may_do_what_jobs_do_on_s3(
     s3_server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """pyarrow and obstore have clients of their own: moto tells which action each of their requests asks for."""
+    """pyarrow and obstore do not use botocore, so moto records the action that each of their requests needs."""
     from moto.s3.responses import S3Response
 
     recorded: list[tuple[str, str]] = []
-    plain = S3Response._authenticate_and_authorize_s3_action
+    original = S3Response._authenticate_and_authorize_s3_action
 
-    def note(self: Any, *arguments: Any, **named: Any) -> Any:
+    def record(self: Any, *arguments: Any, **named: Any) -> Any:
         name = named.get("bucket_name") or (arguments[0] if arguments else None) or self.bucket_name
         key = named.get("key_name") or (arguments[1] if len(arguments) > 1 else None) or ""
         recorded.append((f"s3:{self.data['Action']}", f"arn:aws:s3:::{name}" + (f"/{key}" if key else "")))
-        return plain(self, *arguments, **named)
+        return original(self, *arguments, **named)
 
-    monkeypatch.setattr(S3Response, "_authenticate_and_authorize_s3_action", note)
+    monkeypatch.setattr(S3Response, "_authenticate_and_authorize_s3_action", record)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
     run = lake.run("20261122T130000Z-0123abcd")
     read = reader(lake.data("data"))
@@ -267,20 +267,20 @@ def test_nodes_may_do_what_jobs_do_on_s3(
     assert not storage.exists(run.manifest)
     storage.delete(storage.join(run.root, "staging"))
     storage.delete(run.featurize_summary)
-    with pytest.raises(RuntimeError, match="half way"):
-        _fail_half_way(storage.join(run.root, "x"))
+    with pytest.raises(RuntimeError, match="interrupted"):
+        _fail_during_upload(storage.join(run.root, "x"))
     policy = statements(load_template(), "NodesPolicy")
-    same = {"s3:HeadBucket": "s3:ListBucket", "s3:DeleteObjects": "s3:DeleteObject"}
+    needed = {"s3:HeadBucket": "s3:ListBucket", "s3:DeleteObjects": "s3:DeleteObject"}
     assert len({action for action, _ in recorded}) >= 4, "requests were recorded"
     for action, arn in dict.fromkeys(recorded):
-        wanted = same.get(action, action)
+        permission = needed.get(action, action)
         resource = arn.replace(f"arn:aws:s3:::{lake.root.removeprefix('s3://')}", BUCKET)
-        if wanted == "s3:DeleteObject" and "/" not in resource:
-            resource += "/runs/x"  # in bulk, of one folder's objects: their names are in the request's body
-        assert decide(policy, wanted, resource, {}), f"nodes may not {wanted} on {resource}: {WHERE}"
+        if permission == "s3:DeleteObject" and "/" not in resource:
+            resource += "/runs/x"  # DeleteObjects has the names of the objects in its body
+        assert decide(policy, permission, resource, {}), f"nodes may not {permission} on {resource}: {WHERE}"
 
 
-def _fail_half_way(uri: str) -> None:
+def _fail_during_upload(uri: str) -> None:
     with storage.writing(uri) as stream:
         stream.write(b"x" * (6 * 1024 * 1024))
-        raise RuntimeError("half way")
+        raise RuntimeError("interrupted")

@@ -1,4 +1,4 @@
-"""The template, deployed: what stands in the account afterwards, as moto makes it."""
+"""The template, deployed to moto: the resources that the account has afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 @pytest.fixture(scope="module")
 def aws() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
-    patch.delenv("AWS_ENDPOINT_URL")  # moto listens where AWS would
+    patch.delenv("AWS_ENDPOINT_URL")  # moto intercepts requests to the addresses of AWS
     with mock_aws():
         yield
     patch.undo()
@@ -54,19 +54,21 @@ def test_bucket_is_encrypted_with_the_stack_s_key(outputs: dict[str, str]) -> No
     }
 
 
-def test_s3_takes_what_the_template_says_of_the_bucket(outputs: dict[str, str]) -> None:
-    """Given to S3's own API, since moto's CloudFormation takes no more of a bucket than its name and encryption."""
+def test_s3_accepts_the_properties_of_the_bucket(outputs: dict[str, str]) -> None:
+    """The test sends them to S3's API, since moto's CloudFormation reads only a bucket's name and encryption."""
     bucket, s3 = outputs["Lake"].removeprefix("s3://"), client("s3")
     template = load_template()
-    told = template["Resources"]["Bucket"]["Properties"]
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=told["VersioningConfiguration"])
-    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=told["PublicAccessBlockConfiguration"])
-    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=told["OwnershipControls"])
+    properties = template["Resources"]["Bucket"]["Properties"]
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=properties["VersioningConfiguration"])
+    s3.put_public_access_block(
+        Bucket=bucket, PublicAccessBlockConfiguration=properties["PublicAccessBlockConfiguration"]
+    )
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=properties["OwnershipControls"])
     policy = resolve(template["Resources"]["BucketPolicy"]["Properties"]["PolicyDocument"])
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
     s3.put_bucket_lifecycle_configuration(
         Bucket=bucket,
-        LifecycleConfiguration={"Rules": [_api_rule(rule) for rule in told["LifecycleConfiguration"]["Rules"]]},
+        LifecycleConfiguration={"Rules": [_api_rule(rule) for rule in properties["LifecycleConfiguration"]["Rules"]]},
     )
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
@@ -77,7 +79,7 @@ def test_s3_takes_what_the_template_says_of_the_bucket(outputs: dict[str, str]) 
 
 
 def _api_rule(rule: dict[str, Any]) -> dict[str, Any]:
-    """A lifecycle rule of CloudFormation as S3's API has it, with the parameters' defaults."""
+    """Convert a lifecycle rule from CloudFormation's form to that of S3's API, with the parameters' defaults."""
     defaults = {"KeepOldVersionsDays": 30, "KeepLogsDays": 90}
     found = {"ID": rule["Id"], "Status": rule["Status"], "Filter": {"Prefix": rule.get("Prefix", "")}}
     if "AbortIncompleteMultipartUpload" in rule:
@@ -98,7 +100,7 @@ def test_key_rotates_and_has_its_alias(outputs: dict[str, str]) -> None:
     assert outputs["KmsKey"].endswith(str(aliases[f"alias/{STACK}"]))
 
 
-def test_roles_have_the_policies_that_are_walked(outputs: dict[str, str]) -> None:
+def test_roles_have_the_tested_policies(outputs: dict[str, str]) -> None:
     iam, template = client("iam"), load_template()
     for role, principal in {"emr-service": "service", "nodes": "nodes"}.items():
         attached = iam.list_attached_role_policies(RoleName=f"{STACK}-{role}")["AttachedPolicies"]
@@ -149,7 +151,7 @@ def test_security_groups_are_open_to_each_other_only(outputs: dict[str, str]) ->
         assert tags["project"] == "fruit-features"
 
 
-def test_endpoints_are_those_that_the_decision_names(stack: dict[str, Any]) -> None:
+def test_vpc_endpoints_are_those_of_s3_and_kms(stack: dict[str, Any]) -> None:
     [vpc] = client("ec2").describe_vpcs(Filters=[{"Name": "tag:Name", "Values": [STACK]}])["Vpcs"]
     filters = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
     endpoints = client("ec2").describe_vpc_endpoints(Filters=filters)["VpcEndpoints"]
@@ -157,11 +159,11 @@ def test_endpoints_are_those_that_the_decision_names(stack: dict[str, Any]) -> N
     assert found == {f"com.amazonaws.{REGION}.s3": "Gateway", f"com.amazonaws.{REGION}.kms": "Interface"}
 
 
-def test_security_configuration_encrypts_everywhere_and_wants_imdsv2(outputs: dict[str, str]) -> None:
+def test_security_configuration_encrypts_everything_and_requires_imdsv2(outputs: dict[str, str]) -> None:
     emr = client("emr")
     found = emr.describe_security_configuration(Name=outputs["SecurityConfiguration"])["SecurityConfiguration"]
-    told = ast.literal_eval(found)  # moto answers with Python's own text of it
-    encryption = told["EncryptionConfiguration"]
+    configuration = ast.literal_eval(found)  # moto answers with the repr of a dict, not with JSON
+    encryption = configuration["EncryptionConfiguration"]
     rest = encryption["AtRestEncryptionConfiguration"]
     assert encryption["EnableAtRestEncryption"] is True
     assert rest["S3EncryptionConfiguration"] == {"EncryptionMode": "SSE-KMS", "AwsKmsKey": outputs["KmsKey"]}
@@ -170,10 +172,10 @@ def test_security_configuration_encrypts_everywhere_and_wants_imdsv2(outputs: di
     assert encryption["InTransitEncryptionConfiguration"] == {
         "TLSCertificateConfiguration": {"CertificateProviderType": "EMR"}
     }
-    assert told["InstanceMetadataServiceConfiguration"]["MinimumInstanceMetadataServiceVersion"] == 2
+    assert configuration["InstanceMetadataServiceConfiguration"]["MinimumInstanceMetadataServiceVersion"] == 2
 
 
-def test_choices_change_what_is_made(aws: None) -> None:
+def test_parameters_change_the_created_resources(aws: None) -> None:
     found = deploy(
         "other",
         KmsEndpoint="false",
@@ -189,6 +191,6 @@ def test_choices_change_what_is_made(aws: None) -> None:
     assert outputs["ForAirflowRole"].endswith(":role/other-airflow")
 
 
-def test_without_airflow_s_principal_there_is_no_role_for_it(stack: dict[str, Any]) -> None:
+def test_without_a_principal_airflow_has_no_role(stack: dict[str, Any]) -> None:
     with pytest.raises(ClientError, match="NoSuchEntity"):
         client("iam").get_role(RoleName=f"{STACK}-airflow")

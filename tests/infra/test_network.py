@@ -1,4 +1,4 @@
-"""The network: no way out but the endpoints, and EMR's rules between the groups."""
+"""The network: no route to the internet, and the rules of EMR's security groups."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_nothing_reaches_the_internet(template: dict[str, Any]) -> None:
     assert not kinds & {"AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::EIP", "AWS::EC2::Route"}
 
 
-def test_nodes_reach_through_the_s3_endpoint_what_they_may_and_emr_needs(template: dict[str, Any]) -> None:
+def test_s3_endpoint_allows_the_actions_of_the_nodes_and_the_buckets_of_emr(template: dict[str, Any]) -> None:
     """EMR Management Guide, "Sample policies for private subnets that access Amazon S3", for EMR 7 and EMR Spark 8."""
     policy = statements(template, "S3Endpoint")
     own = {action for one in policy if one["Sid"].startswith("Own") for action in one["Action"]}
@@ -59,7 +59,7 @@ OUTBOUND = {
     ("CoreGroup", "ServiceGroup", "9443"),
     ("ServiceGroup", "MasterGroup", "8443"),
     ("ServiceGroup", "CoreGroup", "8443"),
-    # Ours: the endpoint of KMS, which itself begins no connection.
+    # Not in EMR's list: the endpoint of KMS, which opens no connection.
     ("MasterGroup", "KmsEndpointGroup", "443"),
     ("CoreGroup", "KmsEndpointGroup", "443"),
     ("KmsEndpointGroup", "127.0.0.1/32", "443"),
@@ -125,7 +125,7 @@ def _ports(rule: dict[str, Any]) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def test_what_emr_uses_in_the_network_has_the_tag_that_its_policy_asks_for(template: dict[str, Any]) -> None:
+def test_network_resources_have_the_tag_that_the_policy_of_emr_requires(template: dict[str, Any]) -> None:
     names = ["Vpc", "SubnetA", "SubnetB", "SubnetC", "MasterGroup", "CoreGroup", "ServiceGroup"]
     for name in names:
         tags = {tag["Key"]: tag["Value"] for tag in template["Resources"][name]["Properties"]["Tags"]}

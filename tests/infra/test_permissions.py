@@ -1,4 +1,4 @@
-"""Who may do what: Airflow, nodes and publisher by their policies, everybody by the bucket's and the key's."""
+"""Permissions: the policies of Airflow, nodes and publisher, and those of the bucket and the key."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(template: dict
             {"iam:PassedToService": "lambda.amazonaws.com"},
         ),
         (True, "elasticmapreduce:AddTags", CLUSTER, OWN),
-        # as RunJobFlow asks for it: of a cluster that is not there yet
+        # RunJobFlow needs it for a cluster that does not exist yet
         (True, "elasticmapreduce:AddTags", CLUSTER.replace("j-1", "*"), {"aws:RequestTag/project": "fruit-features"}),
         (False, "elasticmapreduce:AddTags", CLUSTER, {"elasticmapreduce:ResourceTag/project": "other"}),
         (False, "elasticmapreduce:AddTags", CLUSTER, OWN | {"aws:RequestTag/project": "other"}),
@@ -118,7 +118,7 @@ def check_object_actions(policy: list[dict[str, Any]], cases: list[tuple[bool, s
         assert decide(policy, action, f"{BUCKET}/{key}", {}) is allowed, (allowed, action, key)
 
 
-def test_own_certificates_are_read_only_where_there_are_any(template: dict[str, Any]) -> None:
+def test_nodes_read_certificates_only_if_the_stack_has_its_own(template: dict[str, Any]) -> None:
     assert template["Resources"]["NodesCertificatesPolicy"]["Condition"] == "HasOwnCertificates"
     policy = statements(template, "NodesCertificatesPolicy")
     assert decide(policy, "s3:GetObject", f"{BUCKET}/security/certificates.zip", {})
@@ -158,23 +158,23 @@ REQUEST = {
         ({}, "s3:PutReplicationConfiguration", ["DenyReplication"]),
     ],
 )
-def test_bucket_refuses_whatever_an_identity_may_do(
+def test_policy_of_the_bucket_denies_what_identities_are_allowed(
     template: dict[str, Any], change: dict[str, str], action: str, expected: list[str]
 ) -> None:
     policy = statements(template, "BucketPolicy")
-    of_bucket = {"s3:ListBucket", "s3:PutReplicationConfiguration"}
-    resource = BUCKET if action in of_bucket else f"{BUCKET}/runs/x"
+    bucket_actions = {"s3:ListBucket", "s3:PutReplicationConfiguration"}
+    resource = BUCKET if action in bucket_actions else f"{BUCKET}/runs/x"
     assert denies(policy, action, resource, REQUEST | change) == expected
-    assert all(statement["Effect"] == "Deny" for statement in policy), "who may is said by identities, not here"
+    assert all(statement["Effect"] == "Deny" for statement in policy), "only the policies of identities allow"
 
 
-def test_bucket_keeps_old_versions_and_no_forgotten_upload(template: dict[str, Any]) -> None:
+def test_lifecycle_expires_logs_only_and_aborts_old_uploads(template: dict[str, Any]) -> None:
     from include.settings.parameters import MAX_STEP_MINUTES
 
     bucket = template["Resources"]["Bucket"]
     rules = {rule["Id"]: rule for rule in bucket["Properties"]["LifecycleConfiguration"]["Rules"]}
     days = rules["abort-uploads"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
-    assert days * 24 * 60 > MAX_STEP_MINUTES, "an upload of a step that is running would be aborted"
+    assert days * 24 * 60 > MAX_STEP_MINUTES, "uploads of running steps would be aborted"
     assert "Prefix" not in rules["abort-uploads"], "uploads anywhere"
     assert rules["expire-logs"]["Prefix"] == "logs/", "only logs expire"
     assert [name for name, rule in rules.items() if "ExpirationInDays" in rule] == ["expire-logs"]
@@ -186,8 +186,8 @@ def test_data_and_key_outlive_the_stack_unless_its_first_deployment_fails(templa
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain"), name
 
 
-def test_emr_is_a_user_of_the_key_as_volumes_need_it(template: dict[str, Any]) -> None:
-    """KMS's own list for key users, its wildcards spelled out. A key's policy that names a role needs no other."""
+def test_emr_may_use_the_key_for_volumes(template: dict[str, Any]) -> None:
+    """The actions that KMS documents for key users, without wildcards. Only the policy of the key allows them."""
     role = {"AWS": f"arn:aws:iam::{ACCOUNT}:role/fruit-features-emr-service"}
     own = [one for one in statements(template, "Key", document="KeyPolicy") if one["Principal"] == role]
     assert {action for one in own if "Condition" not in one for action in one["Action"]} == {
@@ -199,12 +199,12 @@ def test_emr_is_a_user_of_the_key_as_volumes_need_it(template: dict[str, Any]) -
         "kms:ReEncryptFrom",
         "kms:ReEncryptTo",
     }
-    [handed] = [one for one in own if "Condition" in one]
-    assert set(handed["Action"]) == {"kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"}
-    assert handed["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    [grants] = [one for one in own if "Condition" in one]
+    assert set(grants["Action"]) == {"kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"}
+    assert grants["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
 
 
-def test_key_is_used_by_other_accounts_for_nothing(template: dict[str, Any]) -> None:
+def test_other_accounts_cannot_use_the_key(template: dict[str, Any]) -> None:
     for statement in statements(template, "Key", document="KeyPolicy"):
         if statement["Principal"] == {"AWS": "*"}:
             condition = statement["Condition"]

@@ -1,4 +1,4 @@
-"""The runbook names what is there: parameters, outputs, settings, tasks, files."""
+"""Names in the runbook exist: parameters, outputs, settings, tasks, files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_parameters_of_the_stack_are_those_of_the_template() -> None:
     template = load_template()
     assert named <= set(template["Parameters"])
     needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
-    assert needed <= set(re.findall(r"([A-Z][A-Za-z0-9]+)=", overrides[0])), "the first deployment gives them all"
+    assert needed <= set(re.findall(r"([A-Z][A-Za-z0-9]+)=", overrides[0])), "the first deployment must set all of them"
 
 
 def test_outputs_are_those_of_the_template() -> None:
@@ -32,7 +32,9 @@ def test_outputs_are_those_of_the_template() -> None:
     named = set(re.findall(r"OutputKey=='(\w+)'", TEXT)) | set(re.findall(r"`(For[A-Z]\w+)`", TEXT))
     assert named
     assert named <= outputs
-    assert {name for name in outputs if name.startswith("For")} <= named, "say what is done with it"
+    assert {name for name in outputs if name.startswith("For")} <= named, (
+        "the documents must name every output for people"
+    )
 
 
 def test_settings_and_parameters_of_a_run_exist() -> None:
@@ -43,7 +45,7 @@ def test_settings_and_parameters_of_a_run_exist() -> None:
         assert name in {item.name for item in fields(RunParams)}
 
 
-def test_quotas_are_worked_out_from_the_defaults() -> None:
+def test_quotas_are_computed_from_the_defaults() -> None:
     """Sizes by EC2's naming: xlarge is 4 vCPU, 2xlarge 8 (EC2 instance types, compute and general purpose)."""
     vcpu = {"xlarge": 4, "2xlarge": 8}
     params = RunParams()
@@ -56,7 +58,7 @@ def test_quotas_are_worked_out_from_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_have_a_target(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     headings = {
         re.sub(r"[^\w -]", "", found.lower()).replace(" ", "-") for found in re.findall(r"^#+ (.+)$", text, re.M)
@@ -68,12 +70,12 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target.partition("#")[0]).exists(), target
 
 
-def test_version_of_mwaa_is_the_one_that_is_built_for() -> None:
+def test_version_of_mwaa_is_that_of_the_build() -> None:
     assert f"| {AIRFLOW_VERSION}, the newest that it offers" in TEXT
     assert f"--airflow-version {AIRFLOW_VERSION}" in TEXT
 
 
-def test_types_that_moto_does_not_know_are_told() -> None:
-    from tests.infra.moto_stack import UNKNOWN_TO_MOTO
+def test_types_that_moto_does_not_support_are_listed() -> None:
+    from tests.infra.moto_stack import UNSUPPORTED_BY_MOTO
 
-    assert all(f"`{kind}`" in TEXT for kind in UNKNOWN_TO_MOTO)
+    assert all(f"`{kind}`" in TEXT for kind in UNSUPPORTED_BY_MOTO)

@@ -1,13 +1,10 @@
-"""The EMR service role, held against AWS's own policy for it."""
+"""The EMR service role, compared with AWS's managed policy for it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.infra.policies import (
-    allowed_actions,
-    statements,
-)
+from tests.infra.policies import allowed_actions, as_list, statements
 
 LEFT_OUT = {
     "application-autoscaling:DeleteScalingPolicy",
@@ -24,25 +21,25 @@ LEFT_OUT = {
     "ec2:DeletePlacementGroup",
     "resource-groups:ListGroupResources",
 }
-"""Of AWS's own policy: automatic scaling by custom rules (ours is managed scaling), clusters with several master nodes,
-security groups that EMR would make (ours are given), and capacity reservations."""
+"""Actions of the managed policy that the stack does not need: automatic scaling by custom rules (it has managed
+scaling), clusters with several master nodes, security groups that EMR creates, capacity reservations."""
 
 
-def test_service_role_does_nothing_that_aws_own_policy_does_not(
+def test_service_role_has_only_actions_of_the_managed_policy(
     template: dict[str, Any], managed: list[dict[str, Any]]
 ) -> None:
-    theirs = {action for one in managed for action in _many(one["Action"])}
+    theirs = {action for one in managed for action in as_list(one["Action"])}
     ours = allowed_actions(template, "service")
     assert ours - theirs == set()
     assert theirs - ours == LEFT_OUT, (
-        "AmazonEMRServicePolicy_v2 has changed: add what is new to ServicePolicy, or to LEFT_OUT with its reason"
+        "AmazonEMRServicePolicy_v2 has changed: add the new actions to ServicePolicy, or to LEFT_OUT with a reason"
     )
 
 
-def test_service_role_acts_under_the_same_conditions_as_in_aws_own_policy(
+def test_service_role_has_the_conditions_of_the_managed_policy(
     template: dict[str, Any], managed: list[dict[str, Any]]
 ) -> None:
-    """Each of our statements is one of theirs: its actions on its kinds of resources, under no weaker condition."""
+    """Each statement has the condition of one in the managed policy, and no other actions and resource types."""
     for statement in statements(template, "ServicePolicy"):
         if statement["Sid"] in {"Describe", "DescribeVpcs", "PassNodesRole"}:
             continue
@@ -50,9 +47,9 @@ def test_service_role_acts_under_the_same_conditions_as_in_aws_own_policy(
 
 
 def _covers(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
-    kinds = {_kind(resource) for resource in _many(theirs["Resource"])}
+    kinds = {_kind(resource) for resource in as_list(theirs["Resource"])}
     return (
-        set(ours["Action"]) <= set(_many(theirs["Action"]))
+        set(ours["Action"]) <= set(as_list(theirs["Action"]))
         and ({_kind(resource) for resource in ours["Resource"]} <= kinds or kinds == {"*"})
         and _listed(theirs.get("Condition", {})) == _listed(ours.get("Condition", {}))
     )
@@ -64,9 +61,5 @@ def _kind(resource: str) -> str:
 
 def _listed(condition: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
     return {
-        operator: {key: sorted(_many(value)) for key, value in keys.items()} for operator, keys in condition.items()
+        operator: {key: sorted(as_list(value)) for key, value in keys.items()} for operator, keys in condition.items()
     }
-
-
-def _many(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""The CloudFormation template: what it lets whom do is what is declared; what it refuses; what it takes."""
+"""The CloudFormation template: permissions, regions, parameters and size limits."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def test_cfn_lint_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("principal", ["airflow", "nodes", "publisher"])
-def test_what_is_allowed_is_what_is_declared(template: dict[str, Any], principal: str) -> None:
+def test_allowed_actions_are_the_declared_actions(template: dict[str, Any], principal: str) -> None:
     declared = set(yaml.safe_load(ACTIONS.read_text())[principal])
     allowed = allowed_actions(template, principal)
-    assert allowed - declared == set(), f"{principal} may do what infra/actions.yaml gives no reason for: drop it"
-    assert declared - allowed == set(), f"infra/actions.yaml declares what {TEMPLATE.name} does not allow {principal}"
+    assert allowed - declared == set(), f"infra/actions.yaml does not declare them for {principal}: remove them"
+    assert declared - allowed == set(), f"{TEMPLATE.name} does not allow them for {principal}"
 
 
-def test_every_identity_policy_belongs_to_a_principal_that_is_walked(template: dict[str, Any]) -> None:
-    walked = {name for names in PRINCIPALS.values() for name in names}
-    assert set(of_type(template, "AWS::IAM::ManagedPolicy")) == walked
+def test_every_identity_policy_belongs_to_a_tested_principal(template: dict[str, Any]) -> None:
+    tested = {name for names in PRINCIPALS.values() for name in names}
+    assert set(of_type(template, "AWS::IAM::ManagedPolicy")) == tested
     assert not of_type(template, "AWS::IAM::Policy")
     assert not any("Policies" in role for role in of_type(template, "AWS::IAM::Role").values())
 
@@ -73,7 +73,7 @@ def test_every_action_exists(template: dict[str, Any], known_actions: dict[str, 
 
 
 @pytest.mark.parametrize("principal", sorted(PRINCIPALS))
-def test_any_resource_only_where_the_service_knows_none_and_a_condition_narrows_it(
+def test_resource_wildcards_have_a_condition_and_only_actions_without_resource_types(
     template: dict[str, Any], known_actions: dict[str, Any], principal: str
 ) -> None:
     for statement in statements(template, *PRINCIPALS[principal]):
@@ -85,15 +85,15 @@ def test_any_resource_only_where_the_service_knows_none_and_a_condition_narrows_
         assert statement.get("Condition") or statement["Action"] == ["pricing:GetProducts"], statement["Sid"]
 
 
-def test_policies_fit_into_what_iam_takes(template: dict[str, Any]) -> None:
+def test_policies_are_within_the_size_limit_of_iam(template: dict[str, Any]) -> None:
     """6144 characters without white space (IAM and STS quotas); a stack's name may have 20 characters."""
     for name, properties in of_type(template, "AWS::IAM::ManagedPolicy").items():
         text = json.dumps(resolve(properties["PolicyDocument"]), separators=(",", ":"))
         assert len(text) <= 6144 - 100, name
 
 
-def test_template_fits_into_one_request() -> None:
-    """51,200 bytes (CloudFormation quotas, template body): above, it has to be in a bucket, and there is none yet."""
+def test_template_is_within_the_size_limit_of_a_request() -> None:
+    """51,200 bytes (CloudFormation quotas). A larger template must be in a bucket, but the stack creates the bucket."""
     assert TEMPLATE.stat().st_size <= 51_200 - 200
 
 
@@ -102,7 +102,7 @@ def test_other_regions_are_refused(template: dict[str, Any]) -> None:
     assert assertion["Assert"] == {"Fn::Equals": [{"Ref": "AWS::Region"}, "eu-west-3"]}
 
 
-def test_role_and_instance_profile_have_one_name_as_emr_wants(template: dict[str, Any]) -> None:
+def test_role_and_instance_profile_have_the_same_name_as_emr_requires(template: dict[str, Any]) -> None:
     found = template["Resources"]
     role, profile = found["NodesRole"]["Properties"], found["NodesProfile"]["Properties"]
     assert role["RoleName"] == profile["InstanceProfileName"]
@@ -127,15 +127,13 @@ def test_emr_assumes_its_role_for_clusters_of_this_account_and_region_only(templ
         ("SubnetCidrA", ["10.64.0.0/23"], ["0.0.0.0/0", "10.64.0.0/28"]),
     ],
 )
-def test_parameters_refuse_what_cannot_work(
-    template: dict[str, Any], name: str, good: list[str], bad: list[str]
-) -> None:
+def test_parameters_refuse_invalid_values(template: dict[str, Any], name: str, good: list[str], bad: list[str]) -> None:
     pattern = re.compile(template["Parameters"][name]["AllowedPattern"])
     assert all(pattern.fullmatch(value) for value in good)
     assert not any(pattern.fullmatch(value) for value in bad)
 
 
-def test_every_parameter_says_what_it_is(template: dict[str, Any]) -> None:
+def test_every_parameter_has_a_group_a_description_and_a_constraint(template: dict[str, Any]) -> None:
     grouped = [
         name
         for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
