@@ -71,6 +71,14 @@ def local_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def interrupted(script: Any, context: dict[str, Any]) -> tuple[TerminateCluster, Stubber]:
+    """The teardown after an interrupted request for a cluster, and the script of its EMR."""
+    context["ti"].xcom[SENDING] = True
+    operator = terminate()
+    return operator, script(operator)
+
+
+@pytest.fixture
 def script() -> Iterator[Any]:
     """Return a function that replaces an operator's EMR by scripted answers; the test must use all of them."""
     with ExitStack() as stack:
@@ -321,11 +329,9 @@ def test_the_teardown_does_not_wait_without_an_interrupted_request(
 
 
 def test_the_teardown_waits_for_the_cluster_of_an_interrupted_request(
-    script: Any, context: dict[str, Any], clock: list[float]
+    interrupted: tuple[TerminateCluster, Stubber], context: dict[str, Any], clock: list[float]
 ) -> None:
-    context["ti"].xcom[SENDING] = True
-    operator = terminate()
-    emr = script(operator)
+    operator, emr = interrupted
     for _ in range(3):
         script_search(emr)
     script_search(emr, cluster())
@@ -335,11 +341,9 @@ def test_the_teardown_waits_for_the_cluster_of_an_interrupted_request(
 
 
 def test_the_teardown_stops_waiting_for_a_cluster_that_never_appears(
-    script: Any, context: dict[str, Any], clock: list[float]
+    interrupted: tuple[TerminateCluster, Stubber], context: dict[str, Any], clock: list[float]
 ) -> None:
-    context["ti"].xcom[SENDING] = True
-    operator = terminate()
-    emr = script(operator)
+    operator, emr = interrupted
     for _ in range(1 + int(terminate_cluster.LATE_CLUSTER_SECONDS / terminate_cluster.POLL_SECONDS)):
         script_search(emr)
     operator.execute(context)
