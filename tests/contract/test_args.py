@@ -131,6 +131,7 @@ def test_floats_are_read_exactly_as_they_were_written(ratio: float) -> None:
     assert FeaturizeArgs.from_argv(arguments.to_argv()).max_reject_ratio == ratio
 
 
+@pytest.mark.slow
 def test_arguments_need_only_the_standard_library() -> None:
     code = "import sys; before = set(sys.modules); import spark_jobs.args; print('\\n'.join(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)

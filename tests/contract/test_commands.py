@@ -1,4 +1,4 @@
-"""The commands: `make` alone lists them, they are documented, and they run what they say."""
+"""The commands: `make` lists them, documents describe them, and each runs the documented program."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = re.findall(r"^([a-z]+):", MAKEFILE, flags=re.M)
-OF_THE_ISSUE = ["run", "test", "soak", "bench", "lint", "model", "publish"]
+MAIN_TARGETS = ["run", "test", "soak", "bench", "lint", "model", "publish"]
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+pytestmark = [
+    pytest.mark.slow,  # starts make
+    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
+]
 
 
 def make(*arguments: str) -> str:
@@ -25,7 +28,7 @@ def make(*arguments: str) -> str:
 def test_make_alone_lists_every_command_with_a_help_text() -> None:
     listed = dict(re.findall(r"^  make (\S+) +(.+)$", make(), flags=re.M))
     assert set(listed) == set(TARGETS), "give the target a ` ## help text`"
-    assert set(OF_THE_ISSUE) <= set(listed)
+    assert set(MAIN_TARGETS) <= set(listed)
 
 
 def test_no_command_is_hidden_by_a_file_of_its_name() -> None:
@@ -54,7 +57,7 @@ def test_documents_name_no_command_that_does_not_exist() -> None:
         (["PARAMS=variance_target=0.9 data_prefix=x"], ["--param 'variance_target=0.9'", "--param 'data_prefix=x'"]),
     ],
 )
-def test_run_hands_its_variables_on(variables: list[str], expected: list[str]) -> None:
+def test_run_passes_its_variables_on(variables: list[str], expected: list[str]) -> None:
     shown = make("--dry-run", "run", *variables)
     assert "-m local.run" in shown
     for part in expected:
@@ -63,7 +66,7 @@ def test_run_hands_its_variables_on(variables: list[str], expected: list[str]) -
 
 
 @pytest.mark.parametrize(("command", "marker"), [("test", '-m "not soak"'), ("soak", '-m "soak or matrix"')])
-def test_suites_leave_nothing_out_between_them(command: str, marker: str) -> None:
+def test_the_two_suites_together_run_every_test(command: str, marker: str) -> None:
     assert f"-m pytest {marker}" in make("--dry-run", command)
 
 

@@ -1,4 +1,4 @@
-"""The document of the fault matrix has every cell, and each has passed."""
+"""The document of the fault matrix has every cell, and every cell has passed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The Airflow side on Python 3.12, which Amazon MWAA's images have, with what a production Airflow installs.
+"""The code that Airflow imports, on Python 3.12 (the version of Amazon MWAA) with the packages of a production Airflow.
 
-The environment is made by ``tests/python312/make_environment.sh``; where that was not possible, the tests that need it
-are skipped, and say so.
+``tests/python312/make_environment.sh`` creates the environment; without it, these tests are skipped.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ AIRFLOW_SIDE = [
     *sorted(path for folder in ("dags", "plugins", "include") for path in (ROOT / folder).rglob("*.py")),
     *(ROOT / "spark_jobs" / name for name in ("args.py", "records.py")),
 ]
-"""The files that Airflow imports: its packages, and the modules of the jobs that they may import."""
+"""The files that Airflow imports: its packages, and the modules of the jobs that these may import."""
 
-needs_python312 = pytest.mark.skipif(
-    not PYTHON.exists(), reason="no .local/python312: run tests/python312/make_environment.sh"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no .local/python312: run tests/python312/make_environment.sh"),
+]
 
 
 def run_in_312(code: str, folder: Path, *options: str) -> subprocess.CompletedProcess:
@@ -41,9 +41,8 @@ def run_in_312(code: str, folder: Path, *options: str) -> subprocess.CompletedPr
     )
 
 
-@needs_python312
 def test_every_file_of_the_airflow_side_compiles_without_a_warning(tmp_path: Path) -> None:
-    """3.12 warns of escape sequences that 3.11 lets pass."""
+    """Python 3.12 warns about invalid escape sequences that 3.11 accepts."""
     assert len(AIRFLOW_SIDE) > 40
     names = json.dumps([str(path) for path in AIRFLOW_SIDE])
     code = f"""
@@ -56,18 +55,16 @@ for name in json.loads({names!r}):
     assert done.returncode == 0, done.stderr
 
 
-@needs_python312
-@pytest.mark.slow
-def test_the_dags_and_all_they_may_import_load(tmp_path: Path) -> None:
+def test_dags_and_modules_of_include_load(tmp_path: Path) -> None:
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in AIRFLOW_SIDE]
-    wanted = [name for name in modules if name.startswith("include.") and not name.endswith("__init__")]
+    imported = [name for name in modules if name.startswith("include.") and not name.endswith("__init__")]
     code = f"""
 import importlib, warnings
 from airflow.dag_processing.dagbag import DagBag
 with warnings.catch_warnings():
     warnings.simplefilter("error", DeprecationWarning)
     warnings.filterwarnings("default", module="(?!include)")
-    for name in {wanted!r}:
+    for name in {imported!r}:
         importlib.import_module(name)
 bag = DagBag({str(ROOT / "dags")!r})
 assert not bag.import_errors, bag.import_errors
@@ -86,4 +83,4 @@ print(build_bundle().digest)
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == here.stdout.strip(), "the same sources are the same code on both"
+    assert done.stdout.splitlines()[-1] == here.stdout.strip(), "both Pythons bundle the same code"

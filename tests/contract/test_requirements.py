@@ -1,4 +1,4 @@
-"""The lock files: one set of versions, in three sizes."""
+"""The lock files: the two of production are subsets of the one for development."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = ["requirements.txt", "requirements-airflow.txt", "requirements-cluster.t
 
 
 def pins(name: str) -> dict[str, set[str]]:
-    """Package to the versions that are pinned, one for each platform that differs."""
+    """Map each package to its pinned versions, which may differ between platforms."""
     found: dict[str, set[str]] = {}
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         match = re.match(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", line)
@@ -32,10 +32,10 @@ def test_everything_is_pinned_and_hashed_and_no_registry_is_named(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_smaller_lock_is_a_part_of_the_whole(name: str) -> None:
+def test_locks_of_production_are_subsets_of_the_tested_lock(name: str) -> None:
     whole, part = pins(NAMES[0]), pins(name)
     differing = {package: versions for package, versions in part.items() if not versions <= whole.get(package, set())}
-    assert not differing, f"{name} is not what is tested: run `make lock`"
+    assert not differing, f"{name} differs from {NAMES[0]}, which the tests use: run `make lock`"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_production_installs_nothing_that_it_does_not_need(name: str, forbidden:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_asked_for_is_what_is_locked(name: str) -> None:
+def test_every_requirement_is_locked(name: str) -> None:
     locked = pins(name)
     for line in (ROOT / name.replace(".txt", ".in")).read_text(encoding="utf-8").splitlines():
         match = re.match(r"^([A-Za-z0-9._-]+)(?:\[[^]]*])?(?:==([^\s;]+))?", line)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .local/python312: Python 3.12 with what a production Airflow installs, hash-checked, for tests/contract/test_python312.py.
-# Python 3.12 is looked for on this machine; uv gets it where it can. Some seconds when the packages are cached.
+# Creates .local/python312 for tests/contract/test_python312.py: Python 3.12 with the hash-checked packages of production.
+# It uses an installed Python 3.12, or downloads one with uv. It takes a few seconds if the packages are cached.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,4 +1,4 @@
-"""The folder for MWAA: complete by itself, and the same code as here."""
+"""The folder for MWAA is complete, and has the code of this repository."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plugins(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_python(code: str, path: list[Path], home: Path, **environ: str) -> Any:
-    """Run code in a process that has this path and nothing else of the project, and return what it prints as JSON."""
+    """Run code in a process with these folders on ``sys.path``, and return the JSON that it prints."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "FRUITS_", "PYTHON"))}
     kept |= {
         "AIRFLOW_HOME": str(home),
@@ -68,7 +68,7 @@ def run_python(code: str, path: list[Path], home: Path, **environ: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_folder_is_what_mwaa_takes(built: Path) -> None:
+def test_folder_has_the_files_that_mwaa_expects(built: Path) -> None:
     assert {path.name for path in built.iterdir()} == {"dags", "plugins.zip", "requirements.txt", "startup.sh"}
     assert {path.name for path in (built / "dags").iterdir()} == {
         *(path.name for path in (ROOT / "dags").glob("*.py")),
@@ -106,7 +106,7 @@ print(json.dumps({{"errors": bag.import_errors, "dags": sorted(bag.dag_ids),
 
 
 @pytest.mark.slow
-def test_page_of_reports_works_where_there_are_no_dags(plugins: Path, tmp_path: Path) -> None:
+def test_report_page_works_without_the_dags(plugins: Path, tmp_path: Path) -> None:
     code = """
 import json
 from airflow import plugins_manager
@@ -122,8 +122,8 @@ print(json.dumps({"errors": errors, "apps": [app["name"] for app in apps], "incl
 
 
 @pytest.mark.slow
-def test_where_the_dags_are_their_code_comes_before_the_plugins(built: Path, plugins: Path, tmp_path: Path) -> None:
-    """plugins.zip changes with an update of the environment only, DAGs within a minute: the DAGs' code is the newer."""
+def test_code_of_the_dags_takes_precedence_over_the_plugins(built: Path, plugins: Path, tmp_path: Path) -> None:
+    """MWAA reads new DAGs within a minute, and plugins.zip only when the environment is updated."""
     code = """
 import json
 from airflow import plugins_manager
@@ -142,6 +142,7 @@ def test_two_builds_are_the_same(built: Path, tmp_path: Path) -> None:
             assert (tmp_path / "again" / path.relative_to(built)).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_startup_script_sets_the_settings_as_a_shell_reads_them(built: Path) -> None:
     command = ["sh", "-c", f". {built / 'startup.sh'}; env"]
     done = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
@@ -169,9 +170,9 @@ def test_constraints_are_the_lock(built: Path) -> None:
     lock = (ROOT / "requirements-airflow.txt").read_text(encoding="utf-8")
     pinned = {match.lower() for match in re.findall(r"^([a-zA-Z0-9._-]+)(?:\[[^\]]*\])?==", lock, flags=re.M)}
     found = [Requirement(line) for line in (built / "dags" / "constraints.txt").read_text().splitlines()]
-    theirs = {"apache-airflow-core", "apache-airflow-task-sdk"} | PINNED_BY_MWAA
-    assert {item.name.lower() for item in found} == pinned - theirs
-    assert "sqlalchemy" in pinned & theirs, "with a version of it that is not MWAA's, nothing would be installed"
+    of_mwaa = {"apache-airflow-core", "apache-airflow-task-sdk"} | PINNED_BY_MWAA
+    assert {item.name.lower() for item in found} == pinned - of_mwaa
+    assert "sqlalchemy" in pinned & of_mwaa, "with another version than MWAA's, MWAA would install nothing"
 
 
 @pytest.mark.parametrize(
@@ -182,9 +183,7 @@ def test_constraints_are_the_lock(built: Path) -> None:
         ({"FRUITS_LAKE": "file:///lake"}, "FRUITS_LAKE='file:///lake'"),
     ],
 )
-def test_settings_that_production_refuses_are_refused_here(
-    tmp_path: Path, settings: dict[str, str], expected: str
-) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, settings: dict[str, str], expected: str) -> None:
     with pytest.raises(MwaaError, match=re.escape(expected)):
         build(tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
@@ -198,21 +197,21 @@ def test_settings_that_production_refuses_are_refused_here(
         ("export FRUITS_LAKE=s3://b\n", "line 1"),
     ],
 )
-def test_line_that_is_no_setting_is_named(tmp_path: Path, text: str, expected: str) -> None:
+def test_line_that_is_not_a_setting_is_named(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "settings.env"
     path.write_text(text)
     with pytest.raises(MwaaError, match=expected):
         read_environment_file(path)
 
 
-def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
+def test_comments_and_empty_lines_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "settings.env"
     path.write_text("# ForAirflowPolicy=arn\n\nFRUITS_OWNER=a=b\n")
     assert read_environment_file(path) == {"FRUITS_OWNER": "a=b"}
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_settings_file_that_cannot_be_read_is_an_error_and_no_traceback(
+def test_unreadable_settings_file_is_reported_without_a_traceback(
     tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "settings.env"
@@ -222,7 +221,7 @@ def test_settings_file_that_cannot_be_read_is_an_error_and_no_traceback(
     assert f"SETTINGS={path} cannot be read" in caplog.text
 
 
-def test_folder_of_something_else_is_not_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_with_other_files_is_not_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"x")
     assert main(["--target", str(tmp_path)]) == 1
     assert "does not contain an earlier build" in caplog.text

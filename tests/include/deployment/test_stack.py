@@ -33,7 +33,7 @@ def deployed(aws: None) -> dict[str, Any]:
 
 @pytest.fixture
 def stack() -> dict[str, Any]:
-    """What CloudFormation tells of a stack; a test changes what it is about."""
+    """The description of a stack, as DescribeStacks returns it; tests change its outputs."""
     values = {
         "Lake": "s3://fruit-features-123456789012",
         "ServiceRole": "fruit-features-emr-service",
@@ -95,7 +95,7 @@ def test_every_output_of_the_template_is_a_setting_or_for_people() -> None:
     assert {setting_name(name) for name in REQUIRED} <= settable
 
 
-def test_what_is_for_people_is_shown_and_is_no_setting(stack: dict[str, Any]) -> None:
+def test_outputs_for_people_are_comments_and_not_settings(stack: dict[str, Any]) -> None:
     text = as_environment(read_outputs(stack))
     assert f"# ForAirflowPolicy=arn:aws:iam::{ACCOUNT}:policy/p" in text
     assert "FRUITS_FOR" not in text
@@ -108,7 +108,7 @@ def test_missing_output_is_named(stack: dict[str, Any]) -> None:
                 read_outputs(change(stack, key, value))
 
 
-def test_output_of_another_version_is_named(stack: dict[str, Any]) -> None:
+def test_output_that_is_not_a_setting_is_named(stack: dict[str, Any]) -> None:
     with pytest.raises(StackError, match="output FruitBasket is not a setting of this version"):
         read_outputs(change(stack, "FruitBasket", "x"))
 
@@ -118,29 +118,27 @@ def test_key_of_another_region_is_refused(stack: dict[str, Any]) -> None:
         read_outputs(change(stack, "KmsKey", f"arn:aws:kms:us-east-1:{ACCOUNT}:key/0"))
 
 
-def test_stack_of_a_region_where_data_may_not_be_is_refused(stack: dict[str, Any]) -> None:
+def test_stack_in_a_region_that_is_not_allowed_is_refused(stack: dict[str, Any]) -> None:
     foreign = stack | {"StackId": stack["StackId"].replace(REGION, "us-east-1")}
     foreign = change(foreign, "KmsKey", f"arn:aws:kms:us-east-1:{ACCOUNT}:key/0")
     with pytest.raises(StackError, match="FRUITS_ALLOWED_REGIONS"):
         read_outputs(foreign)
 
 
-def test_value_that_its_setting_refuses_is_named(stack: dict[str, Any]) -> None:
+def test_invalid_value_of_a_setting_is_named(stack: dict[str, Any]) -> None:
     with pytest.raises(StackError, match="FRUITS_LAKE='fruit-features': expected s3://"):
         read_outputs(change(stack, "Lake", "fruit-features"))
 
 
 @pytest.mark.slow
-def test_stack_that_is_not_there_is_an_error_that_says_where_it_looked(
-    aws: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_stack_is_reported_with_its_region(aws: None, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["--stack", "no-such-stack"]) == 1
     assert "no stack 'no-such-stack' in eu-west-3" in caplog.text
     assert "docs/runbook.md" in caplog.text
 
 
 @pytest.mark.slow
-def test_stack_in_another_region_is_not_there(deployed: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_stack_in_another_region_is_not_found(deployed: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     assert main(["--region", "eu-central-1"]) == 1
     assert f"no stack '{STACK}' in eu-central-1" in caplog.text
 
@@ -172,7 +170,7 @@ def test_stack_that_is_not_complete_is_refused(
     ],
 )
 @pytest.mark.slow
-def test_refusal_of_aws_is_an_error_and_no_traceback(
+def test_error_of_aws_is_reported_without_a_traceback(
     aws: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, expected: str
 ) -> None:
     def refuse(*_: Any, **__: Any) -> Any:

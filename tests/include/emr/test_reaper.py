@@ -1,4 +1,4 @@
-"""Which clusters the reaper ends: those of this lake whose run is over, and no other."""
+"""The reaper terminates the clusters of this lake whose run has ended, and no others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAKE = "s3://lake"
 
 
 def cluster(age_minutes: float = 60, state: str = "WAITING", name: str = cluster_name(SLUG), **tags: str | None) -> Any:
-    """Return a cluster of a run of this lake, but for what is said."""
+    """Return the cluster of a run of this lake, changed by the arguments; a tag that is None is removed."""
     ours = run_tags(slug=SLUG, run_id=RUN_ID, lake=LAKE, settings=Settings())
     changed = ours | {
         {"project": PROJECT_TAG, "lake": LAKE_TAG, "run_id": RUN_ID_TAG}[key]: v for key, v in tags.items()
@@ -42,15 +42,15 @@ def reaper(*live_runs: str) -> Reaper:
 
 
 @pytest.mark.parametrize("state", LIVE_CLUSTER_STATES)
-def test_cluster_whose_run_is_over_is_ended(state: str) -> None:
+def test_cluster_of_an_ended_run_is_terminated(state: str) -> None:
     assert RUN_ID in str(reaper().reason_to_terminate(cluster(state=state)))
 
 
-def test_cluster_whose_run_is_live_stays() -> None:
+def test_cluster_of_a_live_run_is_kept() -> None:
     assert reaper(RUN_ID).reason_to_terminate(cluster()) is None
 
 
-def test_cluster_that_is_older_than_any_run_may_be_is_ended_though_its_run_is_live() -> None:
+def test_cluster_older_than_the_longest_run_is_terminated_although_its_run_is_live() -> None:
     assert timedelta(minutes=2 * MAX_STEP_MINUTES) < LONGEST_RUN
     minutes = LONGEST_RUN.total_seconds() / 60
     assert reaper(RUN_ID).reason_to_terminate(cluster(age_minutes=minutes - 1)) is None
@@ -58,7 +58,7 @@ def test_cluster_that_is_older_than_any_run_may_be_is_ended_though_its_run_is_li
 
 
 @pytest.mark.parametrize(
-    "spared",
+    "other",
     [
         cluster(age_minutes=9),
         cluster(lake="s3://another"),
@@ -71,12 +71,12 @@ def test_cluster_that_is_older_than_any_run_may_be_is_ended_though_its_run_is_li
     ],
     ids=["young", "another lake", "no lake", "another project", "no project", "another name", "ending", "ended"],
 )
-def test_what_is_not_certainly_ours_and_unneeded_is_left_alone(spared: Any) -> None:
-    assert reaper().reason_to_terminate(spared) is None
+def test_other_clusters_are_not_terminated(other: Any) -> None:
+    assert reaper().reason_to_terminate(other) is None
 
 
 @pytest.mark.parametrize("run_id", [None, "=sha256:00", "=zz"])
-def test_cluster_that_does_not_tell_its_run_lives_until_no_run_can_need_it(run_id: str | None) -> None:
+def test_cluster_without_a_valid_run_id_is_kept_for_the_longest_run(run_id: str | None) -> None:
     assert reaper().reason_to_terminate(cluster(run_id=run_id)) is None
     assert (
         reaper().reason_to_terminate(cluster(age_minutes=LONGEST_RUN.total_seconds() / 60 + 1, run_id=run_id))
@@ -85,11 +85,11 @@ def test_cluster_that_does_not_tell_its_run_lives_until_no_run_can_need_it(run_i
 
 
 class Clusters:
-    """EMR with clusters, of which only those that the reaper asks for can be ended."""
+    """A fake EMR client. It records the terminated clusters; describing a cluster in ``forbidden`` is an error."""
 
     def __init__(self, *clusters: Any) -> None:
         self.by_id = {f"j-{number}": found | {"Id": f"j-{number}"} for number, found in enumerate(clusters)}
-        self.ended: list[str] = []
+        self.terminated: list[str] = []
         self.forbidden: set[str] = set()
 
     def list_clusters(self, ClusterStates: list[str]) -> dict[str, Any]:  # noqa: N803
@@ -102,18 +102,18 @@ class Clusters:
         return {"Cluster": self.by_id[ClusterId]}
 
     def terminate_job_flows(self, JobFlowIds: list[str]) -> dict[str, Any]:  # noqa: N803
-        self.ended += JobFlowIds
+        self.terminated += JobFlowIds
         return {}
 
 
-def test_only_the_leaked_ones_among_many_are_ended() -> None:
+def test_only_clusters_of_ended_runs_of_this_lake_are_terminated() -> None:
     emr = Clusters(cluster(), cluster(lake="s3://another"), cluster(age_minutes=1), cluster(name="x"), cluster())
     assert set(reap(Emr(emr, RetryPolicy(1)), reaper())) == {"j-0", "j-4"}
-    assert emr.ended == ["j-0", "j-4"]
+    assert emr.terminated == ["j-0", "j-4"]
 
 
-def test_cluster_that_may_not_be_looked_at_does_not_protect_the_others() -> None:
-    """The policy in ``infra`` allows clusters with our tag only, and others may choose a name like ours."""
+def test_cluster_that_cannot_be_described_does_not_protect_the_others() -> None:
+    """The policy in ``infra`` allows only clusters with our tag, but any cluster may have a name like ours."""
     emr = Clusters(cluster(), cluster())
     emr.forbidden = {"j-0"}
     assert set(reap(Emr(emr, RetryPolicy(1)), reaper())) == {"j-1"}
