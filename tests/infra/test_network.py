@@ -67,12 +67,9 @@ OUTBOUND = {
 
 
 def test_outbound_rules_are_the_minimum_that_emr_names(template: dict[str, Any]) -> None:
-    found = set()
     for name, group in of_type(template, "AWS::EC2::SecurityGroup").items():
         assert group["SecurityGroupEgress"], f"{name}: without a rule EC2 adds one that allows all"
-        found |= {(name, _destination(rule), _ports(rule)) for rule in group["SecurityGroupEgress"]}
-    for rule in of_type(template, "AWS::EC2::SecurityGroupEgress").values():
-        found.add((_group(rule["GroupId"]), _destination(rule), _ports(rule)))
+    found = {(group, _destination(rule), _ports(rule)) for group, rule in _rules(template, "SecurityGroupEgress")}
     assert found == OUTBOUND
 
 
@@ -94,13 +91,15 @@ INBOUND = {
 
 
 def test_inbound_rules_are_those_of_emr_managed_groups(template: dict[str, Any]) -> None:
-    found = set()
-    for name, group in of_type(template, "AWS::EC2::SecurityGroup").items():
-        for rule in group.get("SecurityGroupIngress", []):
-            found.add((name, _source(rule), f"{rule['IpProtocol']} {_ports(rule)}"))
-    for rule in of_type(template, "AWS::EC2::SecurityGroupIngress").values():
-        found.add((_group(rule["GroupId"]), _source(rule), f"{rule['IpProtocol']} {_ports(rule)}"))
-    assert found == INBOUND
+    rules = _rules(template, "SecurityGroupIngress")
+    assert {(group, _source(rule), f"{rule['IpProtocol']} {_ports(rule)}") for group, rule in rules} == INBOUND
+
+
+def _rules(template: dict[str, Any], kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rules that are in security groups and those that are resources, each with the name of its group."""
+    groups = of_type(template, "AWS::EC2::SecurityGroup")
+    in_groups = [(name, rule) for name, group in groups.items() for rule in group.get(kind, [])]
+    return in_groups + [(_group(rule["GroupId"]), rule) for rule in of_type(template, f"AWS::EC2::{kind}").values()]
 
 
 def _group(reference: dict[str, Any]) -> str:

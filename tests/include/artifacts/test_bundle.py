@@ -46,6 +46,7 @@ def test_zip_holds_every_module_of_the_jobs_under_their_package() -> None:
         assert archive.read("spark_jobs/args.py") == (PROJECT / "spark_jobs" / "args.py").read_bytes()
 
 
+@pytest.mark.slow
 def test_cluster_can_import_the_jobs_from_the_zip_alone(tmp_path: Path) -> None:
     (tmp_path / JOBS_ZIP).write_bytes(build_bundle().files[JOBS_ZIP])
     code = "import spark_jobs.args as module; print(module.__file__)"
@@ -90,6 +91,7 @@ def test_every_file_that_a_step_names_is_in_the_bundle() -> None:
         assert set(named) <= set(build_bundle().files)
 
 
+@pytest.mark.slow
 def test_bootstrap_script_parses_and_explains_its_arguments() -> None:
     script = build_bundle().files[BOOTSTRAP_FILE]
     done = subprocess.run(["bash", "-s"], input=script, capture_output=True, check=False)

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from tests.include.golden.regenerate import cluster_requests
 
 
-def test_the_requestof_the_dag_is_described(emr: Any) -> None:
+def test_the_request_of_the_dag_is_described(emr: Any) -> None:
     request = cluster_requests()["cluster_custom.json"]
     request["LogUri"] = f"file://{emr.log_dir}"
     cluster_id = emr.client.run_job_flow(**request)["JobFlowId"]
