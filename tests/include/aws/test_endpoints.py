@@ -14,6 +14,9 @@ LOCAL = Settings(profile="local", aws_conn_id=None)
 COMPOSE = Settings(profile="local", aws_conn_id=None, local_hosts=("emr", "SeaweedFS"))
 
 
+slow = pytest.mark.slow  # loads Airflow's Amazon provider and creates boto3 clients
+
+
 def refusal(url: str, settings: Settings) -> str:
     """Return why an address is refused; an empty text if it is allowed."""
     try:
@@ -100,22 +103,26 @@ def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@slow
 def test_clients_resolve_to_the_endpoint_variables() -> None:
     assert check_clients(LOCAL) == {"emr": "http://127.0.0.1:1", "s3": "http://127.0.0.1:1"}
 
 
+@slow
 def test_variable_that_makes_boto3_ignore_the_endpoints_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
     with pytest.raises(EndpointRefusedError, match=r"emr resolves to https://.*amazonaws\.com"):
         check_clients(LOCAL)
 
 
+@slow
 def test_one_service_without_a_local_endpoint_is_detected(no_endpoint: pytest.MonkeyPatch) -> None:
     no_endpoint.setenv("AWS_ENDPOINT_URL_EMR", "http://127.0.0.1:1")
     with pytest.raises(EndpointRefusedError, match=r"^s3 resolves to https://.*AWS_ENDPOINT_URL_S3"):
         check_clients(LOCAL)
 
 
+@slow
 @pytest.mark.usefixtures("no_endpoint")
 def test_production_clients_resolve_to_aws_in_the_region() -> None:
     resolved = check_clients(AWS)
@@ -123,6 +130,7 @@ def test_production_clients_resolve_to_aws_in_the_region() -> None:
     assert resolved["s3"] == "https://s3.eu-west-3.amazonaws.com"
 
 
+@slow
 def test_production_refuses_the_endpoint_of_an_aws_config_file(no_endpoint: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("[default]\nendpoint_url = http://127.0.0.1:5000\n")
@@ -131,6 +139,7 @@ def test_production_refuses_the_endpoint_of_an_aws_config_file(no_endpoint: pyte
         check_clients(AWS)
 
 
+@slow
 def test_production_refuses_the_endpoint_of_a_connection(no_endpoint: pytest.MonkeyPatch) -> None:
     no_endpoint.setenv(
         "AIRFLOW_CONN_AWS_DEFAULT", '{"conn_type": "aws", "extra": {"endpoint_url": "http://127.0.0.1:5000"}}'

@@ -117,6 +117,7 @@ def test_every_text_is_escaped() -> None:
     assert f"No comparison: {EVIL}." in page.text
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_path_or_reason_changes_a_tag(path: str, reason: str) -> None:
