@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from spark_jobs.records import Drift, FeaturizeSummary, PcaSummary, Quality, RejectedFile, Seconds
+from spark_jobs.records import Drift, FeaturizeSummary, LeftOut, PcaSummary, Quality, RejectedFile, Seconds
 from spark_jobs.records import ModelFile as ModelFile  # for callers outside include
 
 JsonObject = dict[str, Any]
@@ -348,6 +348,11 @@ class Report(TypedDict):
     rejects: int
     rejects_by_reason: dict[str, int]
     first_rejects: list[RejectedFile]
+    skipped: int
+    """Files that do not match the pattern, wherever they were left out."""
+    hidden: int
+    """Hidden files, wherever they were left out."""
+    left_out: list[LeftOut]
     k: int
     variance_target: float | None
     variance_reached: float

@@ -82,6 +82,34 @@ def name_matcher(pattern: str) -> Callable[[str], bool]:
     return lambda name: any(fnmatch.fnmatchcase(name.lower(), glob) for glob in globs)
 
 
+NOT_LOADED_FILE = ".not_loaded.json"
+"""In a folder of images: the record of the files that ``make run`` did not load into it."""
+
+_SYSTEM_NAMES = frozenset(
+    {
+        *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS
+        *("$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),  # Windows
+        "lost+found",  # Linux
+        *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot"),  # Synology, QNAP, NetApp
+    }
+)
+"""Names, in lower case, of the files and folders that operating systems and NAS boxes put beside a person's files."""
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether the name of a file or folder is hidden: it begins with a dot, or is that of a system folder.
+
+    The dot covers ``._x.jpg`` and ``.DS_Store`` of macOS, ``.Trash-1000`` and ``.directory`` of Linux desktops, and
+    ``.ipynb_checkpoints`` of Jupyter. A name that begins with an underscore is not hidden.
+
+    Examples
+    --------
+    >>> is_hidden("._1.jpg"), is_hidden("Thumbs.db"), is_hidden("_1.jpg")
+    (True, True, False)
+    """
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None."""
 
@@ -132,6 +160,10 @@ def _not_empty(value: str) -> str | None:
     return None if value.strip() else "must not be empty"
 
 
+def _nothing_wrong(value: bool) -> None:
+    return None
+
+
 def is_component_count_open(variance_target: float | None, n_components: int | None) -> bool:
     """Whether nothing determines how many components to keep: at least one of the two must be given."""
     return variance_target is None and n_components is None
@@ -146,9 +178,9 @@ def _argument(help_text: str, *, check: Check, default: Any = MISSING) -> Any:
 class JobArgs:
     """Conversion between a frozen dataclass and a command line.
 
-    Every field is a flag of the same name, with dashes for underscores. Its type is the field's annotation: str, int or
-    float, each optionally with None, which is ``none`` on the command line. Only :meth:`from_argv` checks the values,
-    since on the Airflow side a value may still be a template.
+    Every field is a flag of the same name, with dashes for underscores. Its type is the field's annotation: str, int,
+    float or bool (``true`` or ``false``), each optionally with None, which is ``none`` on the command line. Only
+    :meth:`from_argv` checks the values, since on the Airflow side a value may still be a template.
     """
 
     program: ClassVar[str]
@@ -162,7 +194,7 @@ class JobArgs:
             ``["--flag=value", …]``: one element per argument, so that a value may begin with a dash.
         """
         values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
-        return [f"{_flag(name)}={NONE if value is None else value}" for name, value in values.items()]
+        return [f"{_flag(name)}={_text(value)}" for name, value in values.items()]
 
     @classmethod
     def from_argv(cls, argv: Sequence[str] | None = None) -> Self:
@@ -197,35 +229,49 @@ class JobArgs:
         return None
 
 
+def _text(value: Any) -> str:
+    """Return a value as it is written on a command line."""
+    if value is None:
+        return NONE
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read_bool(text: str) -> bool:
+    """Return the value of ``true`` or ``false``, as argparse's ``type``: anything else is a ValueError."""
+    if text not in {"true", "false"}:
+        raise ValueError
+    return text == "true"
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
 def _add_flag(parser: argparse.ArgumentParser, item: Field[Any]) -> None:
     name, optional, _ = str(item.type).partition(" | None")
-    convert = {"str": str, "int": int, "float": float}[name]
+    conversions: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": _read_bool}
     options: dict[str, Any] = {"help": item.metadata["help"].replace("%", "%%")}
     if item.default is MISSING:
         options |= {"required": True, "default": argparse.SUPPRESS}  # else the help would show a default of None
     else:
-        options["default"] = NONE if item.default is None else item.default
+        options["default"] = _text(item.default)
     parser.add_argument(
         _flag(item.name),
         dest=item.name,
-        type=_checked(convert, item.metadata["check"], optional=bool(optional)),
-        metavar=convert.__name__.upper(),
+        type=_checked(conversions[name], name, item.metadata["check"], optional=bool(optional)),
+        metavar=name.upper(),
         **options,
     )
 
 
-def _checked(convert: Callable[[str], T], check: Check, *, optional: bool) -> Callable[[str], T | None]:
+def _checked(convert: Callable[[str], T], name: str, check: Check, *, optional: bool) -> Callable[[str], T | None]:
     def parse(text: str) -> T | None:
         if optional and text == NONE:
             return None
         try:
             value = convert(text)
         except ValueError:
-            expected = f"{convert.__name__}, nor {NONE!r}" if optional else convert.__name__
+            expected = f"{name}, nor {NONE!r}" if optional else name
             raise argparse.ArgumentTypeError(f"{text!r} is not of type {expected}") from None
         if problem := check(value):
             raise argparse.ArgumentTypeError(f"{text!r} {problem}")
@@ -247,6 +293,12 @@ class FeaturizeArgs(JobArgs):
         "glob patterns of file names, separated by commas, case-insensitive",
         default=DEFAULT_PATTERN,
         check=_not_empty,
+    )
+    include_hidden: bool = _argument(
+        "true: also list files and folders whose names begin with a dot, and the system folders of macOS, Windows, "
+        "Linux and NAS boxes; false: count them only",
+        default=False,
+        check=_nothing_wrong,
     )
     max_reject_ratio: float = _argument(
         "fail if more than this share of the listed files are rejects", default=0.05, check=Range(0, 1)

@@ -1,6 +1,7 @@
 """The records that the jobs write for others to read: model.json, featurize.json and pca.json. Standard library only.
 
-With :mod:`spark_jobs.args`, this is the door between the Airflow side and the jobs.
+With :mod:`spark_jobs.args`, :mod:`spark_jobs.left_out` and :mod:`spark_jobs.walk`, this is the door between the other
+sides and the jobs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TypedDict
 Seconds = dict[str, float]
 """Seconds by name of the stage, in order, and the ``total`` of the job."""
 
-Arguments = dict[str, str | int | float | None]
+Arguments = dict[str, str | int | float | bool | None]
 """The job's arguments by name: the fields of its class in :mod:`spark_jobs.args`."""
 
 
@@ -67,6 +68,37 @@ class RejectedFile(TypedDict):
     detail: str
 
 
+class ExtensionCount(TypedDict):
+    """How many files have an extension."""
+
+    extension: str
+    """In lower case, with its dot; empty if there is none."""
+    files: int
+
+
+class LeftOut(TypedDict):
+    """Files of a folder that are not featurized because of their names (:mod:`spark_jobs.left_out`)."""
+
+    folder: str
+    pattern: str
+    skipped: int
+    """Files that do not match the pattern."""
+    skipped_by_extension: list[ExtensionCount]
+    """The most frequent extensions, at most 20."""
+    skipped_in_readable_formats: int
+    """Skipped files with the ending of a format that is read."""
+    lost_labels: list[str]
+    """Labels that have skipped files and no image, at most 50."""
+    lost_label_count: int
+    """Number of all these labels."""
+    hidden: int
+    """Files that are hidden or in a hidden or system folder; they are not in ``skipped``."""
+    unreadable: int
+    """Files that ``make run`` could not read, and so did not load; the job itself makes them rejects."""
+    first_unreadable: list[str]
+    """Paths of these files, at most 20."""
+
+
 class FeaturizeSummary(TypedDict):
     """``featurize.json``. If the file exists, features and rejects are complete."""
 
@@ -75,11 +107,17 @@ class FeaturizeSummary(TypedDict):
     """Files that match the pattern: the sum of ``features`` and ``rejects``."""
     skipped: int
     """Files that do not match the pattern."""
+    hidden: int
+    """Files that are hidden or in a hidden or system folder, which the job has ignored."""
+    left_out: list[LeftOut]
+    """The skipped and hidden files of the folder of images; then, if ``make run`` loaded that folder from another one,
+    the files that it did not load."""
     features: int
     rejects: int
     rejects_by_reason: dict[str, int]
     """The most frequent reason first."""
     first_rejects: list[RejectedFile]
+    warnings: list[str]
     dimensions: int
     model: UsedModel
     arguments: Arguments

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from airflow.sdk import ObjectStoragePath
 
-from spark_jobs.args import name_matcher
+from spark_jobs.args import NOT_LOADED_FILE, is_hidden, name_matcher
+from spark_jobs.walk import walk_local_folder
 
 
 def lake_path(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
@@ -117,33 +118,38 @@ def parquet_files(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
 def folder_bytes(folder: ObjectStoragePath) -> int:
     """Return the total size of all files under a folder."""
     if folder.protocol == "file":
-        return sum((Path(parent) / name).stat().st_size for parent, names in _walk(folder) for name in names)
+        return sum((Path(parent) / name).stat().st_size for parent, _, names in os.walk(folder.path) for name in names)
     return int(folder.fs.du(folder.path))
 
 
-def count_matching_files(folder: ObjectStoragePath, pattern: str) -> int:
-    """Return the number of files under a folder, at any depth, whose names match a pattern.
+def count_matching_files(folder: ObjectStoragePath, pattern: str, *, include_hidden: bool = False) -> int:
+    """Return the number of files under a folder, at any depth, that featurize will list.
 
     Parameters
     ----------
     folder : ObjectStoragePath
         The folder.
     pattern : str
-        Glob patterns, as for :func:`spark_jobs.args.name_matcher`.
+        Patterns of file names, as for :func:`spark_jobs.args.name_matcher`.
+    include_hidden : bool
+        Whether hidden names (:func:`spark_jobs.args.is_hidden`) are treated like others.
+
+    Raises
+    ------
+    WalkError
+        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8.
     """
+    if folder.protocol == "file":
+        if not folder.exists():
+            return 0
+        walk = walk_local_folder(folder.path.rstrip("/"), pattern, include_hidden=include_hidden)
+        return sum(not image.path.endswith("/") for image in walk.images())
     matches = name_matcher(pattern)
-    return sum(matches(name) for _, names in _walk(folder) for name in names)
 
+    def is_image(parent: str, name: str) -> bool:
+        path = f"{parent}/{name}".removeprefix(f"{folder.path.rstrip('/')}/")
+        shown = include_hidden or not any(is_hidden(part) for part in path.split("/"))
+        # Consoles create a marker object for an empty folder; it is listed as a file without a name.
+        return bool(name) and path != NOT_LOADED_FILE and matches(name) and shown
 
-def _walk(folder: ObjectStoragePath) -> Iterator[tuple[str, list[str]]]:
-    """Yield every folder under a folder with the names of its files; like the job, follow links to folders."""
-    if folder.protocol != "file":
-        for parent, _, names in folder.fs.walk(folder.path):
-            # Consoles create a marker object for an empty folder; it is listed as a file without a name.
-            yield parent, [name for name in names if name]
-        return
-    walked = set()
-    for parent, folders, names in os.walk(folder.path, followlinks=True):
-        walked.add(Path(parent).resolve())
-        folders[:] = [name for name in folders if Path(parent, name).resolve() not in walked]
-        yield parent, names
+    return sum(is_image(parent, name) for parent, _, names in folder.fs.walk(folder.path) for name in names)

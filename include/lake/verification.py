@@ -122,7 +122,7 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
         "rejects": featurize["rejects"],
         "k": pca["k"],
         "variance_reached": pca["variance_reached"],
-        "warnings": pca["warnings"],
+        "warnings": [*featurize["warnings"], *pca["warnings"]],
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.cost.money import describe_amount
 from include.records import Manifest, Report
+from spark_jobs.left_out import describe
 from spark_jobs.records import Change, Drift, LabelAccuracy, Measure, Quality
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def build_report(manifest: Manifest) -> Report:
         "rejects": featurize["rejects"],
         "rejects_by_reason": featurize["rejects_by_reason"],
         "first_rejects": featurize["first_rejects"],
+        "skipped": sum(item["skipped"] for item in featurize["left_out"]),
+        "hidden": sum(item["hidden"] for item in featurize["left_out"]),
+        "left_out": featurize["left_out"],
         "k": pca["k"],
         "variance_target": pca["variance_target"],
         "variance_reached": pca["variance_reached"],
@@ -97,6 +101,7 @@ def render_report(report: Report) -> str:
         "report.html.jinja",
         **report,
         chart=_chart(report["explained_variance_ratio"], report["variance_target"]),
+        describe_left_out=describe,
         worst_labels=_worst_labels(report["quality"]),
         drift_rows=_drift_rows(report["drift"]),
         money=describe_amount,

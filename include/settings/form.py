@@ -9,7 +9,7 @@ from airflow.sdk import Param
 from include.settings.deployment import Architecture
 from include.settings.parameters import RunParams
 
-_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "tuple[str, ...]": "array"}
+_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "tuple[str, ...]": "array"}
 
 
 def run_params(architecture: Architecture = "arm64", max_cost_eur: float | None = None) -> dict[str, Param]:

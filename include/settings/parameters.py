@@ -79,9 +79,16 @@ class RunParams:
     image_pattern: str = _job_parameter(
         _IMAGES,
         "File names",
-        "Glob patterns of file names, separated by commas, case-insensitive.",
+        "Glob patterns of file names, separated by commas, case-insensitive. all: every format that is read.",
         FeaturizeArgs,
         "pattern",
+    )
+    include_hidden: bool = _parameter(
+        _IMAGES,
+        "Include hidden files",
+        "Include files and folders whose names begin with a dot, and the system folders of macOS, Windows, Linux and "
+        "NAS boxes.",
+        FeaturizeArgs.include_hidden,
     )
     max_reject_ratio: float = _job_parameter(
         _IMAGES,

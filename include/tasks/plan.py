@@ -44,6 +44,7 @@ def plan_cluster(run: Run) -> Plan:
         run=run_root,
         model=run["model"]["uri"],
         pattern=params.image_pattern,
+        include_hidden=params.include_hidden,
         max_reject_ratio=params.max_reject_ratio,
         exif_orientation=params.exif_orientation,
         images_per_task=params.images_per_task,

@@ -21,6 +21,7 @@ from include.residency.preflight import check_residency
 from include.settings.deployment import read_airflow_settings
 from include.settings.parameters import RunParams
 from include.tasks.failures import NoImagesError, without_retry
+from spark_jobs.args import ALL_FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def open_run() -> Run:
     dag_run = context["dag_run"]
     slug = run_slug(dag_run.run_id, dag_run.run_after)
     images = lake.data(params.data_prefix)
-    image_count = _count_images(images, params.image_pattern, settings.aws_conn_id)
+    image_count = _count_images(images, params, settings.aws_conn_id)
     model = find_model(lake, settings)
     weights = model["weights"]["source"]
     if weights == "random":
@@ -75,13 +76,16 @@ def open_run() -> Run:
     }
 
 
-def _count_images(images: str, pattern: str, aws_conn_id: str | None) -> int:
+def _count_images(images: str, params: RunParams, aws_conn_id: str | None) -> int:
     folder, advice = lake_path(images, aws_conn_id), f"put images at {images}/<label>/<name>.jpg"
     if not folder.exists():
         raise NoImagesError(f"the folder of images {images} does not exist; {advice}")
-    count = count_matching_files(folder, pattern)
+    count = count_matching_files(folder, params.image_pattern, include_hidden=params.include_hidden)
     if count == 0:
-        raise NoImagesError(f"no file under {images} matches {pattern!r}; {advice}")
+        raise NoImagesError(
+            f"no file under {images} matches {params.image_pattern!r}; {advice}, or set image_pattern "
+            f"({ALL_FORMATS}: every format that is read). Names that begin with a dot need include_hidden"
+        )
     return count
 
 

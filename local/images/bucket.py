@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.images.loading import LEDGER, Destination, Identity, ImagesError
+from spark_jobs.args import NOT_LOADED_FILE, is_hidden
 
 PARALLEL_REQUESTS = 16
 
@@ -74,8 +77,16 @@ class ImageBucket(Destination):
             }
 
     def identify_source(self, source: Path) -> Identity:
-        """Return size and MD5: S3 lists both for an object that was uploaded in one request."""
-        data = _read(source)
+        """Return size and MD5: S3 lists both for an object that was uploaded in one request.
+
+        Raises
+        ------
+        OSError
+            If the image is not a regular file, or cannot be read.
+        """
+        if not stat.S_ISREG(source.stat().st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        data = source.read_bytes()
         return [len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()]
 
     def identify(self, name: str) -> Identity | None:
@@ -83,20 +94,11 @@ class ImageBucket(Destination):
         return self._identities.get(name)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all objects."""
-        yield from self._identities
+        """Yield the names of all objects, except hidden ones."""
+        yield from (name for name in self._identities if not any(map(is_hidden, name.split("/"))))
 
     def check(self, folder: Path, images: Mapping[str, Path]) -> None:
-        """Refuse images that are not readable files.
-
-        Raises
-        ------
-        ImagesError
-            With the reason.
-        """
-        for source in images.values():
-            if not source.is_file():
-                raise ImagesError(f"{source} is not a file that can be uploaded; remove it from IMAGES={folder}")
+        """Refuse nothing: in a bucket, no image is in the way of another one."""
 
     def add(self, images: Sequence[tuple[Path, str]]) -> None:
         """Upload images.
@@ -124,6 +126,15 @@ class ImageBucket(Destination):
 
     def _delete(self, name: str) -> None:
         self._s3.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    def write_not_loaded(self, text: str | None) -> None:
+        """Replace the record of the files that were not loaded, or delete it."""
+        key = self._key(NOT_LOADED_FILE)
+        with self._translated_errors():
+            if text is not None:
+                self._s3.put_object(Bucket=self._bucket, Key=key, Body=text.encode())
+            elif NOT_LOADED_FILE in self._identities:
+                self._s3.delete_object(Bucket=self._bucket, Key=key)
 
     def read_ledger(self) -> str | None:
         """Return the text of the ledger, None if it does not exist."""

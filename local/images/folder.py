@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from local.images.loading import LEDGER, Destination, Identity, ImagesError, walk_files
+from spark_jobs.args import NOT_LOADED_FILE
 
 UNFINISHED = ".loading"
 """Suffix of a temporary file; such a file remains if a load is killed."""
@@ -30,10 +31,13 @@ class ImageFolder(Destination):
         self.location = str(self._data)
 
     def identify_source(self, source: Path) -> Identity:
-        """Return size and modification time: a link shares them with its source, and a copy keeps them."""
+        """Return size and modification time: a link shares them with its source, and a copy keeps them.
+
+        A link that cannot be followed is loaded as a link, so that the job rejects it with the reason.
+        """
         try:
             status = source.stat()
-        except FileNotFoundError:  # a dangling link
+        except OSError:
             status = source.lstat()
         return [status.st_size, status.st_mtime_ns]
 
@@ -43,9 +47,9 @@ class ImageFolder(Destination):
         return self.identify_source(target) if os.path.lexists(target) else None
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all files, except temporary ones."""
+        """Yield the names of all files, except hidden ones; temporary files are hidden."""
         if self._data.exists():
-            for path in walk_files(self._data, lambda name: Path(name).suffix != UNFINISHED):
+            for path in walk_files(self._data, "*", include_hidden=False)[0]:
                 yield path.relative_to(self._data).as_posix()
 
     def check(self, folder: Path, images: Mapping[str, Path]) -> None:
@@ -84,6 +88,13 @@ class ImageFolder(Destination):
                     break
                 parent.rmdir()
 
+    def write_not_loaded(self, text: str | None) -> None:
+        """Replace the record of the files that were not loaded atomically, or delete it."""
+        if text is None:
+            (self._data / NOT_LOADED_FILE).unlink(missing_ok=True)
+        else:
+            _replace(self._data / NOT_LOADED_FILE, text)
+
     def read_ledger(self) -> str | None:
         """Return the text of the ledger, None if it does not exist."""
         try:
@@ -93,16 +104,20 @@ class ImageFolder(Destination):
 
     def write_ledger(self, text: str) -> None:
         """Replace the ledger atomically."""
-        self._ledger.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._ledger.with_name(f"{self._ledger.name}.{uuid.uuid4().hex}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._ledger)
+        _replace(self._ledger, text)
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 def _add(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}{UNFINISHED}")
-    if source.exists():
+    if os.path.exists(source):  # noqa: PTH110 (Path.exists raises an error if a folder on the way cannot be read)
         source = source.resolve()  # a hard link to a relative symbolic link would dangle
     try:
         try:
@@ -117,6 +132,9 @@ def _add(source: Path, target: Path) -> None:
 
 
 def _link_symbolically_or_copy(source: Path, target: Path) -> None:
+    if not os.path.exists(source):  # noqa: PTH110 (as above)
+        shutil.copy2(source, target, follow_symlinks=False)  # the link itself, with its size and time
+        return
     try:
         target.symlink_to(source.resolve())
     except OSError:

@@ -19,15 +19,29 @@ from include.settings.parameters import RunParams
 from local.environment import LOCAL, PROJECT
 from local.images.bucket import ImageBucket
 from local.images.folder import ImageFolder
-from local.images.loading import Destination, ImagesError, has_unloaded_files, load_images
+from local.images.loading import (
+    Destination,
+    ImagesError,
+    forget_removed_images,
+    has_unloaded_files,
+    load_images,
+)
 from local.images.model import choose_model
 from local.images.sample import make_sample
+from spark_jobs.left_out import describe, warn
 
 SHARED = PROJECT.parent / "shared"
 
 
 def prepare_lake(
-    lake: str, images: Path | None, pattern: str, state: Path, report: Callable[[str], None], *, shared: Path = SHARED
+    lake: str,
+    images: Path | None,
+    pattern: str,
+    state: Path,
+    report: Callable[[str], None],
+    *,
+    include_hidden: bool = False,
+    shared: Path = SHARED,
 ) -> ModelFile:
     """Load images into a lake and publish a model; return the model's record.
 
@@ -43,45 +57,58 @@ def prepare_lake(
         Folder for exported models and the generated sample.
     report : callable
         Prints one line for the user.
+    include_hidden : bool
+        Whether hidden files are loaded too, as in the featurize job.
     shared : Path
         Folder of shared files next to the project; it may be missing.
 
     Raises
     ------
     ImagesError
-        If the images cannot be result.
+        If the images cannot be loaded.
     WeightsError
         If existing weights cannot be exported.
     """
     in_bucket = lake.startswith("s3://")
     destination = ImageBucket(lake) if in_bucket else ImageFolder(Path(lake.removeprefix("file://")))
-    _choose_images(images, destination, pattern, state, shared, report)
+    folder = _choose_images(images, destination, state, shared, report)
+    if folder:
+        _load(folder, destination, pattern, include_hidden, report)
     return choose_model(lake, state / "models", shared, report)
 
 
 def _choose_images(
-    images: Path | None,
-    destination: Destination,
-    pattern: str,
-    state: Path,
-    shared: Path,
-    report: Callable[[str], None],
-) -> None:
-    if images is None and has_unloaded_files(destination):
+    images: Path | None, destination: Destination, state: Path, shared: Path, report: Callable[[str], None]
+) -> Path | None:
+    """Return the folder to load, None to use the images in the lake."""
+    if images is not None:
+        return images
+    if has_unloaded_files(destination):
+        forget_removed_images(destination)
         report(f"images: as they are in {destination.location}")
-        return
-    if images is None:
-        images = shared / "fruits" / "Training"
-        if not images.is_dir():
-            images = state / "sample"
-            make_sample(images)
-            report("images: IMAGES is not set and ../shared/fruits/Training is missing: using a GENERATED SAMPLE")
-    result = load_images(images, destination, pattern)
+        return None
+    images = shared / "fruits" / "Training"
+    if not images.is_dir():
+        images = state / "sample"
+        make_sample(images)
+        report("images: IMAGES is not set and ../shared/fruits/Training is missing: using a GENERATED SAMPLE")
+    return images
+
+
+def _load(
+    images: Path, destination: Destination, pattern: str, include_hidden: bool, report: Callable[[str], None]
+) -> None:
+    result = load_images(images, destination, pattern, include_hidden=include_hidden)
     report(
         f"images: {result.images} from {images} ({result.added} new, {result.removed} removed"
         + (f", {result.kept} changed since and not deleted" if result.kept else "")
         + ")"
     )
+    if result.left_out:
+        for line in describe(result.left_out):
+            report(f"not loaded: {line}")
+        for warning in warn(result.left_out):
+            report(f"WARNING: {warning}")
 
 
 def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -105,6 +132,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pattern", default=RunParams.image_pattern, help="pattern of file names (default: %(default)s)"
     )
     parser.add_argument(
+        "--include-hidden", action="store_true", help="also load hidden files and the files of system folders"
+    )
+    parser.add_argument(
         "--state", type=Path, default=LOCAL, help="folder for exported models and the sample (default: .local)"
     )
     return parser.parse_args(argv)
@@ -119,7 +149,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
-        prepare_lake(options.lake, options.images, options.pattern, options.state.absolute(), report)
+        prepare_lake(
+            options.lake,
+            options.images,
+            options.pattern,
+            options.state.absolute(),
+            report,
+            include_hidden=options.include_hidden,
+        )
     except (ImagesError, WeightsError) as error:
         report(str(error))
         return 2

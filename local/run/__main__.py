@@ -128,6 +128,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             store=options.store,
             images=options.images,
             pattern=conf.get("image_pattern", RunParams.image_pattern),
+            include_hidden=conf.get("include_hidden", RunParams.include_hidden) is True,
             log=log,
             report=display.print_line,
         ) as ready,

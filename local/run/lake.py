@@ -26,6 +26,8 @@ def fill_lake(
     state: Path,
     log: Path,
     report: Callable[[str], None],
+    *,
+    include_hidden: bool = False,
 ) -> None:
     """Copy images and a model into the lake, with ``python -m local.images.prepare``.
 
@@ -45,6 +47,8 @@ def fill_lake(
         Log of the child process; its standard output goes to ``report``.
     report : callable
         Prints one line for the user.
+    include_hidden : bool
+        Whether hidden files are loaded too.
 
     Raises
     ------
@@ -53,6 +57,7 @@ def fill_lake(
     """
     command = [sys.executable, "-m", "local.images.prepare", "--lake", lake, "--pattern", pattern]
     command += ["--state", str(state), *(["--images", str(images.absolute())] if images else [])]
+    command += ["--include-hidden"] * include_hidden
     last = "no output"
     # Keras may download the weights.
     child = environ | QUIET | download_settings()

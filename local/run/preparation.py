@@ -38,6 +38,7 @@ def prepared(
     store: str,
     images: Path | None,
     pattern: str,
+    include_hidden: bool,
     log: Path,
     report: Callable[[str], None],
 ) -> Iterator[Prepared]:
@@ -57,6 +58,8 @@ def prepared(
         Folder of photos; see :func:`local.run.lake.fill_lake` for the default.
     pattern : str
         File names to import.
+    include_hidden : bool
+        Whether hidden files are loaded too.
     log : Path
         Log of the child processes.
     report : callable
@@ -81,7 +84,7 @@ def prepared(
         environ = environment(UNREACHABLE_URL, store_url)
         if store_url:
             report(f"local S3 store at {store_url}; its data: {state / 's3'}")
-        fill_lake(environ, lake, images, pattern, state, log, report)
+        fill_lake(environ, lake, images, pattern, state, log, report, include_hidden=include_hidden)
         database = migrate_database(environ, log, report)
         end_orphaned_runs(environ, database, log, report)
         yield Prepared(lambda endpoint_url: environment(endpoint_url, store_url), database)

@@ -6,7 +6,6 @@ import argparse
 
 from rich.console import Console
 
-from include.settings.parameters import RunParams
 from local.airflow.descendants import stop_descendants_at_exit
 from local.airflow.home import exclusive_lock
 from local.airflow.supervisor import Service
@@ -14,6 +13,7 @@ from local.run.display import Display
 from local.run.preparation import prepared
 from local.run.record import recorded, write_record
 from local.run.up import READY
+from spark_jobs.args import ALL_FORMATS
 
 
 def serve(options: argparse.Namespace, console: Console) -> int:
@@ -29,7 +29,8 @@ def serve(options: argparse.Namespace, console: Console) -> int:
             lake=options.lake,
             store=options.store,
             images=options.images,
-            pattern=RunParams.image_pattern,
+            pattern=ALL_FORMATS,  # each run chooses among them by its own image_pattern
+            include_hidden=False,
             log=state / "logs" / "prepare.log",
             report=display.print_line,
         ) as ready,

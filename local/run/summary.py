@@ -7,6 +7,7 @@ from typing import Any
 
 from include.lake.layout import Lake
 from include.lake.objects import lake_path, read_json
+from spark_jobs.left_out import describe
 
 
 def success_text(lake: Lake) -> str:
@@ -28,6 +29,7 @@ def success_text(lake: Lake) -> str:
         "",
         f"images      {report['images']}",
         f"rejects     {report['rejects']}" + (f" ({reasons}; see {_shown(run.rejects)})" if reasons else ""),
+        *(f"left out    {line}" for item in report["left_out"] for line in describe(item)),
         f"components  {report['k']} explain {report['variance_reached']:.2%} of the variance",
         *_quality(report.get("quality")),
         "seconds",

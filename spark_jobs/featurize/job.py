@@ -26,8 +26,9 @@ from spark_jobs.args import (
     FeaturizeArgs,
 )
 from spark_jobs.featurize import completeness, extraction, planning, staging
-from spark_jobs.images import listing
+from spark_jobs.images import listing, not_loaded
 from spark_jobs.lake import storage
+from spark_jobs.left_out import describe, warn
 from spark_jobs.model import mobilenet
 from spark_jobs.records import FeaturizeSummary
 from spark_jobs.runtime import launcher, progress, summary
@@ -99,14 +100,22 @@ def run(
     delete_outputs(args.run)
     with stopwatch.stage("list"):
         images = listing.write(
-            args.images, args.pattern, storage.join(args.run, LISTING_FILE), rows_per_group=extraction.ROWS_PER_GROUP
+            args.images,
+            args.pattern,
+            storage.join(args.run, LISTING_FILE),
+            rows_per_group=extraction.ROWS_PER_GROUP,
+            include_hidden=args.include_hidden,
         )
+        left_out = [item for item in (images.left_out, not_loaded.read(args.images)) if item]
+        warnings = [warning for item in left_out for warning in warn(item)]
         listed = len(images.sizes)
         borders = plan_tasks(args, images.sizes, sc.defaultParallelism)
         tasks = len(borders) - 1
         logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
-        if images.skipped:
-            logger.info("skipped %d files that do not match %s", images.skipped, args.pattern)
+        for line in describe(images.left_out):
+            logger.info(line)
+        for warning in warnings:
+            logger.warning(warning)
     with (
         stopwatch.stage("featurize"),
         progress.track(sc, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
@@ -122,11 +131,14 @@ def run(
     record: FeaturizeSummary = {
         "job": FeaturizeArgs.program,
         "listed": listed,
-        "skipped": images.skipped,
+        "skipped": images.left_out["skipped"],
+        "hidden": images.left_out["hidden"],
+        "left_out": left_out,
         "features": counts[FEATURES_FOLDER],
         "rejects": counts[REJECTS_FOLDER],
         "rejects_by_reason": reasons,
         "first_rejects": examples,
+        "warnings": warnings,
         "dimensions": FEATURE_DIMENSIONS,
         "model": {"digest": model.digest, "weights": model.weights},
         "arguments": asdict(args),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,103 +12,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from spark_jobs.args import IMAGE_ENDINGS, name_matcher
+from spark_jobs.args import name_matcher
 from spark_jobs.errors import JobError
 from spark_jobs.lake import schemas, storage
-
-
-class Entry(NamedTuple):
-    """One thing in a folder: its name, and for a file its size in bytes and its time of change.
-
-    The time is in nanoseconds since 1970, and the class a tuple, since a folder may hold a million of them.
-    """
-
-    name: str
-    is_folder: bool
-    size: int
-    modified: int
-
-
-class Image(NamedTuple):
-    """A row of ``schemas.LISTING``; the time is in microseconds since 1970, as pyarrow makes timestamps of."""
-
-    path: str
-    label: str
-    size: int
-    modified: int
+from spark_jobs.left_out import advise, describe
+from spark_jobs.records import LeftOut
+from spark_jobs.walk import Entry, Image, Walk, walk_local_folder
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What was listed.
+    """What was listed, and what was not.
 
     Attributes
     ----------
     sizes : ndarray of int64, shape (n,)
         Bytes of each listed image, in the listing's order.
-    skipped : int
-        Files whose names the pattern does not take.
+    left_out : LeftOut
+        The files that are not listed because of their names.
     """
 
     sizes: npt.NDArray[np.int64]
-    skipped: int
+    left_out: LeftOut
 
 
-@dataclass
-class Walk:
-    """A walk through a folder and all below it.
-
-    Attributes
-    ----------
-    root : str
-        Path in the file system.
-    read_folder : callable
-        From a folder's path to its entries.
-    matches : callable
-        The test of a name.
-    skipped : int
-        Files passed so far that are not images by their names.
-    """
-
-    root: str
-    read_folder: Callable[[str], Iterable[Entry]]
-    matches: Callable[[str], bool]
-    skipped: int = field(default=0, init=False)
-
-    def images(self) -> Iterator[Image]:
-        """Yield what the pattern takes, depth first.
-
-        A folder's entries are in memory while that folder and those below it are walked, never the whole tree. Folders
-        that symbolic links lead to are followed, save one that the walk is already in. A folder whose own name is that
-        of an image is a row too, with a slash at the path's end, beside the rows of what it holds.
-
-        Yields
-        ------
-        Image
-            In the order of the paths' UTF-8 bytes, which is also that of their code points.
-        """
-        return self._folder(self.root, ())
-
-    def _folder(self, folder: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Image]:
-        """Walk a folder; ``inside`` are device and inode of the local folders that the walk is in."""
-        identity = _identity(folder) if self.read_folder is _read_local_folder else None
-        if identity is not None:
-            if identity in inside:
-                return
-            inside = (*inside, identity)
-        label = folder.rpartition("/")[2]
-        # A folder sorts as its name with the slash that follows it in the paths of what it holds.
-        for entry in sorted(self.read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
-            path = f"{folder.rstrip('/')}/{entry.name}" + "/" * entry.is_folder
-            if self.matches(entry.name) and (not entry.is_folder or entry.name.lower().endswith(IMAGE_ENDINGS)):
-                yield Image(path, label, entry.size, entry.modified // 1000)
-            elif not entry.is_folder:
-                self.skipped += 1
-            if entry.is_folder:
-                yield from self._folder(path[:-1], inside)
-
-
-def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> Listed:
+def write(images: str, pattern: str, target: str, *, rows_per_group: int, include_hidden: bool = False) -> Listed:
     """List a folder's images into a Parquet file, without ever holding more than a row group of them.
 
     Parameters
@@ -119,11 +44,13 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> Lis
     images : str
         URI of the folder.
     pattern : str
-        Glob patterns of file names, separated by commas, matched in any case.
+        Patterns of file names, as for :func:`spark_jobs.args.name_matcher`.
     target : str
         URI of the Parquet file, of the columns ``schemas.LISTING``, in the order of the paths' bytes.
     rows_per_group : int
         Rows of each row group but the last.
+    include_hidden : bool
+        Whether hidden names (:func:`spark_jobs.args.is_hidden`) are treated like others.
 
     Returns
     -------
@@ -132,10 +59,10 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> Lis
     Raises
     ------
     JobError
-        When the folder does not exist, when nothing in it matches, or when a name in it is not valid UTF-8 or, on S3,
-        has two slashes in a row.
+        If the folder does not exist or cannot be read, if nothing in it matches, or if the path of an image is not
+        valid UTF-8 or, on S3, has two slashes in a row.
     """
-    walk = walk_through(images, pattern)
+    walk = walk_through(images, pattern, include_hidden=include_hidden)
     rows = walk.images()
     sizes: list[npt.NDArray[np.int64]] = []
     with storage.writing(target) as stream, pq.ParquetWriter(stream, schemas.LISTING) as writer:
@@ -143,59 +70,41 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int) -> Lis
             table = _table(group, images.partition("://")[0])
             writer.write_table(table, row_group_size=rows_per_group)
             sizes.append(table["size"].to_numpy())
+        left_out = walk.left_out.record(images, pattern)
         if not sizes:
-            raise JobError(
-                f"no file in {images} matches the pattern {pattern!r} ({walk.skipped} others are there): "
-                "check --images and --pattern"
-            )
-    return Listed(np.concatenate(sizes), walk.skipped)
+            raise JobError(_nothing_matches(left_out))
+    return Listed(np.concatenate(sizes), left_out)
 
 
-def walk_through(images: str, pattern: str) -> Walk:
+def _nothing_matches(left_out: LeftOut) -> str:
+    """Return the error message for a folder without images."""
+    found = describe(left_out) or ["it is empty"]
+    advice = f". {advise(left_out)}" if left_out["skipped"] else ""
+    return (
+        f"no file in {left_out['folder']} matches the pattern {left_out['pattern']!r} ({'; '.join(found)}): "
+        f"check --images and --pattern{advice}"
+    )
+
+
+def walk_through(images: str, pattern: str, *, include_hidden: bool = False) -> Walk:
     """Return the walk through a folder of images.
 
     Raises
     ------
     JobError
-        When the folder does not exist.
+        If the folder does not exist.
     """
     filesystem, root = storage.locate(images)
     if filesystem.get_file_info(root).type != fs.FileType.Directory:
         raise JobError(f"the images' folder {images} does not exist: check --images")
-    local = isinstance(filesystem, fs.LocalFileSystem)
-    return Walk(root, _read_local_folder if local else _remote_reader(filesystem), name_matcher(pattern))
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return walk_local_folder(root, pattern, include_hidden=include_hidden)
+    return Walk(root, _remote_reader(filesystem), _remote_counter(filesystem), name_matcher(pattern), include_hidden)
 
 
 def _table(rows: list[Image], scheme: str) -> pa.Table:
     paths, labels, sizes, modified = zip(*rows, strict=True)
     return pa.table([[f"{scheme}://{path}" for path in paths], labels, sizes, modified], schema=schemas.LISTING)
-
-
-def _read_local_folder(folder: str) -> Iterator[Entry]:
-    """Yield the entries of a folder of this machine.
-
-    The operating system is asked, since pyarrow leaves out links that lead nowhere. It is asked in bytes, since the
-    locale must not decide how names are decoded.
-    """
-    with os.scandir(folder.encode()) as entries:
-        for entry in entries:
-            try:
-                name = entry.name.decode()
-            except UnicodeDecodeError:
-                raise JobError(
-                    f"the name {entry.name!r} in the folder {folder} is not valid UTF-8: rename it, or take it away"
-                ) from None
-            yield _local_entry(name, entry)
-
-
-def _local_entry(name: str, entry: os.DirEntry[bytes]) -> Entry:
-    """Return an entry; of a link that leads nowhere, the link itself."""
-    try:
-        status = entry.stat()
-    except OSError:
-        status = entry.stat(follow_symlinks=False)
-    is_folder = stat.S_ISDIR(status.st_mode)
-    return Entry(name, is_folder, 0 if is_folder else status.st_size, status.st_mtime_ns)
 
 
 def _remote_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]]:
@@ -212,6 +121,9 @@ def _remote_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]
     return read_folder
 
 
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder.encode())  # noqa: PTH116 (a Path is not made of bytes)
-    return status.st_dev, status.st_ino
+def _remote_counter(filesystem: fs.FileSystem) -> Callable[[str], int]:
+    def count_files(folder: str) -> int:
+        infos = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+        return sum(info.type == fs.FileType.File for info in infos)
+
+    return count_files

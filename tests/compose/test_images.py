@@ -145,7 +145,12 @@ def test_every_package_is_installed_from_a_lock() -> None:
 
 
 SOURCES_OF_IMAGES = {
-    "airflow": ["dags", "plugins", "include", "spark_jobs/args.py", "spark_jobs/records.py"],
+    "airflow": [
+        "dags",
+        "plugins",
+        "include",
+        *(f"spark_jobs/{name}.py" for name in ("args", "left_out", "records", "walk")),
+    ],
     "emr": ["local/emr", "local/processes", "spark_jobs"],
     "init": ["include", "local/images", "spark_jobs/model/export.py"],
 }

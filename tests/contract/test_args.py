@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_jobs.args import FeaturizeArgs, JobArgs, PcaArgs, name_matcher
+from spark_jobs.args import FeaturizeArgs, JobArgs, PcaArgs, is_hidden, name_matcher
 
 FEATURIZE = ["--images=file:///i", "--run=file:///r", "--model=file:///m"]
 PCA = ["--run=file:///r"]
@@ -40,7 +40,7 @@ def test_help_explains_every_flag_with_its_default(capsys: pytest.CaptureFixture
         for item in fields(job):  # type: ignore[arg-type]
             assert f"--{item.name.replace('_', '-')} " in shown
             assert item.metadata["help"] in shown
-            default = "none" if item.default is None else item.default
+            default = "none" if item.default is None else "false" if item.default is False else item.default
             assert item.default is MISSING or f"(default: {default})" in shown
 
 
@@ -57,6 +57,8 @@ WRONG: list[tuple[type[JobArgs], list[str], list[str]]] = [
     (FeaturizeArgs, [*FEATURIZE, "--decode-memory-mb=255"], ["--decode-memory-mb", "256 or more"]),
     (FeaturizeArgs, [*FEATURIZE, "--read-bytes-in-flight=999"], ["--read-bytes-in-flight", "--max-file-bytes"]),
     (FeaturizeArgs, [*FEATURIZE, "--pattern="], ["--pattern", "''", "must not be empty"]),
+    (FeaturizeArgs, [*FEATURIZE, "--include-hidden=False"], ["--include-hidden", "'False'", "type bool"]),
+    (FeaturizeArgs, [*FEATURIZE, "--include-hidden=1"], ["--include-hidden", "'1'", "type bool"]),
     (FeaturizeArgs, [*FEATURIZE, "--images= "], ["--images", "must not be empty"]),
     (FeaturizeArgs, FEATURIZE[1:], ["--images", "required"]),
     (FeaturizeArgs, [*FEATURIZE, "--variance-target=0.8"], ["--variance-target"]),
@@ -116,6 +118,23 @@ def test_none_is_accepted_for_optional_arguments() -> None:
 def test_pca_reads_the_values_that_were_written(**values: Any) -> None:
     arguments = PcaArgs("file:///r", **values)
     assert PcaArgs.from_argv(arguments.to_argv()) == arguments
+
+
+def test_hidden_files_are_included_by_true_only() -> None:
+    assert FeaturizeArgs.from_argv(FEATURIZE).include_hidden is False
+    for value in (True, False):
+        argv = FeaturizeArgs("i", "r", "m", include_hidden=value).to_argv()
+        assert f"--include-hidden={str(value).lower()}" in argv
+        assert FeaturizeArgs.from_argv(argv).include_hidden is value
+
+
+def test_names_of_system_folders_and_dot_names_are_hidden_and_underscores_are_not() -> None:
+    hidden = [".x.jpg", "._x.jpg", ".", ".DS_Store", "__MACOSX", "Icon\r", "Thumbs.db", "THUMBS.DB", "desktop.ini"]
+    hidden += ["$RECYCLE.BIN", "System Volume Information", ".Trash-1000", ".directory", "lost+found", "@eaDir"]
+    hidden += ["#recycle", "#snapshot", ".ipynb_checkpoints"]
+    assert [name for name in hidden if not is_hidden(name)] == []
+    shown = ["_x.jpg", "_under", "__init__", "MACOSX", "Thumbs", "thumbs.db.jpg", "#1.jpg", "@home", "a.b", "$x", "~"]
+    assert [name for name in shown if is_hidden(name)] == []
 
 
 def test_command_line_contains_none_in_lower_case_only() -> None:

@@ -15,6 +15,8 @@ from include.residency.checks import ResidencyChecks
 from include.residency.cluster import attest_cluster
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
+from spark_jobs.args import DEFAULT_PATTERN
+from spark_jobs.left_out import LeftOutCounter
 from spark_jobs.numerics import decomposition, moments
 from spark_jobs.quality import certificate, drift
 from tests.include.cluster_answers import CLUSTER, FLEETS, INSTANCES, NOW
@@ -55,6 +57,10 @@ def featurize_summary(**changes: Any) -> dict[str, Any]:
         "rejects": 1,
         "rejects_by_reason": {"truncated": 1},
         "first_rejects": [{"path": "file:///lake/data/Kiwi/x.jpg", "reason": "truncated", "detail": "at byte 7"}],
+        "skipped": 0,
+        "hidden": 0,
+        "left_out": [LeftOutCounter().record("file:///lake/data", DEFAULT_PATTERN)],
+        "warnings": [],
         "dimensions": 1280,
         "seconds": {"list": 0.1, "featurize": 2.0, "total": 2.1},
     } | changes

@@ -115,7 +115,7 @@ def test_parquet_files_are_sorted_and_exclude_hidden_files(tmp_path: Path, folde
     assert folder_bytes(folder) == 6 + 4
 
 
-def test_files_are_counted_by_name_at_any_depth_in_any_case_and_hidden_or_empty_ones_too(
+def test_files_are_counted_by_name_at_any_depth_in_any_case_as_featurize_lists_them(
     tmp_path: Path, folder: ObjectStoragePath
 ) -> None:
     assert count_matching_files(folder, "*.jpg, *.jpeg") == count_matching_files(folder / "missing", "*") == 0
@@ -123,7 +123,11 @@ def test_files_are_counted_by_name_at_any_depth_in_any_case_and_hidden_or_empty_
     (deep / "folder.jpg").mkdir(parents=True)
     for name in ("a.JPG", "_a.jpg", ".a.jpg", "é.jpeg", "a.b.JpEg", "a.png"):
         (deep / name).touch()
-    assert count_matching_files(folder, "*.jpg, *.jpeg") == 5
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "1.jpg").touch()
+    assert count_matching_files(folder, "*.jpg, *.jpeg") == 4
+    assert count_matching_files(folder, "*.jpg, *.jpeg", include_hidden=True) == 6
+    assert count_matching_files(folder, "all") == 5
     assert count_matching_files(folder, "*.gif") == 0
 
 
@@ -143,7 +147,10 @@ def test_marker_of_an_empty_folder_is_no_image(bucket: Any) -> None:
     assert count_matching_files(folder, "*") == 0
     assert count_matching_files(folder, "*.jpg,") == 0
     bucket.put_object(Key="data/Kiwi/é #%+ .JPG", Body=b"")
+    for name in ("__MACOSX/Kiwi/._1.jpg", "Kiwi/@eaDir/1.jpg", "Kiwi/.1.jpg"):
+        bucket.put_object(Key=f"data/{name}", Body=b"")
     assert count_matching_files(lake_path(f"s3://{bucket.name}/data"), "*.jpg") == 1
+    assert count_matching_files(lake_path(f"s3://{bucket.name}/data"), "*.jpg", include_hidden=True) == 4
 
 
 def test_json_is_readable_by_people_and_its_writer_is_named_if_it_cannot_be_read(

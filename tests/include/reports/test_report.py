@@ -26,6 +26,7 @@ from include.reports.report import (
     render_report,
     report_line,
 )
+from spark_jobs.left_out import LeftOutCounter, warn
 from spark_jobs.quality import drift
 from tests.include.cluster_answers import INSTANCES
 from tests.include.price_tables import instances_without, prices
@@ -89,6 +90,34 @@ def test_report_shows_the_figures() -> None:
     text = " ".join(page.text.split())
     for shown in ("3images", "1rejects", "2components", "90.0%of the variance", "truncated", "j-1", "feedface"):
         assert shown.replace(" ", "") in text.replace(" ", ""), shown
+
+
+def test_report_names_the_labels_that_lose_all_their_files_and_counts_what_is_left_out() -> None:
+    job, loader = LeftOutCounter(), LeftOutCounter()
+    job.skip("1.png", "banana", at_top=False)
+    job.hidden = 1_234
+    loader.skip("1.heic", EVIL, at_top=False)
+    loader.unreadable.append("/photos/gone.jpg (No such file)")
+    left_out = [job.record("file:///lake/data", "*.jpg"), loader.record("/photos", "*.jpg")]
+    warnings = [warning for item in left_out for warning in warn(item)]
+    page = page_of(
+        featurize=featurize_summary(skipped=1, hidden=1_234, left_out=left_out),
+        verified={"warnings": warnings},
+    )
+    assert "script" not in page.tags
+    for shown in (
+        "2 skipped and 1,234 hidden files are neither images nor rejects",
+        "1 file in file:///lake/data left out by name, not matching '*.jpg': 1 .png",
+        "1234 hidden or system files in file:///lake/data left out (include_hidden=true includes them)",
+        "1 file in /photos left out by name, not matching '*.jpg': 1 .heic",
+        "reading failed; the first is /photos/gone.jpg",
+        "labels without any image: banana",
+        f"labels without any image: {EVIL}",
+        *warnings,
+    ):
+        assert shown in page.text, shown
+    assert all("image_pattern=all includes 1 of the 1 skipped file" in warning for warning in warnings)
+    assert "left out" not in page_of().text
 
 
 def test_every_text_is_escaped() -> None:

@@ -24,6 +24,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         None,
     ),
     "image_pattern": ("",),
+    "include_hidden": ("true", 1, None),
     "max_reject_ratio": (-0.01, 1.01, "0.05"),
     "exif_orientation": ("auto", ""),
     "images_per_task": (0, 1.5, 100_001),
@@ -92,6 +93,8 @@ def test_every_parameter_explains_itself_and_has_limits() -> None:
             assert {"maximum", "exclusiveMaximum"} & set(schema), name
         elif schema["type"] == "array":
             assert {"minItems", "maxItems"} <= set(schema), name
+        elif schema["type"] == "boolean":
+            assert isinstance(param.value, bool), name
         else:
             assert {"pattern", "minLength", "enum"} & set(schema), f"{name} may be empty"
 

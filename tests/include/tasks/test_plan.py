@@ -107,6 +107,7 @@ def test_forecast_that_is_above_the_limit_or_unknown_stops_a_run_with_a_limit(
 def test_every_parameter_of_the_form_changes_a_request(opened: Opened) -> None:
     changed: dict[str, Any] = {
         "image_pattern": "*.JPG,*.gif",
+        "include_hidden": True,
         "variance_target": 0.123,
         "n_components": 7,
         "scores": "whitened",

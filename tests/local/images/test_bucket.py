@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from local.images.bucket import ImageBucket
 from local.images.loading import LEDGER, ImagesError, LoadResult, has_unloaded_files, load_images
+from spark_jobs.args import NOT_LOADED_FILE
+from spark_jobs.left_out import describe
 from tests.s3_store import Store, use_environment
 
 pytestmark = pytest.mark.slow  # starts an S3 store
@@ -99,6 +102,9 @@ def test_bucket_mirrors_each_state_of_the_folder(
     assert has_unloaded_files(ImageBucket(lake.root)) is False
     lake.put("results/part-0", "rows")
     assert lake.load(first) == LoadResult(images=3, added=3, removed=0, kept=0)
+    assert json.loads(lake.data()[NOT_LOADED_FILE])["skipped_by_extension"] == [{"extension": ".txt", "files": 1}]
+    (first / "Kiwi" / "notes.txt").unlink()
+    assert lake.load(first) == LoadResult(images=3, added=0, removed=0, kept=0)
     assert lake.data() == {name: f"photo first/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)}
     assert set(json.loads(lake.read(LEDGER))) == set(lake.data())
     assert has_unloaded_files(ImageBucket(lake.root)) is False
@@ -172,8 +178,10 @@ def test_killed_load_is_resumed_without_loss(
     assert lake.data() == {"Kiwi/mine.jpg": "mine"} | SECOND
 
 
-def test_marker_of_an_empty_folder_is_no_file(lake: BucketLake) -> None:
+def test_marker_of_an_empty_folder_and_hidden_object_are_no_files_of_the_user(lake: BucketLake) -> None:
     lake.put("data/", "")
+    lake.put("data/Kiwi/.DS_Store", "")
+    lake.put("data/__MACOSX/Kiwi/1.jpg", "")
     lake.put("data/Kiwi/", "")
     assert has_unloaded_files(ImageBucket(lake.root)) is False
 
@@ -187,18 +195,24 @@ def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Pat
         assert len(lake.data()) == 3, text
 
 
-def test_unreadable_images_are_refused_before_any_change(first: Path, lake: BucketLake) -> None:
-    link = first / "Kiwi" / "link.jpg"
-    link.symlink_to("missing")
-    with pytest.raises(ImagesError, match=rf"link\.jpg is not a file that can be uploaded; .*IMAGES={first}"):
-        lake.load(first)
-    assert lake.data() == {}
+def test_unreadable_images_and_links_that_loop_are_left_out_and_recorded(first: Path, lake: BucketLake) -> None:
+    targets = {"gone.jpg": "none", "loop.jpg": "loop.jpg", "through.jpg": "1.jpg/x", "null.jpg": "/dev/null"}
     if Path("/proc/self/mem").exists():  # a file whose first byte no process can read
-        link.unlink()
-        link.symlink_to("/proc/self/mem")
-        with pytest.raises(ImagesError, match=r"link\.jpg cannot be read: Input/output error"):
-            lake.load(first)
-        assert lake.data() == {}
+        targets["mem.jpg"] = "/proc/self/mem"
+    for name, target in targets.items():
+        (first / "Kiwi" / name).symlink_to(target)
+    os.mkfifo(first / "Kiwi" / "pipe.jpg")
+    result = lake.load(first)
+    assert result.images == len(lake.data()) - 1 == 3
+    record = json.loads(lake.data()[NOT_LOADED_FILE])
+    assert result.left_out == record
+    assert record["unreadable"] == len(targets) + 1
+    assert record["first_unreadable"][0] == f"{first}/Kiwi/gone.jpg (No such file or directory)"
+    assert describe(record)[-1].endswith(record["first_unreadable"][0])
+    for name in (*targets, "pipe.jpg"):
+        (first / "Kiwi" / name).unlink()
+    assert lake.load(first).left_out is None
+    assert NOT_LOADED_FILE not in lake.data()
 
 
 def test_refused_deletion_is_reported_and_done_by_the_next_load(

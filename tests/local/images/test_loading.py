@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 
 from local.images import loading
 from local.images.folder import ImageFolder
-from local.images.loading import ImagesError, LoadResult, find_images, has_unloaded_files, load_images
+from local.images.loading import (
+    ImagesError,
+    LoadResult,
+    find_images,
+    forget_removed_images,
+    has_unloaded_files,
+    load_images,
+)
+from spark_jobs.args import NOT_LOADED_FILE
+from spark_jobs.errors import JobError
+from spark_jobs.images import listing, not_loaded
+from spark_jobs.images.reading import read_local
+from spark_jobs.images.rejects import Reject
 
 PATTERN = "*.jpg,*.jpeg"
 
@@ -34,8 +46,9 @@ def photos(folder: Path, *names: str) -> Path:
 
 
 def data(lake: Path) -> dict[str, str]:
-    """Return all files under data/, including hidden ones."""
+    """Return all files under data/, including hidden ones, except the record of what was not loaded."""
     paths = (Path(parent) / name for parent, _, names in os.walk(lake / "data") for name in names)
+    paths = (path for path in paths if path.name != NOT_LOADED_FILE)
     return {path.relative_to(lake / "data").as_posix(): path.read_text() for path in paths}
 
 
@@ -249,7 +262,9 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path, first: Path, lake: 
         with pytest.raises(ImagesError, match=rf"IMAGES={folder}: not a folder; expected"):
             load_images(folder, ImageFolder(lake), PATTERN)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImagesError, match=r"empty: no file matches '\*\.jpg,\*\.jpeg'; expected IMAGES/<label>"):
+    with pytest.raises(
+        ImagesError, match=r"empty: no file matches '\*\.jpg,\*\.jpeg'; expected IMAGES/<label>.*empty$"
+    ):
         load_images(tmp_path / "empty", ImageFolder(lake), PATTERN)
     load_images(first, ImageFolder(lake), PATTERN)
     with pytest.raises(ImagesError):
@@ -297,9 +312,93 @@ def test_dangling_link_is_loaded_so_that_the_job_rejects_it(first: Path, lake: P
     assert (lake / "data" / "Kiwi" / "gone.jpg").is_symlink()
 
 
+def test_links_that_loop_or_lead_through_a_file_become_rejects_of_the_job(
+    first: Path, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stopped the run with "the lake … cannot be written"."""
+    expected = {"loop": "unreadable", "pair1": "unreadable", "pair2": "unreadable", "through": "vanished"}
+    expected |= {"gone": "vanished", "long": "unreadable"}
+    targets = {"loop": "loop.jpg", "pair1": "pair2.jpg", "pair2": "pair1.jpg", "through": "1.jpg/x", "gone": "none"}
+    targets["long"] = "x" * 300
+    for name, target in targets.items():
+        (first / "Kiwi" / f"{name}.jpg").symlink_to(target)
+    (first / "folder that loops").symlink_to("folder that loops")
+    (first / "through a file").symlink_to("Kiwi/1.jpg/x")
+    for number in (0, errno.EXDEV):
+        target = lake / str(number)
+        if number:
+            refuse_links(monkeypatch, number)
+        for added in (9, 0):
+            assert load_images(first, ImageFolder(target), PATTERN).added == added
+        images = list(listing.walk_through(f"file://{target}/data", PATTERN).images())
+        results = {Path(image.path).stem: read_local(image.path, image.size) for image in images}
+        rejects = {name: found.reason for name, found in results.items() if isinstance(found, Reject)}
+        assert rejects == expected, number
+        assert len(images) == 9
+
+
+def test_loader_and_job_list_the_same_files_of_a_folder(first: Path, lake: Path) -> None:
+    photos(first, ".hidden/1.jpg", "Kiwi/._1.jpg", "__MACOSX/Kiwi/._1.jpg", "_under/_1.jpg", "@eaDir/1.jpg", "b/1.png")
+    (first / "Kiwi" / "loop.jpg").symlink_to("loop.jpg")
+    (first / "cycle").symlink_to(first)
+    (first / "again").symlink_to("Kiwi")
+    for hidden in (True, False):
+        walk = listing.walk_through(f"file://{first}", PATTERN, include_hidden=hidden)
+        listed = {Path(image.path).relative_to(first).as_posix() for image in walk.images()}
+        result = load_images(first, ImageFolder(lake), PATTERN, include_hidden=hidden)
+        stored = listing.walk_through(f"file://{lake}/data", PATTERN, include_hidden=hidden)
+        assert {Path(image.path).relative_to(lake / "data").as_posix() for image in stored.images()} == listed
+        assert result.images == len(listed) == (13 if hidden else 8)
+        assert result.left_out == walk.left_out.record(str(first), PATTERN)
+
+
+def test_labels_that_are_not_loaded_are_recorded_for_the_job_and_forgotten_by_the_next_load(
+    first: Path, second: Path, lake: Path
+) -> None:
+    photos(first, "banana/1.PNG", "banana/2.PNG", "cherry/1.HEIC", "Kiwi/notes.txt", "Kiwi/.DS_Store")
+    result = load_images(first, ImageFolder(lake), PATTERN)
+    record = not_loaded.read(f"file://{lake}/data")
+    assert result.left_out == record
+    assert record is not None
+    assert record["folder"] == str(first)
+    assert (record["skipped"], record["hidden"], record["lost_labels"]) == (4, 1, ["banana", "cherry"])
+    assert has_unloaded_files(ImageFolder(lake)) is False, "the record is no file of the user"
+
+    load_images(second, ImageFolder(lake), PATTERN)
+    assert not_loaded.read(f"file://{lake}/data") is None, "nothing was left out"
+
+
+def test_record_of_what_was_not_loaded_is_dropped_with_the_last_loaded_image(first: Path, lake: Path) -> None:
+    put(first / "banana" / "1.png")
+    load_images(first, ImageFolder(lake), PATTERN)
+    put(lake / "data" / "Kiwi" / "mine.jpg")
+    forget_removed_images(ImageFolder(lake))
+    assert (lake / "data" / NOT_LOADED_FILE).exists()
+    for name in find_images(first, PATTERN):
+        (lake / "data" / name).unlink()
+    forget_removed_images(ImageFolder(lake))
+    assert not (lake / "data" / NOT_LOADED_FILE).exists()
+
+
+def test_folder_with_other_formats_only_names_the_parameter(tmp_path: Path, lake: Path) -> None:
+    folder = photos(tmp_path / "phone", "banana/1.PNG", "cherry/1.HEIC", "cherry/.DS_Store")
+    with pytest.raises(
+        ImagesError, match=r"Found: 2 files .* 1 \.heic, 1 \.png; 1 hidden.* image_pattern=all includes 2"
+    ):
+        load_images(folder, ImageFolder(lake), PATTERN)
+    assert load_images(folder, ImageFolder(lake), "all").images == 2
+
+
+def test_damaged_record_of_what_was_not_loaded_is_named(lake: Path) -> None:
+    for text, message in [("{", "is not JSON"), ("[]", "is not the record"), ("{}", "is not the record")]:
+        put(lake / "data" / NOT_LOADED_FILE, text)
+        with pytest.raises(JobError, match=rf"{NOT_LOADED_FILE} {message}.*: delete it, or load the images again"):
+            not_loaded.read(f"file://{lake}/data")
+
+
 def test_name_that_is_not_utf8_is_reported(first: Path, lake: Path) -> None:
     Path(os.fsdecode(os.fsencode(first / "Kiwi") + b"/\xff.jpg")).touch()
-    with pytest.raises(ImagesError, match=r"\\xff\.jpg is not valid UTF-8; rename it"):
+    with pytest.raises(ImagesError, match=r"\\xff\.jpg is not valid UTF-8: rename it"):
         load_images(first, ImageFolder(lake), PATTERN)
 
 
@@ -318,6 +417,8 @@ def test_unloaded_files_are_detected(first: Path, lake: Path) -> None:
     assert has_unloaded_files(ImageFolder(lake)) is False
     put(lake / "data" / "Kiwi" / ".0123.loading")
     assert has_unloaded_files(ImageFolder(lake)) is False, "a killed load left this file"
+    put(lake / "data" / ".DS_Store")
+    assert has_unloaded_files(ImageFolder(lake)) is False, "Finder puts it into every folder"
     put(lake / "data" / "Kiwi" / "mine.jpg")
     assert has_unloaded_files(ImageFolder(lake)) is True
 

@@ -17,7 +17,7 @@ from include.settings.parameters import RunParams
 from local.images import model, prepare
 from local.images.prepare import main
 from local.run.lake import LakeError, fill_lake
-from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
+from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE, NOT_LOADED_FILE
 from tests.s3_store import Store, use_environment
 
 pytestmark = pytest.mark.slow  # starts an S3 store
@@ -71,9 +71,11 @@ def test_images_and_model_are_in_the_lake(
             assert run(f"s3://{lake_bucket}/{folder}".rstrip("/"), tmp_path, "--images", str(images)) == 0
             printed = lines(capsys)
             assert printed[0] == f"images: 2 from {images} ({added} new, 0 removed)"
-            assert printed[1].startswith("model: weights /weights.h5")
+            assert printed[1] == f"not loaded: 1 file in {images} left out by name, not matching '*.jpg,*.jpeg': 1 .png"
+            assert printed[2].startswith("model: weights /weights.h5")
         model_folder = f"{folder}models/{DIGEST[:MODEL_FOLDER_DIGITS]}"
         expected = {
+            f"{folder}data/{NOT_LOADED_FILE}",
             *(f"{folder}data/Kiwi 100%/1.jpg", f"{folder}data/Lime #1+2/2.jpeg", f"{folder}.loaded_images.json"),
             *(f"{model_folder}/{MODEL_FILE}", f"{model_folder}/{MODEL_RECORD_FILE}", f"{folder}models/current.json"),
         }
@@ -93,6 +95,26 @@ def test_lake_in_a_folder_is_prepared_in_the_same_way(
     assert json.loads((tmp_path / "lake/models/current.json").read_text()) == {"model": DIGEST[:MODEL_FOLDER_DIGITS]}
 
 
+def test_a_label_that_disappears_is_a_warning_in_the_terminal_and_hidden_files_are_counted(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("banana/1.PNG", "cherry/1.HEIC", "Kiwi 100%/.DS_Store", "__MACOSX/Kiwi 100%/._1.jpg"):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).touch()
+    assert run(f"file://{tmp_path}/lake", tmp_path, "--images", str(images)) == 0
+    first, *others, warning = lines(capsys)[:4]
+    assert first == f"images: 2 from {images} (2 new, 0 removed)"
+    assert others == [
+        f"not loaded: 3 files in {images} left out by name, not matching '*.jpg,*.jpeg': 2 .png, 1 .heic",
+        f"not loaded: 2 hidden or system files in {images} left out (include_hidden=true includes them)",
+    ]
+    assert warning.startswith(f"WARNING: 2 labels in {images} without any image: banana, cherry. No file name there")
+    assert warning.endswith("image_pattern=all includes 3 of the 3 skipped files")
+    options = ("--images", str(images), "--pattern", "all", "--include-hidden")
+    assert run(f"file://{tmp_path}/lake", tmp_path, *options) == 0
+    assert lines(capsys)[0] == f"images: 6 from {images} (4 new, 0 removed)"
+
+
 def test_without_a_folder_the_images_in_the_lake_are_used(
     store: Store, lake_bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,7 +131,7 @@ def test_without_any_images_a_sample_is_generated_and_reported(
     printed: list[str] = []
     prepare.prepare_lake(f"s3://{lake_bucket}", None, "*.jpg", tmp_path, printed.append, shared=tmp_path / "missing")
     assert "using a GENERATED SAMPLE" in printed[0]
-    assert store.keys(lake_bucket, "data/") == {"data/Kiwi 100%/1.jpg"}
+    assert store.keys(lake_bucket, "data/") == {"data/Kiwi 100%/1.jpg", f"data/{NOT_LOADED_FILE}"}
 
 
 def test_reason_of_a_failure_is_the_last_line_and_the_exit_code_is_2(

@@ -25,7 +25,8 @@ from local.run.failure import failure_text
 from local.run.store import locate_lake
 from local.run.summary import success_text
 from local.run.watch import RunState
-from tests.include.run_records import SLUG, manifest
+from spark_jobs.left_out import LeftOutCounter, warn
+from tests.include.run_records import SLUG, featurize_summary, manifest
 
 
 def test_values_have_the_types_that_the_form_would_give_them() -> None:
@@ -169,6 +170,25 @@ def test_summary_has_counts_quality_seconds_places_and_warnings(lake: Path) -> N
                  "WARNING     the target was not reached"):  # fmt: skip
         assert part in shown
     assert "RANDOM" not in shown
+
+
+def test_summary_counts_what_is_left_out_and_warns_of_labels_that_disappear(lake: Path) -> None:
+    counter = LeftOutCounter()
+    counter.skip("1.PNG", "banana", at_top=False)
+    counter.hidden = 2
+    left_out = [counter.record("/photos", "*.jpg")]
+    warnings = warn(left_out[0])
+    put_report(lake, manifest(featurize=featurize_summary(left_out=left_out), verified={"warnings": warnings}))
+    shown = success_text(Lake(f"file://{lake}"))
+    for part in (
+        "left out    1 file in /photos left out by name, not matching '*.jpg': 1 .png",
+        "left out    2 hidden or system files in /photos",
+        "WARNING     1 label in /photos without any image: banana. ",
+        "image_pattern=all includes 1 of the 1 skipped file",
+    ):
+        assert part in shown
+    put_report(lake, manifest())
+    assert "left out" not in success_text(Lake(f"file://{lake}"))
 
 
 def test_summary_says_that_weights_were_random(lake: Path) -> None:

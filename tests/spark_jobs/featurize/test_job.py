@@ -20,12 +20,13 @@ import pytest
 from PIL import Image, ImageOps
 from pyspark.sql import SparkSession
 
-from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
+from spark_jobs.args import FEATURE_DIMENSIONS, NOT_LOADED_FILE, FeaturizeArgs
 from spark_jobs.errors import JobError
 from spark_jobs.featurize import completeness, job, staging
 from spark_jobs.featurize.extraction import Engine
 from spark_jobs.images import decoding, listing, rejects
 from spark_jobs.lake import schemas
+from spark_jobs.left_out import LeftOutCounter
 from spark_jobs.model import mobilenet
 from spark_jobs.runtime import progress
 from tests.spark_jobs import deadly_decoder, mutations
@@ -428,6 +429,36 @@ def test_a_lost_row_fails_with_the_figures_and_the_path(spark: SparkSession, arg
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(3)]), file)
     with pytest.raises(JobError, match="was not listed, or was written twice"):
         completeness.check(arguments.run, 9)
+
+
+def test_the_summary_counts_what_is_left_out_and_warns_of_labels_that_disappear(
+    spark: SparkSession, arguments: FeaturizeArgs, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = local(arguments.images)
+    photo = next(folder.glob("*/*.jpg"))
+    for name in ("banana/1.PNG", "banana/2.PNG", "cherry/1.HEIC", "__MACOSX/apple/._1.jpg", ".ipynb_checkpoints/1.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photo, folder / name)
+    loader = LeftOutCounter()
+    loader.skip("1.gif", "damson", at_top=False)
+    (folder / NOT_LOADED_FILE).write_text(json.dumps(loader.record("/photos", "*.jpg")))
+    with caplog.at_level(logging.INFO):
+        summary = job.run(spark.sparkContext, arguments, engine=CONSTANT)
+    assert (summary["listed"], summary["skipped"], summary["hidden"]) == (9, 3, 2)
+    first, second = summary["left_out"]
+    assert first["skipped_by_extension"] == [{"extension": ".png", "files": 2}, {"extension": ".heic", "files": 1}]
+    assert first["lost_labels"] == ["banana", "cherry"]
+    assert second == loader.record("/photos", "*.jpg")
+    assert [warning.partition(". ")[0] for warning in summary["warnings"]] == [
+        f"2 labels in {arguments.images} without any image: banana, cherry",
+        "1 label in /photos without any image: damson",
+    ]
+    logged = [entry.getMessage() for entry in caplog.records]
+    assert set(summary["warnings"]) <= set(logged)
+    assert json.loads((local(arguments.run) / "featurize.json").read_text()) == summary
+
+    hidden = job.run(spark.sparkContext, replace(arguments, include_hidden=True), engine=CONSTANT)
+    assert (hidden["listed"], hidden["hidden"]) == (11, 0)
 
 
 def test_the_summary_says_what_was_done(

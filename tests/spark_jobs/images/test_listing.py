@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_jobs.args import DEFAULT_PATTERN
+from spark_jobs.args import DEFAULT_PATTERN, NOT_LOADED_FILE
 from spark_jobs.errors import JobError
 from spark_jobs.images import listing
 from spark_jobs.lake import schemas
+from spark_jobs.left_out import MAX_EXTENSIONS, MAX_LABELS, describe, warn
+from spark_jobs.records import LeftOut
+from spark_jobs.walk import Image
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -48,24 +53,32 @@ def make(folder: Path, *names: str) -> Path:
     return folder
 
 
-def paths(folder: Path, pattern: str = DEFAULT_PATTERN) -> list[str]:
-    return [f"file://{row.path}" for row in rows(folder, pattern)]
+def paths(folder: Path, pattern: str = DEFAULT_PATTERN, *, include_hidden: bool = False) -> list[str]:
+    return [f"file://{row.path}" for row in rows(folder, pattern, include_hidden=include_hidden)]
 
 
-def rows(folder: Path, pattern: str = DEFAULT_PATTERN) -> list[listing.Image]:
-    return list(listing.walk_through(f"file://{folder}", pattern).images())
+def rows(folder: Path, pattern: str = DEFAULT_PATTERN, *, include_hidden: bool = False) -> list[Image]:
+    return list(listing.walk_through(f"file://{folder}", pattern, include_hidden=include_hidden).images())
+
+
+def left_out(folder: Path, pattern: str = DEFAULT_PATTERN, *, include_hidden: bool = False) -> LeftOut:
+    """What the walk of a folder leaves out."""
+    walk = listing.walk_through(f"file://{folder}", pattern, include_hidden=include_hidden)
+    assert list(walk.images())
+    return walk.left_out.record("there", pattern)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_every_name_is_listed_as_it_is_on_disk(tmp_path: Path, name: str) -> None:
     make(tmp_path, f"label/{name}")
-    assert paths(tmp_path) == [f"file://{tmp_path}/label/{name}"]
+    assert paths(tmp_path, include_hidden=True) == [f"file://{tmp_path}/label/{name}"]
 
 
 @pytest.mark.parametrize("label", ODD_FOLDERS)
 def test_the_label_is_the_folders_name(tmp_path: Path, label: str) -> None:
     make(tmp_path, f"deep/down/{label}/1.jpg")
-    assert [row.label for row in rows(tmp_path) if not row.path.endswith("/")] == [label]
+    images = [row for row in rows(tmp_path, include_hidden=True) if not row.path.endswith("/")]
+    assert [row.label for row in images] == [label]
 
 
 def test_other_files_are_not_listed(tmp_path: Path) -> None:
@@ -114,6 +127,121 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
     assert paths(tmp_path / "data") == [f"file://{tmp_path}/data/a/2.jpg", f"file://{tmp_path}/data/linked/1.jpg"]
 
 
+def test_links_that_loop_or_lead_through_a_file_are_listed(tmp_path: Path) -> None:
+    folder = make(tmp_path, "a/1.jpg") / "a"
+    for name, target in {"loop.jpg": "loop.jpg", "pair1.jpg": "pair2.jpg", "pair2.jpg": "pair1.jpg"}.items():
+        (folder / name).symlink_to(target)
+    (folder / "through a file.jpg").symlink_to("1.jpg/x.jpg")
+    (folder / "long.jpg").symlink_to("x" * 300)
+    (folder / "loop without a pattern").symlink_to("loop without a pattern")
+    names = ["1.jpg", "long.jpg", "loop.jpg", "pair1.jpg", "pair2.jpg", "through a file.jpg"]
+    assert [Path(path).name for path in paths(tmp_path)] == names
+    assert left_out(tmp_path)["skipped"] == 1
+
+
+def test_a_folder_that_cannot_be_read_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, which can read every folder."""
+    make(tmp_path, "a/1.jpg", "b/1.jpg", "lost+found/1.jpg")
+    scandir = os.scandir
+
+    def refuse(folder: bytes) -> Any:
+        if folder.endswith((b"/b", b"/lost+found")):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(JobError, match=rf"the folder {tmp_path}/b cannot be read \(Permission denied\): change its"):
+        paths(tmp_path)
+    (tmp_path / "b" / "1.jpg").unlink()
+    (tmp_path / "b").rmdir()
+    assert paths(tmp_path) == [f"file://{tmp_path}/a/1.jpg"], "a hidden folder may be unreadable"
+
+
+HIDDEN = [
+    "__MACOSX/Kiwi/._1.jpg",
+    "Kiwi/._2.jpg",
+    "Kiwi/.DS_Store",
+    "Kiwi/.ipynb_checkpoints/1-checkpoint.jpg",
+    "Kiwi/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+    "#recycle/1.jpg",
+    "$RECYCLE.BIN/$I1.jpg",
+    "System Volume Information/x",
+    ".Trash-1000/files/1.jpg",
+    "lost+found/1.jpg",
+    "Thumbs.db",
+    "desktop.ini",
+]
+
+
+def test_hidden_system_folders_do_not_become_labels_and_their_files_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "Kiwi/1.jpg", "_Lime/_1.jpg", "Kiwi/notes.txt", *HIDDEN)
+    (tmp_path / ".all").symlink_to("/")
+    shown = ["Kiwi/1.jpg", "_Lime/_1.jpg"]
+    assert paths(tmp_path) == [f"file://{tmp_path}/{name}" for name in shown]
+    record = left_out(tmp_path)
+    assert (record["hidden"], record["skipped"], record["lost_labels"]) == (len(HIDDEN) + 1, 1, [])
+    assert describe(record)[1] == "13 hidden or system files in there left out (include_hidden=true includes them)"
+
+    (tmp_path / ".all").unlink()
+    every = [name for name in HIDDEN if name.endswith(".jpg")] + shown
+    listed = [path for path in paths(tmp_path, include_hidden=True) if not path.endswith("/")]
+    assert listed == sorted(f"file://{tmp_path}/{name}" for name in every)
+    record = left_out(tmp_path, include_hidden=True)
+    assert (record["hidden"], record["skipped"]) == (0, 1 + len(HIDDEN) + len(shown) - len(every))
+
+
+def test_a_label_whose_files_all_have_other_endings_does_not_disappear_without_a_word(tmp_path: Path) -> None:
+    pngs, heics = [f"banana/{number}.PNG" for number in range(3)], ["x/cherry/1.HEIC", "x/cherry/2.heic"]
+    make(tmp_path, "apple/1.JPG", "apple/2.jpeg", "apple/notes", "README.txt", *pngs, *heics, "y/apple/1.gif")
+    record = left_out(tmp_path)
+    assert record["skipped"] == 8
+    assert record["skipped_by_extension"] == [
+        {"extension": ".png", "files": 3},
+        {"extension": ".heic", "files": 2},
+        {"extension": "", "files": 1},
+        {"extension": ".gif", "files": 1},
+        {"extension": ".txt", "files": 1},
+    ]
+    assert (record["lost_labels"], record["lost_label_count"]) == (["banana", "cherry"], 2)
+    (line,), (warning,) = describe(record), warn(record)
+    assert line.startswith("8 files in there left out by name, not matching '*.jpg,*.jpeg': 3 .png, 2 .heic, 1 without")
+    assert warning.startswith("2 labels in there without any image: banana, cherry. No file name there matches '*.jpg")
+    assert warning.endswith(". image_pattern=all includes 6 of the 8 skipped files")
+    assert left_out(tmp_path, "all")["lost_labels"] == []
+    assert left_out(tmp_path, "all")["skipped"] == 2
+
+
+def test_images_beside_the_folders_of_labels_have_a_label_that_can_be_lost_too(tmp_path: Path) -> None:
+    make(tmp_path / "photos", "apple/1.jpg", "1.png")
+    assert left_out(tmp_path / "photos")["lost_labels"] == ["photos"]
+
+
+def test_the_record_of_what_is_left_out_is_bounded_and_has_the_totals(tmp_path: Path) -> None:
+    make(tmp_path, "apple/1.jpg", *(f"label {number:02d}/x.{number:02d}" for number in range(60)))
+    record = left_out(tmp_path)
+    assert len(record["skipped_by_extension"]) == MAX_EXTENSIONS == 20
+    assert len(record["lost_labels"]) == MAX_LABELS == 50
+    assert (record["skipped"], record["lost_label_count"], record["skipped_in_readable_formats"]) == (60, 60, 0)
+    assert describe(record)[0].endswith("1 .19, 40 others")
+    (warning,) = warn(record)
+    assert "label 09 and 50 more. " in warning
+    assert warning.endswith("None of the skipped files has the ending of a format that is read")
+
+
+def test_labels_with_control_characters_do_not_break_the_lines_of_a_terminal(tmp_path: Path) -> None:
+    make(tmp_path, "apple/1.jpg", "two\nlines\x1b[31m/1.png")
+    (warning,) = warn(left_out(tmp_path))
+    assert r"without any image: 'two\nlines\x1b[31m'. No" in warning
+
+
+def test_the_record_of_the_loader_is_neither_an_image_nor_hidden_nor_skipped(tmp_path: Path) -> None:
+    make(tmp_path, "apple/1.jpg", NOT_LOADED_FILE)
+    for hidden in (False, True):
+        assert len(rows(tmp_path, "*", include_hidden=hidden)) == 1
+        record = left_out(tmp_path, include_hidden=hidden)
+        assert (record["skipped"], record["hidden"]) == (0, 0)
+
+
 def test_size_and_modification_time_identify_the_version(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg")
     os.utime(tmp_path / "a" / "1.jpg", ns=(0, 1_700_000_000_123_456_789))
@@ -144,7 +272,7 @@ def test_everything_is_listed_once_in_the_order_of_the_paths_bytes(
         except (NotADirectoryError, FileExistsError, IsADirectoryError):
             continue
         written |= {f"file://{target}"}
-    listed = paths(folder)
+    listed = paths(folder, include_hidden=True)
     assert listed == sorted(written, key=str.encode)
 
 
@@ -154,7 +282,7 @@ def test_the_listing_is_written_in_row_groups(tmp_path: Path) -> None:
     make(tmp_path / "data", "a/1.png", "b/notes.txt")
     listed = listing.write(f"file://{tmp_path}/data", "*.jpg", f"file://{target}", rows_per_group=3)
     assert listed.sizes.tolist() == [7] * 7
-    assert listed.skipped == 2
+    assert listed.left_out["skipped"] == 2
     file = pq.ParquetFile(target)
     assert [file.metadata.row_group(group).num_rows for group in range(3)] == [3, 3, 1]
     assert file.schema_arrow.equals(schemas.LISTING)
@@ -167,7 +295,7 @@ def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_nothing_that_matches_is_a_clear_error_and_leaves_no_file(tmp_path: Path) -> None:
     make(tmp_path / "data", "a/1.png")
-    with pytest.raises(JobError, match=r"no file in file://.*/data matches the pattern '\*\.jpg'"):
+    with pytest.raises(JobError, match=r"no file in file://.*/data matches .*image_pattern=all includes 1 of"):
         listing.write(f"file://{tmp_path}/data", "*.jpg", f"file://{tmp_path}/run/l.parquet", rows_per_group=3)
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -176,8 +304,10 @@ def test_a_name_that_is_not_utf_8_is_a_clear_error_that_names_the_folder(tmp_pat
     folder = make(tmp_path, "a/1.jpg") / "a"
     descriptor = os.open(os.fsencode(folder) + b"/caf\xe9.jpg", os.O_CREAT | os.O_WRONLY)
     os.close(descriptor)
-    with pytest.raises(JobError, match=rf"caf\\xe9.*{folder}.*not valid UTF-8"):
+    with pytest.raises(JobError, match=rf"{folder}/caf\\xe9\.jpg is not valid UTF-8: rename it"):
         paths(tmp_path)
+    assert paths(tmp_path, "1.*") == [f"file://{folder}/1.jpg"], "only the names of images matter"
+    assert left_out(tmp_path, "1.*")["skipped"] == 1
 
 
 @pytest.mark.slow
@@ -186,7 +316,8 @@ def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
     make(tmp_path, *(f"pêche {number}/{name}" for number in range(2) for name in ODD_NAMES))
     program = (
         "import sys; from spark_jobs.images import listing\n"
-        "for row in listing.walk_through(sys.argv[1], '*.jpg,*.jpeg').images(): print(ascii((row.path, row.label)))"
+        "for row in listing.walk_through(sys.argv[1], '*.jpg,*.jpeg', include_hidden=True).images():\n"
+        "    print(ascii((row.path, row.label)))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     done = subprocess.run(
@@ -197,6 +328,6 @@ def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    expected = [(row.path, row.label) for row in rows(tmp_path)]
+    expected = [(row.path, row.label) for row in rows(tmp_path, include_hidden=True)]
     assert done.stdout.splitlines() == [ascii(row) for row in expected]
     assert len(expected) == 2 * len(ODD_NAMES)

@@ -66,7 +66,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def test_every_key_is_listed_as_it_is(store: Store) -> None:
-    rows = list(listing.walk_through(store.uri("data"), "*.jpg").images())
+    rows = list(listing.walk_through(store.uri("data"), "*.jpg", include_hidden=True).images())
     assert [f"s3://{row.path}" for row in rows] == [store.uri(key) for key in KEYS]
     assert [row.label for row in rows] == [key.rstrip("/").split("/")[-2] for key in KEYS]
     assert [row.size for row in rows] == [0 if key.endswith(("/", "empty.jpg")) else len(key.encode()) for key in KEYS]
@@ -74,8 +74,8 @@ def test_every_key_is_listed_as_it_is(store: Store) -> None:
 
 def test_the_listing_is_written_to_the_store(store: Store) -> None:
     listed = listing.write(store.uri("data"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
-    assert len(listed.sizes) == len(KEYS)
-    assert listed.skipped == 1
+    assert len(listed.sizes) == len(KEYS) - 1, "one is hidden"
+    assert (listed.left_out["skipped"], listed.left_out["hidden"]) == (1, 1)
     filesystem, path = storage.locate(store.uri("run/l.parquet"))
     assert pq.ParquetFile(path, filesystem=filesystem).num_row_groups == 3
 
@@ -89,3 +89,13 @@ def test_a_key_with_two_slashes_is_a_clear_error_and_is_not_lost(store: Store) -
 def test_a_missing_prefix_is_a_clear_error(store: Store) -> None:
     with pytest.raises(JobError, match="/none does not exist"):
         listing.write(store.uri("none"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
+
+
+def test_hidden_and_system_folders_of_a_bucket_are_counted_and_not_listed(store: Store) -> None:
+    hidden = ["__MACOSX/a/._1.jpg", "__MACOSX/a/._2.jpg", "a/@eaDir/1.jpg/x.jpg", "a/Thumbs.db", "@eaDir//1.jpg"]
+    for key in [*(f"macos/{name}" for name in hidden), "macos/a/1.jpg", "macos/b/1.png", "macos/.not_loaded.json"]:
+        store.client.put_object(Bucket=store.bucket, Key=key, Body=b"1")
+    walk = listing.walk_through(store.uri("macos"), "*.jpg")
+    assert [row.path for row in walk.images()] == [f"{store.bucket}/macos/a/1.jpg"]
+    record = walk.left_out.record("there", "*.jpg")
+    assert (record["hidden"], record["skipped"], record["lost_labels"]) == (len(hidden), 1, ["b"])

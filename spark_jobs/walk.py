@@ -1,0 +1,182 @@
+"""The walk through a folder of images: which files are images by their names, and which are left out.
+
+Standard library only: the job's listing, the loader of ``make run`` and the count of ``open_run`` use the same walk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from spark_jobs.args import IMAGE_ENDINGS, NOT_LOADED_FILE, is_hidden, name_matcher
+from spark_jobs.errors import JobError
+from spark_jobs.left_out import LeftOutCounter
+
+
+class WalkError(JobError):
+    """A folder cannot be read, or a name in it is not valid UTF-8."""
+
+
+class Entry(NamedTuple):
+    """One thing in a folder: its name, and for a file its size in bytes and its modification time.
+
+    The time is in nanoseconds since 1970. The class is a tuple, since a folder may contain a million of them.
+    """
+
+    name: str
+    is_folder: bool
+    size: int
+    modified: int
+
+
+class Image(NamedTuple):
+    """An image: its path, its label, its size in bytes and its modification time in microseconds since 1970.
+
+    These are the columns of ``schemas.LISTING``. The path of a folder ends with a slash.
+    """
+
+    path: str
+    label: str
+    size: int
+    modified: int
+
+
+@dataclass
+class Walk:
+    """A walk through a folder and all its subfolders.
+
+    Attributes
+    ----------
+    root : str
+        Path in the file system.
+    read_folder : callable
+        From a folder's path to its entries.
+    count_files : callable
+        From the path of a hidden folder to the number of files in it, at any depth.
+    matches : callable
+        The test of a name.
+    include_hidden : bool
+        Whether hidden names (:func:`spark_jobs.args.is_hidden`) are treated like others.
+    left_out : LeftOutCounter
+        The files left out so far.
+    """
+
+    root: str
+    read_folder: Callable[[str], Iterable[Entry]]
+    count_files: Callable[[str], int]
+    matches: Callable[[str], bool]
+    include_hidden: bool
+    left_out: LeftOutCounter = field(default_factory=LeftOutCounter, init=False)
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images, depth first.
+
+        A folder's entries are in memory while that folder and its subfolders are walked, never the whole tree. Links
+        to folders are followed, except a link to a folder that the walk is in. A folder whose own name is that of an
+        image is yielded too, beside the images in it.
+
+        Yields
+        ------
+        Image
+            In the order of the paths' UTF-8 bytes, which is also that of their code points.
+
+        Raises
+        ------
+        WalkError
+            If a folder cannot be read, or the path of an image is not valid UTF-8.
+        """
+        return self._folder(self.root, ())
+
+    def _folder(self, folder: str, inside: tuple[tuple[int, int], ...]) -> Iterator[Image]:
+        """Walk a folder; ``inside`` are device and inode of the local folders that the walk is in."""
+        identity = _identity(folder) if self.read_folder is read_local_folder else None
+        if identity is not None:
+            if identity in inside:
+                return
+            inside = (*inside, identity)
+        label, at_top = folder.rpartition("/")[2], folder == self.root
+        # A folder sorts as its name with the slash that follows it in the paths of its files.
+        for entry in sorted(self.read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
+            path = f"{folder.rstrip('/')}/{entry.name}" + "/" * entry.is_folder
+            if at_top and entry.name == NOT_LOADED_FILE:
+                continue
+            if not self.include_hidden and is_hidden(entry.name):
+                self.left_out.hidden += self.count_files(path[:-1]) if entry.is_folder else 1
+                continue
+            if self.matches(entry.name) and (not entry.is_folder or entry.name.lower().endswith(IMAGE_ENDINGS)):
+                _check_encoding(path)
+                if not entry.is_folder:
+                    self.left_out.keep(label)
+                yield Image(path, label, entry.size, entry.modified // 1000)
+            elif not entry.is_folder:
+                self.left_out.skip(entry.name, label, at_top=at_top)
+            if entry.is_folder:
+                yield from self._folder(path[:-1], inside)
+
+
+def walk_local_folder(folder: str, pattern: str, *, include_hidden: bool) -> Walk:
+    """Return the walk through a folder of this machine, given its absolute path without a slash at the end."""
+    return Walk(folder, read_local_folder, count_local_files, name_matcher(pattern), include_hidden)
+
+
+def read_local_folder(folder: str) -> Iterator[Entry]:
+    """Yield the entries of a folder of this machine.
+
+    The operating system is asked in bytes, since the locale must not decide how names are decoded.
+
+    Raises
+    ------
+    WalkError
+        If the folder cannot be read. A folder that no longer exists has no entries.
+    """
+    try:
+        with os.scandir(_bytes(folder)) as entries:
+            for entry in entries:
+                yield _local_entry(entry)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise WalkError(
+            f"the folder {folder} cannot be read ({error.strerror}): change its permissions, or move it away"
+        ) from error
+
+
+def _local_entry(entry: os.DirEntry[bytes]) -> Entry:
+    """Return an entry; if a link cannot be followed, for whatever reason, the link itself."""
+    name = entry.name.decode("utf-8", "surrogateescape")
+    try:
+        status = entry.stat()
+    except OSError:
+        status = entry.stat(follow_symlinks=False)
+    is_folder = stat.S_ISDIR(status.st_mode)
+    return Entry(name, is_folder, 0 if is_folder else status.st_size, status.st_mtime_ns)
+
+
+def count_local_files(folder: str) -> int:
+    """Return the number of files in a folder of this machine; links are not followed, unreadable folders are empty."""
+    if os.path.islink(_bytes(folder)):  # noqa: PTH114 (a Path is not made of bytes)
+        return 1
+    return sum(len(names) for _, _, names in os.walk(_bytes(folder)))
+
+
+def _check_encoding(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = _bytes(path).decode("utf-8", "backslashreplace")
+        raise WalkError(f"the name of {shown} is not valid UTF-8: rename it, or move it away") from None
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(_bytes(folder))  # noqa: PTH116 (a Path is not made of bytes)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _bytes(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
