@@ -8,6 +8,14 @@ PYTHON := .venv/bin/python
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
 
+# What the user types reaches the commands through the environment, so that spaces, quotes and dollars stay as they are.
+export USER_IMAGES := $(value IMAGES)
+export USER_LAKE := $(value LAKE)
+export USER_PARAMS := $(value PARAMS)
+# The folder in which `make` was called: the shell's, if `make -C` (which sets the flag w) has changed the folder.
+export USER_FOLDER = $(if $(findstring w,$(firstword -$(MAKEFLAGS)))$(findstring print-directory,$(MAKEFLAGS)),$(PWD),$(CURDIR))
+USER_PATHS = --relative-to "$$USER_FOLDER" $(if $(USER_IMAGES),--images "$$USER_IMAGES") $(if $(USER_LAKE),--lake "$$USER_LAKE")
+
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -15,13 +23,10 @@ setup: ## create .venv, and find or install Python 3.11 and Java 17; the other c
 	@scripts/setup.sh $(STORE)
 
 run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [STORE=s3] [PARAMS='name=value …']
-	@$(IN_VENV) -m local.run $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
-		$(if $(STORE),--store "$(STORE)") \
-		$(foreach param,$(PARAMS),--param '$(param)')
+	@$(IN_VENV) -m local.run $(USER_PATHS) $(if $(STORE),--store "$(STORE)") $(if $(USER_PARAMS),--params "$$USER_PARAMS")
 
 up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder] [LAKE=folder] [STORE=s3] [PORT=8080]
-	@$(IN_VENV) -m local.run.service up $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAKE),--lake "$(LAKE)") \
-		$(if $(STORE),--store "$(STORE)") $(if $(PORT),--port "$(PORT)")
+	@$(IN_VENV) -m local.run.service up $(USER_PATHS) $(if $(STORE),--store "$(STORE)") $(if $(PORT),--port "$(PORT)")
 
 down: setup ## stop what `make up` started; lake, database and logs are kept
 	@$(IN_VENV) -m local.run.service down
@@ -45,7 +50,7 @@ soak: setup ## the long tests and the fault matrix, with a dated report in docs/
 		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && exit $$code
 
 bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
-	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(IMAGES),--images "$(IMAGES)") $(if $(LAPS),--laps $(LAPS))
+	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(USER_IMAGES),--images "$$USER_IMAGES") $(if $(LAPS),--laps $(LAPS))
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
 	@$(IN_VENV) -m include.artifacts model

@@ -7,6 +7,7 @@ import fcntl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from local.processes.children import running
@@ -17,24 +18,37 @@ class RunError(RuntimeError):
 
 
 @contextlib.contextmanager
-def exclusive_lock(lock: Path) -> Iterator[None]:
-    """Hold the lock of a state folder: only one local Airflow may use it at a time.
+def exclusive_lock(lock: Path, conflict: str) -> Iterator[None]:
+    """Hold a lock, which ends with this process however it ends.
+
+    Parameters
+    ----------
+    lock : Path
+        File to lock; it is created if it is missing.
+    conflict : str
+        Message of the error.
 
     Raises
     ------
     RunError
-        If another process holds it.
+        If another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
-                f"another `make run` is working in {lock.parent} (wait for it, or stop it with Ctrl-C), "
-                "or `make up` runs there (`make down` ends it)"
-            ) from None
+            raise RunError(conflict) from None
         yield
+
+
+def state_lock(state: Path) -> AbstractContextManager[None]:
+    """Return the lock of a state folder: only one local Airflow may use it at a time."""
+    return exclusive_lock(
+        state / "run.lock",
+        f"another `make run` is working in {state} (wait for it, or stop it with Ctrl-C), "
+        "or `make up` runs there (`make down` ends it)",
+    )
 
 
 def migrate_database(environ: dict[str, str], log: Path, report: Callable[[str], None]) -> Path:

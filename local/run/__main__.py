@@ -18,7 +18,7 @@ from rich.console import Console
 
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.parameters import RunParams
-from local.airflow.home import RunError, exclusive_lock
+from local.airflow.home import RunError, state_lock
 from local.airflow.orphans import end_orphaned_runs
 from local.emr.process import EndpointProcess
 from local.environment import LOCAL, UNREACHABLE_URL
@@ -27,8 +27,8 @@ from local.run import watch
 from local.run.display import Display
 from local.run.failure import failure_text
 from local.run.lake import LakeError, read_summary
+from local.run.locations import add_locations, resolve_locations
 from local.run.preparation import prepared
-from local.run.store import locate_lake
 from local.s3.process import StoreError
 
 POLL_SECONDS = 0.5
@@ -42,38 +42,22 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="As make variables: make run IMAGES=folder LAKE=folder STORE=s3 "
         "PARAMS='variance_target=0.9 images_per_task=32'",
     )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        help="folder of photos, <label>/<name>.jpg at any depth; default: ../shared/fruits/Training if it exists, "
-        "else a generated sample",
-    )
-    parser.add_argument(
-        "--store",
-        choices=("folder", "s3"),
-        default="folder",
-        help="storage of the lake: a folder, or the local S3 store (SeaweedFS), started for the run (default: folder)",
-    )
-    parser.add_argument(
-        "--lake",
-        help="the lake: a folder (default: .local/lake), or with --store s3 a bucket (default: s3://fruits; its data: "
-        ".local/s3)",
-    )
+    add_locations(parser)
     parser.add_argument(
         "--state", type=Path, default=LOCAL, help="folder of Airflow's database, logs and models (default: .local)"
     )
     parser.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help=f"a parameter of the run, as in the trigger form; one of: {', '.join(RunParams.__dataclass_fields__)}",
+        "--params",
+        default="",
+        metavar="'NAME=VALUE …'",
+        help="parameters of the run, as in the trigger form, separated by spaces; or a JSON object; the names: "
+        + ", ".join(RunParams.__dataclass_fields__),
     )
     return parser.parse_args(argv)
 
 
-def read_params(texts: Sequence[str]) -> dict[str, Any]:
-    """Return the configuration of a DAG run, parsed from ``NAME=VALUE`` texts.
+def read_params(text: str) -> dict[str, Any]:
+    """Return the configuration of a DAG run, parsed from ``NAME=VALUE …`` or from a JSON object.
 
     The value of a text parameter is used as it is; other values are parsed as JSON. A value that is not JSON is kept as
     text: the DAG checks types and bounds.
@@ -81,19 +65,31 @@ def read_params(texts: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     RunError
-        If a text has another form, or names no parameter.
+        If the text has another form, or names no parameter.
     """
-    params: dict[str, Any] = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or name not in RunParams.__dataclass_fields__:
-            known = ", ".join(RunParams.__dataclass_fields__)
-            raise RunError(f"--param {text!r}: expected NAME=VALUE with a NAME of {known}")
+    if text.lstrip().startswith("{"):
+        try:
+            params: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise RunError(f"PARAMS={text}: not a JSON object: {error}") from None
+        for name in params:
+            _check_name(name, name in RunParams.__dataclass_fields__)
+        return params
+    params = {}
+    for assignment in text.split():
+        name, separator, value = assignment.partition("=")
+        _check_name(assignment, bool(separator) and name in RunParams.__dataclass_fields__)
         params[name] = value
         if not isinstance(getattr(RunParams, name), str):
             with contextlib.suppress(ValueError):
                 params[name] = json.loads(value)
     return params
+
+
+def _check_name(given: str, valid: bool) -> None:
+    if not valid:
+        known = ", ".join(RunParams.__dataclass_fields__)
+        raise RunError(f"PARAMS: {given!r}: expected NAME=VALUE with a NAME of {known}")
 
 
 def run_dag(
@@ -114,13 +110,13 @@ def run_dag(
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run the main job; return the exit code."""
-    conf = read_params(options.param)
-    lake, state = locate_lake(options.lake, options.store), options.state.expanduser().absolute()
+    conf = read_params(options.params)
+    lake, state = options.lake, options.state.expanduser().absolute()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     log, endpoint_dir = state / "logs" / f"{stamp}.log", state / "emr" / stamp
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        exclusive_lock(state / "run.lock"),
+        state_lock(state),
         Display(console) as display,
         prepared(
             state,
@@ -148,8 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read_options(argv)
     logging.basicConfig(level=logging.WARNING)
     console = Console()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        resolve_locations(options)
         return run(options, console)
     except (RunError, LakeError, StoreError) as error:
         console.print(f"make run: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -157,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("make run: interrupted; everything that it started has stopped", markup=False, highlight=False)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from local.airflow.home import migrate_database
 from local.airflow.orphans import end_orphaned_runs
 from local.environment import UNREACHABLE_URL, local_environment
 from local.run.lake import fill_lake
-from local.run.store import local_store
+from local.run.store import lake_lock, local_store
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def prepared(
     log: Path,
     report: Callable[[str], None],
 ) -> Iterator[Prepared]:
-    """Start the store, fill the lake and migrate Airflow's database; stop the store at the end of the block.
+    """Lock the lake, start the store, fill the lake and migrate Airflow's database; release both at the end.
 
     The caller holds the lock of the state folder.
 
@@ -68,7 +68,7 @@ def prepared(
     Raises
     ------
     RunError
-        If Airflow's database cannot be prepared, or Spark's S3 connector is missing.
+        If another run uses the lake, Airflow's database cannot be prepared, or Spark's S3 connector is missing.
     LakeError
         If the lake cannot be filled.
     StoreError
@@ -80,7 +80,7 @@ def prepared(
             airflow_home=state / "airflow", endpoint_url=endpoint_url, lake=lake, store_url=store_url
         )
 
-    with local_store(store, state / "s3", environment(UNREACHABLE_URL, None)) as store_url:
+    with lake_lock(lake), local_store(store, state / "s3", environment(UNREACHABLE_URL, None)) as store_url:
         environ = environment(UNREACHABLE_URL, store_url)
         if store_url:
             report(f"local S3 store at {store_url}; its data: {state / 's3'}")

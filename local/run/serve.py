@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 
 from local.airflow.descendants import stop_descendants_at_exit
-from local.airflow.home import exclusive_lock
+from local.airflow.home import state_lock
 from local.airflow.supervisor import Service
 from local.run.display import Display
 from local.run.preparation import prepared
@@ -20,7 +20,7 @@ def serve(options: argparse.Namespace, console: Console) -> int:
     """Prepare the lake, start Airflow and the EMR endpoint, and keep them running until a signal stops this process."""
     state = options.state
     with (
-        exclusive_lock(state / "run.lock"),
+        state_lock(state),
         recorded(state, f"http://127.0.0.1:{options.port}"),
         stop_descendants_at_exit(),
         Display(console) as display,

@@ -14,6 +14,7 @@ from local.airflow.supervisor import ServiceError
 from local.environment import LOCAL
 from local.run.down import down
 from local.run.lake import LakeError
+from local.run.locations import add_locations, resolve_locations
 from local.run.serve import serve
 from local.run.up import up
 from local.s3.process import StoreError
@@ -37,9 +38,7 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
             "--state", type=Path, default=LOCAL, help="folder of Airflow's database, logs and models (default: .local)"
         )
         if name != "down":
-            command.add_argument("--images", type=Path, help="folder of photos, as with make run")
-            command.add_argument("--store", choices=("folder", "s3"), default="folder", help="as with make run")
-            command.add_argument("--lake", help="folder or bucket of the lake, as with make run")
+            add_locations(command)
             command.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of the UI (default: 8080)")
     return parser.parse_args(argv)
 
@@ -51,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     commands = {"up": up, "down": down, "serve": serve}
     try:
+        if options.command != "down":
+            resolve_locations(options)
         return commands[options.command](options, console)
     except (RunError, ServiceError, LakeError, StoreError) as error:
         prefix = "" if options.command == "serve" else f"make {options.command}: "

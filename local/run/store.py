@@ -1,4 +1,4 @@
-"""The storage of the lake of a local run: a folder, or the local S3 store."""
+"""The storage of the lake of a local run, a folder or the local S3 store, and its lock."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from include.settings.readers import read_location
-from local.airflow.home import RunError
+from local.airflow.home import RunError, exclusive_lock
 from local.emr.spark.s3_connector import connector_folder, connector_jars
-from local.environment import LOCAL
 from local.s3.process import StoreProcess
 
-DEFAULT_BUCKET = "s3://fruits"
+LOCK = ".lock"
+"""File at the root of a lake in a folder, locked during a run."""
 
 
-def locate_lake(text: str | None, store: str) -> str:
-    """Return the lake's root, given the values of ``LAKE`` and ``STORE``.
+@contextlib.contextmanager
+def lake_lock(lake: str) -> Iterator[None]:
+    """Hold the lock of a lake: two runs must not load photos and publish at the same time.
+
+    A bucket has no lock of its own: it is in the local S3 store, which belongs to one state folder and to its lock.
 
     Raises
     ------
     RunError
-        If the lake is not valid for that store.
+        If another process holds it.
     """
-    if store == "s3":
-        root = text or DEFAULT_BUCKET
-        if not root.startswith("s3://"):
-            raise RunError(f"LAKE={text}: expected s3://bucket[/folder] with STORE=s3")
-        try:
-            return read_location(root)
-        except ValueError as error:
-            raise RunError(f"LAKE={text}: expected {error}") from None
-    if text is not None and "://" in text and not text.startswith("file:///"):
-        raise RunError(f"LAKE={text}: expected a folder; for a bucket on the local S3 store, add STORE=s3")
-    folder = Path(text.removeprefix("file://")) if text else LOCAL / "lake"
-    return f"file://{folder.expanduser().absolute()}"
+    if not lake.startswith("file://"):
+        yield
+        return
+    folder = lake.removeprefix("file://")
+    with exclusive_lock(
+        Path(folder) / LOCK,
+        f"another `make run` or `make up` uses the lake {folder}: wait for it, stop it, or set LAKE to another folder",
+    ):
+        yield
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ from local.airflow.supervisor import ServiceError
 from local.environment import PROJECT
 from local.run.leftovers import stop_leftovers
 from local.run.record import read_record, record_file
-from local.run.store import locate_lake
 
 POLL_SECONDS = 0.2
 READY = "ready"
@@ -46,9 +45,9 @@ def up(options: argparse.Namespace, console: Console) -> int:
     log = fresh_log(state / "logs" / "service.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "local.run.service", "serve", "--state", str(state)]
-    command += ["--lake", locate_lake(options.lake, options.store), "--store", options.store]
+    command += ["--lake", options.lake, "--store", options.store]
     command += ["--port", str(options.port)]
-    command += ["--images", str(options.images.expanduser().absolute())] if options.images else []
+    command += ["--images", str(options.images)] if options.images else []
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -48,21 +49,39 @@ def test_documents_name_no_command_that_does_not_exist() -> None:
         assert named <= set(TARGETS), f"{path.name} names {named - set(TARGETS)}"
 
 
+def arguments_of_run(*options: str, **environ: str) -> list[str]:
+    """Return the arguments that `make run` gives to Python; set-up is left out."""
+    done = subprocess.run(
+        ["make", "--old-file=setup", *options, "run", r"IN_VENV=printf '%s\n'"],
+        cwd=environ.pop("cwd", ROOT),
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def value_of(option: str, arguments: list[str]) -> str:
+    return arguments[arguments.index(option) + 1]
+
+
 @pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ([], []),
-        (["IMAGES=/my photos"], ['--images "/my photos"']),
-        (["LAKE=/my lake", "IMAGES=p"], ['--images "p"', '--lake "/my lake"']),
-        (["PARAMS=variance_target=0.9 data_prefix=x"], ["--param 'variance_target=0.9'", "--param 'data_prefix=x'"]),
-    ],
+    "name", ["/my photos", "~/photos", "it's", 'a"b', "a$b", "$(shell id)", "a$$b", "a#b", "a;b&c", "a\\b", "é"]
 )
-def test_run_passes_its_variables_on(variables: list[str], expected: list[str]) -> None:
-    shown = make("--dry-run", "run", *variables)
-    assert "-m local.run" in shown
-    for part in expected:
-        assert part in shown
-    assert len(re.findall(r"\s--(images|lake|param)\b", shown)) == len(expected)
+def test_run_hands_names_on_as_they_are(name: str) -> None:
+    given = arguments_of_run(f"IMAGES={name}", f"LAKE={name}", "PARAMS=variance_target=0.9 data_prefix=x")
+    assert value_of("-m", given) == "local.run"
+    assert value_of("--images", given) == value_of("--lake", given) == name
+    assert value_of("--params", given) == "variance_target=0.9 data_prefix=x"
+    assert value_of("--images", arguments_of_run(IMAGES=name)) == name
+
+
+def test_relative_names_start_from_the_users_folder(tmp_path: Path) -> None:
+    assert "--images" not in arguments_of_run()
+    assert value_of("--relative-to", arguments_of_run(PWD="/stale")) == str(ROOT)
+    elsewhere = arguments_of_run("-C", str(ROOT), cwd=str(tmp_path), PWD=str(tmp_path))
+    assert value_of("--relative-to", elsewhere) == str(tmp_path)
 
 
 @pytest.mark.parametrize(("command", "marker"), [("test", '-m "not soak"'), ("soak", '-m "soak or matrix"')])

@@ -17,12 +17,13 @@ from include.lake.layout import Lake
 from include.reports.report import build_report
 from include.settings.form import run_params
 from include.settings.parameters import RunParams
-from local.airflow.home import RunError, exclusive_lock
+from local.airflow.home import RunError, state_lock
 from local.processes.children import running
 from local.run import __main__ as command
 from local.run.__main__ import read_options, read_params
 from local.run.failure import failure_text
-from local.run.store import locate_lake
+from local.run.locations import absolute, locate_lake
+from local.run.store import lake_lock
 from local.run.summary import success_text
 from local.run.watch import RunState
 from spark_jobs.left_out import LeftOutCounter, warn
@@ -31,7 +32,7 @@ from tests.include.run_records import SLUG, featurize_summary, manifest
 
 def test_values_have_the_types_that_the_form_would_give_them() -> None:
     params = read_params(
-        ["variance_target=0.9", "images_per_task=32", 'core_instance_types=["m7g.xlarge"]', "data_prefix=data/new"]
+        'variance_target=0.9 images_per_task=32 core_instance_types=["m7g.xlarge"] data_prefix=data/new'
     )
     assert params == {
         "variance_target": 0.9,
@@ -39,31 +40,33 @@ def test_values_have_the_types_that_the_form_would_give_them() -> None:
         "core_instance_types": ["m7g.xlarge"],
         "data_prefix": "data/new",
     }
+    assert read_params(json.dumps(params)) == params
+    assert read_params('{"data_prefix": "my photos"}') == {"data_prefix": "my photos"}
     for name, value in params.items():
         run_params()[name].resolve(value)
 
 
-@pytest.mark.parametrize("value", ["2026", "1e5", "true", "null", "[a]", "a=b", "", "crème brûlée"])
+@pytest.mark.parametrize("value", ["2026", "1e5", "true", "null", "[a]", "a=b", "", "crème/brûlée"])
 def test_text_stays_text(value: str) -> None:
-    assert read_params([f"data_prefix={value}"]) == {"data_prefix": value}
+    assert read_params(f"data_prefix={value}") == {"data_prefix": value}
 
 
 def test_wrong_value_of_a_number_is_passed_to_the_dag() -> None:
-    assert read_params(["variance_target=high"]) == {"variance_target": "high"}
+    assert read_params("variance_target=high") == {"variance_target": "high"}
 
 
-@pytest.mark.parametrize("text", ["variance=0.9", "variance_target", "", "=1", "VARIANCE_TARGET=1"])
+@pytest.mark.parametrize("text", ["variance=0.9", "variance_target", "=1", "VARIANCE_TARGET=1", '{"variance": 1}'])
 def test_unknown_parameter_is_refused_with_the_list_of_parameters(text: str) -> None:
     with pytest.raises(RunError, match=r"expected NAME=VALUE with a NAME of data_prefix, .*variance_target"):
-        read_params([text])
+        read_params(text)
 
 
 def test_command_refuses_wrong_parameters_before_it_starts_anything(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(command, "EndpointProcess", lambda *_, **__: pytest.fail("the endpoint was started"))
-    assert command.main(["--lake", str(tmp_path / "lake"), "--state", str(tmp_path / "state"), "--param", "x=1"]) == 2
-    assert "make run: --param 'x=1': expected NAME=VALUE" in " ".join(capsys.readouterr().out.split())
+    assert command.main(["--lake", str(tmp_path / "lake"), "--state", str(tmp_path / "state"), "--params", "x=1"]) == 2
+    assert "make run: PARAMS: 'x=1': expected NAME=VALUE" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "lake").exists()
 
 
@@ -84,29 +87,48 @@ def test_help_names_every_parameter(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
-    lock = tmp_path / "state" / "run.lock"
-    with exclusive_lock(lock), pytest.raises(RunError, match="another `make run` is working"), exclusive_lock(lock):
+    state = tmp_path / "state"
+    with state_lock(state), pytest.raises(RunError, match="another `make run` is working"), state_lock(state):
         pytest.fail("two runs at once")
-    with exclusive_lock(lock):
+    with state_lock(state):
         pass  # the lock is released
+
+
+@pytest.mark.slow
+def test_second_run_on_a_lake_is_refused_before_it_replaces_the_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two runs with state folders of their own, such as of two clones."""
+    lake = tmp_path / "lake"
+    first, second = tmp_path / "first" / "apple", tmp_path / "second" / "pear"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+        (folder / "photo.jpg").write_bytes(b"photo")
+    (lake / "data" / "apple").mkdir(parents=True)
+    os.link(first / "photo.jpg", lake / "data" / "apple" / "photo.jpg")
+    argv = ["--lake", str(lake), "--state", str(tmp_path / "state"), "--images", str(second.parent)]
+    with lake_lock(f"file://{lake}"):
+        assert command.main(argv) == 2
+    assert f"another `make run` or `make up` uses the lake {lake}" in " ".join(capsys.readouterr().out.split())
+    assert [path.name for path in (lake / "data").iterdir()] == ["apple"]
 
 
 @pytest.mark.slow
 def test_lock_is_released_when_its_process_is_killed(tmp_path: Path) -> None:
     code = f"""
 import pathlib, time
-from local.airflow.home import exclusive_lock
-with exclusive_lock(pathlib.Path({str(tmp_path / "lock")!r})):
+from local.airflow.home import state_lock
+with state_lock(pathlib.Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunError), exclusive_lock(tmp_path / "lock"):
+        with pytest.raises(RunError), state_lock(tmp_path):
             pass
         holder.kill()
-    with exclusive_lock(tmp_path / "lock"):
+    with state_lock(tmp_path):
         pass
 
 
@@ -216,11 +238,26 @@ def test_lake_is_located_by_its_store(lake: str | None, store: str, root: str) -
         ("/data", "s3", r"expected s3://bucket"),
         ("s3://", "s3", "expected"),
         ("s3://fruits/my lake", "s3", "only"),
+        *((f"/data/a{character}b", "folder", "Spark misreads paths with") for character in ",?#{}[]*:\t\n"),
     ],
 )
 def test_lake_of_the_other_store_is_refused(lake: str, store: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
         locate_lake(lake, store)
+
+
+def test_paths_start_from_the_users_folder_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, expected in {
+        "photos": tmp_path / "photos",
+        "../photos": tmp_path / ".." / "photos",
+        "~/photos": Path("/home/me/photos"),
+        "~nobody-of-this-name/photos": tmp_path / "~nobody-of-this-name" / "photos",
+        "/photos": Path("/photos"),
+    }.items():
+        assert absolute(text, tmp_path) == expected
+    assert locate_lake("lake", "folder", tmp_path) == f"file://{tmp_path}/lake"
+    assert locate_lake("~/lake", "folder", tmp_path) == "file:///home/me/lake"
 
 
 def test_failure_has_the_task_and_each_of_the_last_errors_once(tmp_path: Path) -> None:

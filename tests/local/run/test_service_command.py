@@ -26,7 +26,7 @@ from include.settings.deployment import read_settings
 from local.airflow.api import AirflowApi
 from local.airflow.components import component_commands, fresh_log
 from local.airflow.configuration import component_environment, read_password
-from local.airflow.home import exclusive_lock
+from local.airflow.home import state_lock
 from local.airflow.supervisor import ServiceError
 from local.run import leftovers
 from local.run.record import Record, read_record, record_file, start_time
@@ -76,7 +76,7 @@ def test_up_is_refused_during_make_run(tmp_path: Path, capsys: pytest.CaptureFix
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-    with exclusive_lock(tmp_path / "run.lock"):
+    with state_lock(tmp_path):
         assert main(["up", "--state", str(tmp_path), "--lake", str(tmp_path / "lake"), "--port", str(port)]) == 2
     assert "`make run`" in capsys.readouterr().out
     assert not (tmp_path / "lake").exists()
