@@ -62,6 +62,8 @@ class Walk:
         Whether hidden names (:func:`spark_jobs.args.is_hidden`) are treated like others.
     left_out : LeftOutCounter
         The files left out so far.
+    has_record : bool
+        Whether the walk has seen :data:`spark_jobs.args.NOT_LOADED_FILE`, which is no image.
     """
 
     root: str
@@ -70,6 +72,7 @@ class Walk:
     matches: Callable[[str], bool]
     include_hidden: bool
     left_out: LeftOutCounter = field(default_factory=LeftOutCounter, init=False)
+    has_record: bool = field(default=False, init=False)
 
     def images(self) -> Iterator[Image]:
         """Yield the images, depth first.
@@ -102,6 +105,7 @@ class Walk:
         for entry in sorted(self.read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
             path = f"{folder.rstrip('/')}/{entry.name}" + "/" * entry.is_folder
             if at_top and entry.name == NOT_LOADED_FILE:
+                self.has_record = True
                 continue
             if not self.include_hidden and is_hidden(entry.name):
                 self.left_out.hidden += self.count_files(path[:-1]) if entry.is_folder else 1

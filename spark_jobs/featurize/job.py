@@ -26,7 +26,7 @@ from spark_jobs.args import (
     FeaturizeArgs,
 )
 from spark_jobs.featurize import completeness, extraction, planning, staging
-from spark_jobs.images import listing, not_loaded
+from spark_jobs.images import listing
 from spark_jobs.lake import storage
 from spark_jobs.left_out import describe, warn
 from spark_jobs.model import mobilenet
@@ -106,13 +106,12 @@ def run(
             rows_per_group=extraction.ROWS_PER_GROUP,
             include_hidden=args.include_hidden,
         )
-        left_out = [item for item in (images.left_out, not_loaded.read(args.images)) if item]
-        warnings = [warning for item in left_out for warning in warn(item)]
+        warnings = [warning for item in images.left_out for warning in warn(item)]
         listed = len(images.sizes)
         borders = plan_tasks(args, images.sizes, sc.defaultParallelism)
         tasks = len(borders) - 1
         logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
-        for line in describe(images.left_out):
+        for line in describe(images.left_out[0]):
             logger.info(line)
         for warning in warnings:
             logger.warning(warning)
@@ -131,9 +130,9 @@ def run(
     record: FeaturizeSummary = {
         "job": FeaturizeArgs.program,
         "listed": listed,
-        "skipped": images.left_out["skipped"],
-        "hidden": images.left_out["hidden"],
-        "left_out": left_out,
+        "skipped": images.left_out[0]["skipped"],
+        "hidden": images.left_out[0]["hidden"],
+        "left_out": images.left_out,
         "features": counts[FEATURES_FOLDER],
         "rejects": counts[REJECTS_FOLDER],
         "rejects_by_reason": reasons,

@@ -14,6 +14,7 @@ from pyarrow import fs
 
 from spark_jobs.args import name_matcher
 from spark_jobs.errors import JobError
+from spark_jobs.images import not_loaded
 from spark_jobs.lake import schemas, storage
 from spark_jobs.left_out import advise, describe
 from spark_jobs.records import LeftOut
@@ -28,12 +29,13 @@ class Listed:
     ----------
     sizes : ndarray of int64, shape (n,)
         Bytes of each listed image, in the listing's order.
-    left_out : LeftOut
-        The files that are not listed because of their names.
+    left_out : list of LeftOut
+        The files of the folder that are not listed because of their names; then, if there is a record of ``make run``,
+        the files that it did not load into the folder.
     """
 
     sizes: npt.NDArray[np.int64]
-    left_out: LeftOut
+    left_out: list[LeftOut]
 
 
 def write(images: str, pattern: str, target: str, *, rows_per_group: int, include_hidden: bool = False) -> Listed:
@@ -59,8 +61,8 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int, includ
     Raises
     ------
     JobError
-        If the folder does not exist or cannot be read, if nothing in it matches, or if the path of an image is not
-        valid UTF-8 or, on S3, has two slashes in a row.
+        If the folder does not exist or cannot be read, if nothing in it matches, if the path of an image is not valid
+        UTF-8 or, on S3, has two slashes in a row, or if the record of ``make run`` is damaged.
     """
     walk = walk_through(images, pattern, include_hidden=include_hidden)
     rows = walk.images()
@@ -73,7 +75,8 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int, includ
         left_out = walk.left_out.record(images, pattern)
         if not sizes:
             raise JobError(_nothing_matches(left_out))
-    return Listed(np.concatenate(sizes), left_out)
+    # The record is read only if it was listed: a role may be refused an answer on an object that does not exist.
+    return Listed(np.concatenate(sizes), [left_out, *([not_loaded.read(images)] if walk.has_record else [])])
 
 
 def _nothing_matches(left_out: LeftOut) -> str:

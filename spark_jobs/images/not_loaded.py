@@ -10,8 +10,8 @@ from spark_jobs.lake import storage
 from spark_jobs.records import LeftOut
 
 
-def read(images: str) -> LeftOut | None:
-    """Return the record in a folder of images, None if there is none.
+def read(images: str) -> LeftOut:
+    """Return the record in a folder of images.
 
     Raises
     ------
@@ -21,8 +21,6 @@ def read(images: str) -> LeftOut | None:
     uri = storage.join(images, NOT_LOADED_FILE)
     try:
         record: object = storage.read_json(uri)
-    except FileNotFoundError:
-        return None
     except ValueError as error:
         raise JobError(f"{uri} is not JSON ({error}): delete it, or load the images again") from None
     if not isinstance(record, dict) or set(record) != set(get_type_hints(LeftOut)):

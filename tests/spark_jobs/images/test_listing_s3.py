@@ -75,7 +75,8 @@ def test_every_key_is_listed_as_it_is(store: Store) -> None:
 def test_the_listing_is_written_to_the_store(store: Store) -> None:
     listed = listing.write(store.uri("data"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
     assert len(listed.sizes) == len(KEYS) - 1, "one is hidden"
-    assert (listed.left_out["skipped"], listed.left_out["hidden"]) == (1, 1)
+    (left_out,) = listed.left_out
+    assert (left_out["skipped"], left_out["hidden"]) == (1, 1)
     filesystem, path = storage.locate(store.uri("run/l.parquet"))
     assert pq.ParquetFile(path, filesystem=filesystem).num_row_groups == 3
 
