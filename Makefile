@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .PHONY: help setup run up down store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
+# scripts/setup.sh makes this folder for users whose home cannot be written.
+export HOME := $(shell [ -w "$$HOME" ] && echo "$$HOME" || echo "$(CURDIR)/.local/home")
+unexport PYTHONPATH PYTHONHOME
 # One worker more than cores, since much of the suite waits for servers.
 WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)

@@ -16,6 +16,18 @@ if ! [ -w "${HOME:-/nonexistent}" ]; then
   mkdir -p "$HOME"
 fi
 
+# Spark asks the system for the name of the user. As Spark's own containers do, add an entry where that is allowed.
+if ! id -un >/dev/null 2>&1; then
+  if [ -w /etc/passwd ]; then
+    echo "fruits:x:$(id -u):$(id -g):user of fruit-features:$HOME:/bin/bash" >>/etc/passwd
+  else
+    printf 'setup: %s\n' "user $(id -u) has no entry in /etc/passwd, and Spark does not start without one." \
+      "  Docker: add the options --volume /etc/passwd:/etc/passwd:ro --user \"\$(id -u):\$(id -g)\"" \
+      "  an image: RUN chmod g=u /etc/passwd, and run it with group 0 (as OpenShift does)" >&2
+    exit 1
+  fi
+fi
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
 apt_works() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
