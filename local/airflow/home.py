@@ -31,10 +31,16 @@ def exclusive_lock(lock: Path, conflict: str) -> Iterator[None]:
     Raises
     ------
     RunError
-        If another process holds the lock.
+        If another process holds the lock, or its folder cannot be written.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("w")
+    except OSError as error:
+        raise RunError(
+            f"{lock.parent} cannot be written: {error.strerror}; choose a folder that you may write"
+        ) from None
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

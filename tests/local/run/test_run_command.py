@@ -113,6 +113,13 @@ def test_second_run_on_a_lake_is_refused_before_it_replaces_the_photos(
     assert [path.name for path in (lake / "data").iterdir()] == ["apple"]
 
 
+def test_lake_that_cannot_be_written_is_refused_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    lake = tmp_path / "file" / "lake"
+    assert command.main(["--lake", str(lake), "--state", str(tmp_path / "state")]) == 2
+    assert f"make run: {lake} cannot be written: Not a directory" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.slow
 def test_lock_is_released_when_its_process_is_killed(tmp_path: Path) -> None:
     code = f"""
