@@ -17,7 +17,7 @@ the run.
 | `report_cost` | computes the cost from what EMR reports; writes it to its log and `runs/<slug>/cost.json` |
 | `verify_results` | checks rows, dimensions, NaN, k and variance against the job's own listing |
 | `publish_results` | updates `results/`, `results_csv/` and `current.json`; writes report and manifest |
-| `close_run` | fails unless all other tasks succeeded: a run is green only if its results are published |
+| `close_run` | fails unless all other tasks succeeded, and then writes the report of the failed run |
 
 **Settings.** Only `FRUITS_LAKE` (or the Airflow Variable `fruits_lake`) has no default: the root of the lake, such as
 `s3://bucket`. `docs/dags.md` lists all settings; the trigger form shows the parameters of a run.
@@ -36,10 +36,12 @@ tasks.
 
 **Comparison with the previous run.** `open_run` records which run is published; the pca job measures how much the
 features have changed since. A drift above `FRUITS_DRIFT_THRESHOLD` is a warning in the log of `publish_results` and in
-the report, never a failure. `docs/quality.md` explains it. `reports/` contains the reports of all runs as one table.
+the report, never a failure. `docs/quality.md` explains it. `reports/` contains the reports of all runs as one table,
+failed runs included.
 
 **When a run fails.** The log of the failed task gives the reason. The log of a `wait_` task contains the kind of
-failure, what to do, the traceback and the ends of the step's logs. The cluster has already been terminated. Fix the
+failure, what to do, the traceback and the ends of the step's logs. `close_run` writes `runs/<slug>/report.html`: the
+failed tasks, their causes, and which run is published still. The cluster has already been terminated. Fix the
 cause, then clear as above or trigger a new run. If `terminate_cluster` itself fails, the idle timeout or
 `fruit_reaper` terminates the cluster.
 
@@ -56,12 +58,13 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, task
 
+from include.autopsy.task_failure import record_failure
 from include.operators.add_steps import AddSteps
 from include.operators.create_cluster import CreateCluster
 from include.operators.links import ReportLink
-from include.operators.shared import ATTESTATION, CLUSTER_ID
 from include.operators.step_sensor import StepSensor
 from include.operators.terminate_cluster import TerminateCluster
+from include.records import ATTESTATION, CLUSTER_ID
 from include.settings.dag_arguments import common_arguments
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import read_settings
@@ -81,7 +84,7 @@ with DAG(
     schedule=settings.schedule,
     params=run_params(settings.architecture, settings.max_cost_eur),
     tags=["fruits", "emr", "spark"],
-    **common_arguments(settings),
+    **common_arguments(settings, on_failure_callback=record_failure),
 ) as dag:
     aws = {"aws_conn_id": settings.aws_conn_id, "region_name": settings.region}
     waiting = {
@@ -126,6 +129,7 @@ with DAG(
 
     publish_results.operator.operator_extra_links = (ReportLink(),)
     close_run = task(run.close_run)()
+    close_run.operator.operator_extra_links = (ReportLink(),)
 
     open_run >> plan_cluster >> publish_code >> create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
     # The setup of this teardown is open_run, not create_cluster: create_cluster may fail after EMR created the cluster.

@@ -11,6 +11,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 from spark_jobs.records import Drift, FeaturizeSummary, LeftOut, PcaSummary, Quality, RejectedFile, Seconds
 from spark_jobs.records import ModelFile as ModelFile  # for callers outside include
 
+CLUSTER_ID = "job_flow_id"
+"""XCom key of the tasks that create or find a cluster: its id."""
+
+ATTESTATION = "attestation"
+"""XCom key of the tasks that add steps: the checks of the cluster that EMR created."""
+
+FAILURE = "failure"
+"""XCom key of a task that failed: a :class:`TaskFailure` without the task's name."""
+
 JsonObject = dict[str, Any]
 """A JSON object whose keys are not ours, or not checked yet."""
 
@@ -330,6 +339,49 @@ class Manifest(TypedDict):
     """Names of the run's files in ``results/``; missing until they are published."""
 
 
+class TaskFailure(TypedDict):
+    """Why a task failed."""
+
+    task: str
+    kind: str
+    """A class of :class:`include.autopsy.symptoms.Kind`, or the type of the exception."""
+    cause: str
+    advice: str
+    """What to do; empty if nothing is known beyond the cause."""
+
+
+class FailureReport(TypedDict):
+    """``report.json`` of a run that failed without publishing. Fields that are also in a report mean the same."""
+
+    run: str
+    run_id: str
+    finished_at: str
+    state: Literal["failed"]
+    failed_tasks: list[TaskFailure]
+    tasks_not_run: list[str]
+    """Names, each with its state: ``add_pca (upstream_failed)``."""
+    published_run: str | None
+    """The slug of the run whose results are published still; None if nothing is published."""
+    profile: str
+    region: str
+    images_folder: str | None
+    """None, like the other unknown fields, if the run failed before it was known."""
+    params: Params | None
+    code: str | None
+    model: ModelRecord | None
+    cluster: ClusterReference | None
+    """The last cluster; its id is empty if the run has none."""
+    images: int | None
+    """Images with features; None unless featurize has completed."""
+    rejects: int | None
+    rejects_by_reason: dict[str, int]
+    first_rejects: list[RejectedFile]
+    attestations: list[Attestation]
+    """Where the data may be: the checks before the run, then those of its cluster, as far as they were made."""
+    forecast: Forecast | None
+    cost: Cost | None
+
+
 class Report(TypedDict):
     """``report.json``: the report of a run that has published its results."""
 
@@ -337,6 +389,9 @@ class Report(TypedDict):
     """The run's slug."""
     run_id: str
     finished_at: str
+    state: Literal["success", "failed"]
+    """``failed`` if a task failed although the results are published: for example ``terminate_cluster``."""
+    failed_tasks: list[TaskFailure]
     images_folder: str
     params: Params
     region: str

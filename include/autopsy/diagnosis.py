@@ -1,7 +1,8 @@
 """Diagnose why a step failed, or a cluster before any step ran, from EMR's answers and from the logs. Pure.
 
 Certain facts from EMR come first (the cluster ended, the time limit passed), then the job's own last error. If that
-error only repeats another one, as Spark's often do, the rest of the driver's log and the failed containers decide.
+error only repeats another one, as Spark's often do, the rest of the driver's log and the failed containers decide. An
+exhausted disk or limit of open files is the cause of a module that cannot be imported.
 """
 
 from __future__ import annotations
@@ -11,13 +12,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from include.autopsy.logs import RECORD, StepLogs, last_error, last_traceback, shorten
-from include.autopsy.symptoms import ADVICE, CONTAINER_REASON, NO_CAPACITY, PLATFORM_ERROR, STRONG, WEAK, Kind, Symptom
+from include.autopsy.symptoms import (
+    ADVICE,
+    CONTAINER_REASON,
+    EXHAUSTED,
+    NO_CAPACITY,
+    PLATFORM_ERROR,
+    STRONG,
+    WEAK,
+    Kind,
+    Symptom,
+)
 from include.records import JsonObject
 
 MAX_EVIDENCE = 8
 TIMEOUT_CODE = 124
 """Exit code of timeout(1) if the command ended on the first signal; 137 if it had to be killed."""
 KILLED_CODE = 137
+QUOTED_BY_JOBS = (Kind.DISK_FULL, Kind.OPEN_FILES, Kind.UNKNOWN_HOST, Kind.ACCESS_DENIED, Kind.BAD_INPUT)
+"""Classes of a job's own error: a job also quotes errors of single images, which do not decide."""
 UNIT_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -185,7 +198,11 @@ def _from_logs(step: JsonObject, logs: StepLogs) -> _Finding:
     if not logs.stdout and not logs.stderr:
         logs = replace(logs, stdout=details)  # EMR's own excerpt of logs that could not be read
     error = last_error(logs.stdout) or _fatal(logs.stderr)
-    finding = _from_error(error) or (_from_other_lines(logs) if not error or PLATFORM_ERROR.search(error) else None)
+    finding = _from_error(error)
+    if finding is not None and finding.kind is Kind.MISSING_MODULE:
+        finding = _from_other_lines(logs, (EXHAUSTED,)) or finding
+    if finding is None and (not error or PLATFORM_ERROR.search(error)):
+        finding = _from_other_lines(logs, (STRONG, WEAK))
     if finding is not None:
         return finding
     code = _exit_code(step, logs)
@@ -207,18 +224,18 @@ def _fatal(stderr: str) -> str:
 def _from_error(error: str) -> _Finding | None:
     """Return the finding from the job's last error, if that error is conclusive."""
     is_job_error = error.startswith("spark_jobs.errors.JobError")
-    symptoms = [s for s in STRONG if not is_job_error or s.kind in (Kind.ACCESS_DENIED, Kind.BAD_INPUT)]
+    symptoms = [s for s in STRONG if not is_job_error or s.kind in QUOTED_BY_JOBS]
     finding = _search(symptoms, [error])
     if finding is None or finding.kind is not Kind.BAD_INPUT:
         return finding
     return _Finding(Kind.BAD_INPUT, shorten(error.removeprefix("spark_jobs.errors.JobError: ")), finding.evidence)
 
 
-def _from_other_lines(logs: StepLogs) -> _Finding | None:
-    """Return the finding from the driver's log, then from the containers' logs; conclusive symptoms come first."""
+def _from_other_lines(logs: StepLogs, groups: Iterable[tuple[Symptom, ...]]) -> _Finding | None:
+    """Return the finding from the driver's log, then from the containers' logs; the first group comes first."""
     driver = _suspicious_lines(f"{logs.stderr}\n{logs.stdout}")
     containers = [line for log in logs.containers for line in _suspicious_lines(log.text)]
-    for symptoms in (STRONG, WEAK):
+    for symptoms in groups:
         for lines in (driver, containers):
             finding = _search(symptoms, lines)
             if finding is not None:

@@ -1,8 +1,9 @@
 """The patterns of failures in logs, and the advice for each kind. Pure data.
 
 The messages of YARN and of Spark on YARN are from their sources: ``org.apache.spark.deploy.yarn.YarnAllocator`` (Spark
-3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4. The messages of the JVM, Python,
-pyarrow and our jobs are from captured logs (``tests/data/step_logs``).
+3.5 and 4.1), ``SchedulerUtils`` and ``ContainersMonitorImpl`` of Hadoop YARN 3.4. The messages of Spark and Hadoop
+about local folders are from ``DiskBlockManager``, ``LocalDirAllocator`` and ``DirectoryCollection``. The messages of
+the JVM, Python, pyarrow and our jobs are from captured logs (``tests/data/step_logs``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ class Kind(StrEnum):
     """The classes of failures."""
 
     OUT_OF_MEMORY = "out of memory"
+    DISK_FULL = "disk full"
+    OPEN_FILES = "too many open files"
+    UNKNOWN_HOST = "unknown host"
     MISSING_MODULE = "missing module"
     ACCESS_DENIED = "access denied"
     BAD_INPUT = "bad input"
@@ -30,6 +34,15 @@ ADVICE = {
     Kind.OUT_OF_MEMORY: "Use instance types with more memory for the process that was killed (core_instance_types for "
     "executors and their Python workers, master_instance_type for the driver), or smaller tasks (images_per_task). "
     "The Python workers use spark.executor.memoryOverhead.",
+    Kind.DISK_FULL: "A disk is full. On a cluster it is a node's: raise ebs_gib, or use more nodes, since each keeps a "
+    "share of the data. On this machine: free space on the disk that the error names (that of the lake, of .local, or "
+    "of temporary files).",
+    Kind.OPEN_FILES: "A process has reached its limit of open files. On this machine: raise the limit in the shell "
+    "that starts the run (ulimit -n; if the hard limit is too low, /etc/security/limits.conf). On a cluster: use "
+    "instance types with fewer vCPUs, whose executors open fewer files at a time.",
+    Kind.UNKNOWN_HOST: "A host name has no address. If it is the node's own name: enable DNS resolution and DNS host "
+    "names in the VPC, or add the name to /etc/hosts on this machine. If it is a service's: check the region, the "
+    "endpoint and the VPC's DNS.",
     Kind.MISSING_MODULE: "The cluster lacks code that the job imports. Check whether the code bundle is complete "
     "(publish_code) and whether the bootstrap action has installed requirements-cluster.txt: the bundle, the wheels "
     "and the release label must belong together.",
@@ -63,7 +76,28 @@ def _symptom(kind: Kind, meaning: str, *patterns: str) -> Symptom:
     return Symptom(kind, re.compile("|".join(patterns)), meaning)
 
 
+EXHAUSTED = (
+    _symptom(
+        Kind.DISK_FULL,
+        "a disk is full",
+        r"(?i:no space left on device)",
+        r"\bENOSPC\b",
+        r"(?i:disk quota exceeded)",
+        r"There is not enough space on the disk",
+        r"local-dirs usable space is below configured utilization percentage",
+    ),
+    _symptom(
+        Kind.OPEN_FILES,
+        "a process has too many open files",
+        r"(?i:too many open files)",
+        r"\bEMFILE\b",
+        r"\bENFILE\b",
+    ),
+)
+"""A resource of a machine was exhausted. Consequences are modules that cannot be imported, and lost executors."""
+
 STRONG = (
+    *EXHAUSTED,
     _symptom(
         Kind.LOST_CAPACITY,
         "an instance was lost, with its executors",
@@ -88,6 +122,16 @@ STRONG = (
         r"insufficient memory for the Java Runtime Environment",
         r"Cannot allocate memory",
         r"Exit status: 137\b",
+    ),
+    _symptom(
+        Kind.UNKNOWN_HOST,
+        "a host name does not resolve",
+        r"java\.net\.UnknownHostException",
+        r"Name or service not known",
+        r"Temporary failure in name resolution",
+        r"failed to lookup address information",
+        r"[Cc]ould not resolve host",
+        r"Could not connect to the endpoint URL.{0,300}(?i:gaierror|NameResolution)",
     ),
     _symptom(
         Kind.MISSING_MODULE,
@@ -123,6 +167,13 @@ STRONG = (
 """Conclusive symptoms, by priority."""
 
 WEAK = (
+    _symptom(
+        Kind.DISK_FULL,
+        "Spark or Hadoop could not write to any local folder",
+        r"Failed to create (?:any )?local dir",
+        r"Could not find any valid local directory for",
+        r"\d+/\d+ local-dirs (?:are bad|have errors|usable space)",
+    ),
     _symptom(
         Kind.OUT_OF_MEMORY,
         "a process was killed from outside, as the kernel does if a node has no free memory",

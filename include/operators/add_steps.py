@@ -14,13 +14,11 @@ from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import Emr, open_emr
 from include.emr.identity import Cluster, is_live
 from include.operators.shared import (
-    ATTESTATION,
-    CLUSTER_ID,
     explaining_ended_cluster,
     find_or_create_cluster,
     persist_links,
 )
-from include.records import ClusterRequest, StepRequest
+from include.records import ATTESTATION, CLUSTER_ID, ClusterRequest, StepRequest
 from include.residency.checks import ResidencyError
 from include.residency.cluster import inspect_cluster
 from include.settings.deployment import read_airflow_settings

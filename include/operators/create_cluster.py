@@ -9,7 +9,8 @@ from airflow.sdk import Context
 
 from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import open_emr
-from include.operators.shared import CLUSTER_ID, explaining_ended_cluster, find_or_create_cluster, persist_links
+from include.operators.shared import explaining_ended_cluster, find_or_create_cluster, persist_links
+from include.records import CLUSTER_ID
 from include.settings.deployment import read_airflow_settings
 
 

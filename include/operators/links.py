@@ -29,11 +29,11 @@ class StepLogsLink(BaseOperatorLink):
 
 
 class ReportLink(BaseOperatorLink):
-    """Link from the publishing task to the run's report."""
+    """Link to the run's report, from the task that published the run, or from the one that closed a failed run."""
 
     name = "Report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address; empty if the task has not published."""
+        """Return the address; empty if the task has written no report."""
         slug = XCom.get_value(key="run", ti_key=ti_key)
         return page_path(slug) if slug else ""

@@ -9,10 +9,10 @@ from typing import Any, cast
 from airflow.providers.amazon.aws.exceptions import S3HookUriParseFailure
 from airflow.providers.amazon.aws.links.emr import EmrClusterLink, EmrLogsLink, get_log_uri
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.autopsy.examination import brief, examine_cluster, render
+from include.autopsy.task_failure import DiagnosedError
 from include.emr.client import ClusterEndedError, Emr
 from include.emr.identity import Cluster, RunIdentity
 from include.records import ClusterRequest, Run
@@ -20,12 +20,6 @@ from include.settings.deployment import read_airflow_settings
 
 SENDING = "sending"
 """XCom key: true while it is unknown whether a RunJobFlow created a cluster."""
-
-CLUSTER_ID = "job_flow_id"
-"""XCom key of the tasks that create or find a cluster: its id."""
-
-ATTESTATION = "attestation"
-"""XCom key of the tasks that add steps: the checks of the cluster that EMR created."""
 
 CLEAR_ADVICE = "with all downstream tasks: this creates one new cluster, and keeps the output of completed steps"
 
@@ -62,9 +56,10 @@ def explaining_ended_cluster(operator: Any) -> Iterator[None]:
     except ClusterEndedError as error:
         autopsy = examine_cluster(error.cluster, operator.aws_conn_id, read_airflow_settings().log_wait_seconds)
         operator.log.error("%s", render(autopsy))
-        raise AirflowFailException(
+        raise DiagnosedError(
             f"the cluster has ended. {brief(autopsy)}. Correct the cause, then clear the first task that failed, "
-            f"{CLEAR_ADVICE}"
+            f"{CLEAR_ADVICE}",
+            autopsy.diagnosis,
         ) from error
 
 

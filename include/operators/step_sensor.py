@@ -11,12 +11,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.autopsy.examination import STREAMS, brief, examine_step, read_log_tail, render, step_log_uri
+from include.autopsy.task_failure import DiagnosedError
 from include.aws.retries import SINGLE_ATTEMPT, is_transient
 from include.emr.client import Emr, open_emr
 from include.emr.identity import Cluster, RunIdentity
 from include.operators.links import StepLogsLink
-from include.operators.shared import CLEAR_ADVICE, CLUSTER_ID, persist_links
-from include.records import JsonObject
+from include.operators.shared import CLEAR_ADVICE, persist_links
+from include.records import CLUSTER_ID, JsonObject
 from include.settings.deployment import read_airflow_settings
 
 
@@ -67,7 +68,7 @@ class StepSensor(EmrStepSensor):
         try:
             completed = bool(super().poke(context))
         except AirflowException as error:
-            raise AirflowFailException(self._explain()) from error
+            raise self._explain() from error
         except (BotoCoreError, ClientError) as error:
             if not is_transient(error):
                 raise
@@ -86,7 +87,7 @@ class StepSensor(EmrStepSensor):
     def _advice(self) -> str:
         return f"To run the step again, clear {self.add_task_id} {CLEAR_ADVICE}"
 
-    def _explain(self) -> str:
+    def _explain(self) -> DiagnosedError:
         settings = read_airflow_settings()
         emr = open_emr(self.hook, settings)
         step = emr.call("describe_step", ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
@@ -95,7 +96,7 @@ class StepSensor(EmrStepSensor):
         autopsy = examine_step(step, cluster, self.aws_conn_id, 0.0 if is_old else settings.log_wait_seconds)
         self.log.error("%s", render(autopsy))
         prefix = "this task was cleared by itself, and a sensor starts no step. " if is_old else ""
-        return f"{prefix}{brief(autopsy)}. {self._advice()}"
+        return DiagnosedError(f"{prefix}{brief(autopsy)}. {self._advice()}", autopsy.diagnosis)
 
     def _describe_cluster(self, emr: Emr) -> Cluster | None:
         try:

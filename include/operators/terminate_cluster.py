@@ -13,7 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import Emr, open_emr
 from include.emr.identity import RunIdentity
-from include.operators.shared import CLUSTER_ID, SENDING, persist_links
+from include.operators.shared import SENDING, persist_links
+from include.records import CLUSTER_ID
 from include.settings.deployment import read_airflow_settings
 
 LATE_CLUSTER_SECONDS = 60.0

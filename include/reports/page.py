@@ -58,7 +58,7 @@ def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
     report = lake_path(lake.run(slug).report_html, conn)
     if not report.exists():
         raise HTTPException(
-            status_code=404, detail=f"the run {slug} has no report: it has not published, or does not exist"
+            status_code=404, detail=f"the run {slug} has no report: it has not ended, or does not exist"
         )
     return str(report.read_text(encoding="utf-8"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.cost.money import describe_amount
-from include.records import Manifest, Report
+from include.records import FailureReport, Manifest, Report, TaskFailure
 from spark_jobs.left_out import describe
 from spark_jobs.records import Change, Drift, LabelAccuracy, Measure, Quality
 
@@ -24,7 +24,7 @@ CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 45, 630, 15, 220
 MAX_LABELS = 10
 """Number of labels in the page's table of labels with the largest loss."""
 
-NESTED_RECORDS = ("residency", "forecast", "cost")
+NESTED_RECORDS = ("residency", "attestations", "forecast", "cost")
 """Parts of the report that are not columns of the table of all reports."""
 
 
@@ -38,6 +38,8 @@ def build_report(manifest: Manifest) -> Report:
         "run": manifest["run"],
         "run_id": manifest["run_id"],
         "finished_at": manifest["finished_at"],
+        "state": "success",
+        "failed_tasks": [],
         "images_folder": manifest["images_folder"],
         "params": manifest["params"],
         "region": manifest["region"],
@@ -66,19 +68,31 @@ def build_report(manifest: Manifest) -> Report:
     }
 
 
-def report_line(report: Report) -> bytes:
+def add_failures(report: Report, failed_tasks: list[TaskFailure]) -> Report:
+    """Return the report of a run that failed although its results are published."""
+    return {**report, "state": "failed", "failed_tasks": failed_tasks}
+
+
+def report_line(report: Report | FailureReport) -> bytes:
     """Return the report as one line of JSON: its row in the table of all reports, which Spark can read.
 
     The line is ASCII, since some readers split lines at other characters too. The field ``run`` and the partition
     ``run`` have the same value, so Spark treats them as one column. Amounts of money are flat columns of numbers. An
-    unknown amount has no column, since a file in which a column is always null gives that column no type.
+    unknown amount has no column, since a file in which a column is always null gives that column no type; neither
+    has what a failed run does not know.
     """
-    row = {name: value for name, value in report.items() if name not in NESTED_RECORDS}
+    failed = "tasks_not_run" in report
+    row = {
+        name: value
+        for name, value in report.items()
+        if name not in NESTED_RECORDS and not (failed and value in (None, {}, []))
+    }
     return (json.dumps(row | _money_columns(report), sort_keys=True) + "\n").encode()
 
 
-def _money_columns(report: Report) -> dict[str, float]:
-    cost, expected = report["cost"], report["forecast"]["expected"]
+def _money_columns(report: Report | FailureReport) -> dict[str, float]:
+    cost, forecast = report["cost"], report["forecast"]
+    expected = forecast["expected"] if forecast else None
     columns: dict[str, float | None] = {}
     if expected:
         columns["forecast_eur_at_most"] = expected["eur"]["high"]
@@ -108,6 +122,11 @@ def render_report(report: Report) -> str:
     )
 
 
+def render_failure(report: FailureReport) -> str:
+    """Return the report of a failed run as one HTML page; every text is escaped."""
+    return _render("failure.html.jinja", **report, money=describe_amount)
+
+
 def render_index(slugs: list[str]) -> str:
     """Return a page that links to the reports of these runs."""
     return _render("page.html.jinja", slugs=slugs)
@@ -122,9 +141,13 @@ def _template(name: str) -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    return environment.get_template(name)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,15 @@ from include.settings.deployment import Settings
 from include.settings.notifiers import failure_notifier
 
 
-def common_arguments(settings: Settings) -> dict[str, Any]:
+def common_arguments(settings: Settings, **of_each_task: Any) -> dict[str, Any]:
     """Return the arguments of ``airflow.sdk.DAG`` that both DAGs have in common.
+
+    Parameters
+    ----------
+    settings : Settings
+        The deployment settings.
+    **of_each_task
+        More arguments of each task.
 
     Raises
     ------
@@ -25,6 +32,7 @@ def common_arguments(settings: Settings) -> dict[str, Any]:
             "owner": settings.owner,
             "retries": settings.retries,
             "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+            **of_each_task,
         },
         "on_failure_callback": failure_notifier(settings),
     }

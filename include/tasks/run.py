@@ -20,6 +20,7 @@ from include.records import Run
 from include.residency.preflight import check_residency
 from include.settings.deployment import read_airflow_settings
 from include.settings.parameters import RunParams
+from include.tasks.failed_run import report_failure
 from include.tasks.failures import NoImagesError, without_retry
 from spark_jobs.args import ALL_FORMATS
 
@@ -95,17 +96,21 @@ def close_run() -> None:
     When a person marks a run as failed, Airflow skips the pending tasks, counts these as successful, and runs the
     teardowns. Without this task, which is the last teardown, such a run would end green with nothing published.
 
+    The report of a failed run is written first. If that fails, the run ends as it would have ended without a report.
+
     Raises
     ------
     AirflowFailException
         With the tasks that have not succeeded.
     """
-    ti = get_current_context()["ti"]
+    context = get_current_context()
+    ti = context["ti"]
     states: dict[str, str] = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
     others = {name: state for name, state in states.items() if name != ti.task_id}
     failed = sorted(name for name, state in others.items() if state == "failed")
     rest = sorted(f"{name} ({state})" for name, state in others.items() if state not in {"failed", "success"})
     if failed or rest or not others:
+        report_failure(context, others, rest)
         raise AirflowFailException(
             f"failed: {', '.join(failed) or 'none'}; not run: {', '.join(rest) or 'none'}. "
             "The logs of the failed tasks give the reason; skipped tasks mean that the run was marked by hand"

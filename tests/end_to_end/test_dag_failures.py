@@ -4,6 +4,7 @@ After each failure, the run has failed, no cluster is live, the log names the ca
 unchanged.
 """
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -47,6 +48,15 @@ def test_pca_step_fails(bench, published_copy, tmp_path):
     [failed] = [run for run in (published_copy / "runs").iterdir() if not (run / "manifest.json").exists()]
     assert json.loads((failed / "cost.json").read_text())["eur"]["low"] > 0, "a failed run has a cost"
     assert len(pd.read_parquet(published_copy / "results")) == 25
+    report = json.loads((failed / "report.json").read_text(encoding="utf-8"))
+    [failure] = report["failed_tasks"]
+    assert (failure["task"], failure["kind"]) == ("wait_pca", "disk full")
+    assert "no space left on device" in failure["cause"]
+    assert report["published_run"] == json.loads((published_copy / "current.json").read_text())["run"]
+    assert [attestation["verdict"] for attestation in report["attestations"]] == ["allowed", "allowed"]
+    assert failure["advice"] in html.unescape((failed / "report.html").read_text(encoding="utf-8"))
+    table = {path.parent.name for path in (published_copy / "reports").glob("run=*/report.json")}
+    assert f"run={failed.name}" in table
 
 
 def test_terminate_fails_after_success(bench, published_copy, tmp_path):

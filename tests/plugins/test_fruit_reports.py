@@ -142,7 +142,7 @@ def test_index_lists_the_runs_with_a_report_newest_first(
     assert "20261123" not in page
     assert "notes" not in page
     monkeypatch.setenv("FRUITS_LAKE", f"file://{lake}/new")
-    assert "No run has published results yet" in user.get("/").text
+    assert "No run has a report yet" in user.get("/").text
 
 
 @pytest.mark.usefixtures("lake")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from local.emr.options import SHORT_JOB_JVM
 from local.emr.spark.environment import step_environment
+from local.emr.spark.host_name import name_environment
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 
 ARCHIVE = "classes.jsa"
@@ -92,7 +93,7 @@ def prepare_home(home: Path) -> None:
         options = f'{SHORT_JOB_JVM} "-XX:ArchiveClassesAtExit={unfinished}"'
         environment = step_environment(
             os.environ, python=sys.executable, spark_home=home, scratch=Path(scratch), jvm_options=options
-        )
+        ) | name_environment(Path(scratch))
         command = [f"{home}/bin/spark-submit", "--master", "local[2]", "--conf", "spark.ui.enabled=false"]
         subprocess.run(
             [*command, "--py-files", str(WARM_UP), str(WARM_UP)],

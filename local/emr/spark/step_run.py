@@ -17,6 +17,7 @@ from local.emr.options import Options
 from local.emr.spark.commands import CommandError, Target, translate
 from local.emr.spark.environment import step_environment
 from local.emr.spark.failures import explain
+from local.emr.spark.host_name import name_environment
 from local.emr.spark.logs import LogDelivery, log_folder, tail
 from local.emr.spark.processes import Exit, GuardedProcess
 from local.emr.spark.s3_connector import connector_folder, connector_jars, connector_settings
@@ -167,7 +168,7 @@ class StepRun:
             scratch=self._folder.scratch,
             jvm_options=f"{self._options.jvm_options} {archive_options(self._spark_home)}".strip(),
             extra_names=self._options.pass_environment,
-        )
+        ) | name_environment(self._folder.scratch)
         outputs = [self._folder.path / name for name in ("stdout", "stderr")]
         with self._lock:
             if self._stopped:

@@ -158,6 +158,78 @@ def test_the_log_of_a_container_explains_what_the_drivers_does_not() -> None:
     assert (diagnosis.kind, "Java heap space" in diagnosis.cause) == (Kind.OUT_OF_MEMORY, True)
 
 
+EXHAUSTED_LOGS = {
+    "no space left in Python": (Kind.DISK_FULL, "OSError: [Errno 28] No space left on device: '/mnt/x'", ""),
+    "no space left, lower case": (Kind.DISK_FULL, "OSError: no space left on device", ""),
+    "no space left in a shuffle": (
+        Kind.DISK_FULL,
+        f"{JOB_ABORTED}: java.io.IOException: No space left on device",
+        "26/11/22 12:00:00 ERROR DiskBlockObjectWriter: Uncaught exception while reverting partial writes to file /x",
+    ),
+    "no space left, then lost executors": (
+        Kind.DISK_FULL,
+        JOB_ABORTED,
+        (
+            "java.io.IOException: No space left on device\n"
+            "26/11/22 12:00:00 ERROR YarnScheduler: Lost executor 3 on ip-1: Container released on a *lost* node"
+        ),
+    ),
+    "disk quota": (Kind.DISK_FULL, "OSError: [Errno 122] Disk quota exceeded", ""),
+    "unhealthy node": (
+        Kind.DISK_FULL,
+        JOB_ABORTED,
+        (
+            "26/11/22 12:00:00 WARN x: 1/1 local-dirs usable space is below configured utilization percentage/no more "
+            "usable space [ /mnt/yarn : used space above threshold of 90.0% ]"
+        ),
+    ),
+    "no local folder": (
+        Kind.DISK_FULL,
+        JOB_ABORTED,
+        "26/11/22 12:00:00 ERROR DiskBlockManager: Failed to create local dir in /mnt. Ignoring this directory.",
+    ),
+    "no space left, quoted by a job": (
+        Kind.DISK_FULL,
+        "spark_jobs.errors.JobError: /x cannot be written ([Errno 28] No space left on device)",
+        "",
+    ),
+    "open files in Python": (Kind.OPEN_FILES, "OSError: [Errno 24] Too many open files: '/x'", ""),
+    "open files in Java": (Kind.OPEN_FILES, JOB_ABORTED, "java.net.SocketException: Too many open files"),
+    "open files in a library": (
+        Kind.OPEN_FILES,
+        "ImportError: libx.so: cannot open shared object file: Too many open files",
+        "",
+    ),
+    "open files, then a module": (
+        Kind.OPEN_FILES,
+        "ModuleNotFoundError: No module named 'spark_jobs'",
+        "java.io.FileNotFoundException: /x (Too many open files)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXHAUSTED_LOGS)
+def test_full_disk_and_limit_of_open_files_are_the_cause_of_what_follows_them(name: str) -> None:
+    kind, error, before = EXHAUSTED_LOGS[name]
+    diagnosis = diagnose(step(), None, logs(error, before))
+    assert diagnosis.kind == kind
+    assert diagnosis.advice == ADVICE[kind]
+
+
+def test_host_name_that_does_not_resolve_is_a_class_of_its_own() -> None:
+    """Spark's message on a machine whose own name has no address, as captured."""
+    stderr = (
+        'Exception in thread "main" java.net.UnknownHostException: nowhere-xyz: nowhere-xyz: Name or service not '
+        "known\n"
+        "\tat java.base/java.net.InetAddress.getLocalHost(InetAddress.java:1891)\n"
+        "Caused by: java.net.UnknownHostException: nowhere-xyz: Name or service not known"
+    )
+    diagnosis = diagnose(step(), None, logs("", stderr))
+    assert (diagnosis.kind, "nowhere-xyz" in diagnosis.cause) == (Kind.UNKNOWN_HOST, True)
+    obstore = "spark_jobs.errors.JobError: s3://b: dns error: failed to lookup address information"
+    assert diagnose(step(), None, logs(obstore)).kind == Kind.UNKNOWN_HOST
+
+
 def test_a_problem_that_the_job_survived_is_not_the_cause() -> None:
     survived = "26/11/22 12:00:00 WARN x: Exit status: -100. Diagnostics: Container released on a *lost* node."
     own = "spark_jobs.errors.JobError: no file in s3://b/data matches the pattern '*.jpg': check --images and --pattern"

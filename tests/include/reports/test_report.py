@@ -277,7 +277,7 @@ def test_report_has_the_fields_of_its_record() -> None:
 def test_index_links_to_each_run() -> None:
     source = render_index(["20261122T120000Z-0123abcd", "20261121T120000Z-0123abcd"])
     assert re.findall(r'href="([^"]+)"', source) == ["20261122T120000Z-0123abcd", "20261121T120000Z-0123abcd"]
-    assert "No run has published results yet" in render_index([])
+    assert "No run has a report yet" in render_index([])
 
 
 def test_page_shows_the_cost_per_fleet_and_market() -> None:

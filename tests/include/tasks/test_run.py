@@ -115,6 +115,10 @@ def test_wrong_parameters_or_inputs_fail_the_first_task_and_are_named(
         open_run()
 
 
+REPORTED: list[list[str]] = []
+"""The calls of report_failure: the tasks that have not run."""
+
+
 def close_after(monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None]) -> None:
     """Run close_run as the last task of a run whose other tasks have these states."""
 
@@ -125,7 +129,13 @@ def close_after(monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None]) 
             assert (dag_id, run_ids) == ("dag", ["run"])
             return {"run": states | {"close_run": "running"}} if states else {}
 
+    def report_failure(context: Any, others: dict[str, str | None], not_run: list[str]) -> None:
+        assert others == states
+        REPORTED.append(not_run)
+
     monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": TaskInstance()})
+    monkeypatch.setattr(tasks, "report_failure", report_failure)
+    REPORTED.clear()
     tasks.close_run()
 
 
@@ -133,6 +143,7 @@ def test_run_is_green_if_every_task_has_succeeded_and_red_with_the_reason_otherw
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     close_after(monkeypatch, {"open_run": "success", "publish_results": "success"})
+    assert REPORTED == []
     cases: list[tuple[dict[str, str | None], str]] = [
         (
             {"open_run": "success", "wait_pca": "failed", "publish_results": "upstream_failed"},
@@ -147,3 +158,5 @@ def test_run_is_green_if_every_task_has_succeeded_and_red_with_the_reason_otherw
         with pytest.raises(AirflowFailException) as caught:
             close_after(monkeypatch, states)
         assert message in str(caught.value)
+        [not_run] = REPORTED
+        assert f"not run: {', '.join(not_run) or 'none'}." in str(caught.value)

@@ -17,6 +17,7 @@ def autopsy(emr: Any, cluster: str, step: str, wait: float = 60.0) -> Any:
 
 FAILURES = {
     "out of memory": ({"exit_code": 1, "stderr": "java.lang.OutOfMemoryError: Java heap space"}, Kind.OUT_OF_MEMORY),
+    "disk full": ({"exit_code": 1, "stderr": "OSError: [Errno 28] No space left on device"}, Kind.DISK_FULL),
     "missing module": ({"exit_code": 1, "stderr": "ModuleNotFoundError: No module named 'x'"}, Kind.MISSING_MODULE),
     "access denied": ({"exit_code": 1, "stderr": "OSError: AWS Error ACCESS_DENIED"}, Kind.ACCESS_DENIED),
     "bad input": ({"exit_code": 1, "stdout": "spark_jobs.errors.JobError: no images"}, Kind.BAD_INPUT),
