@@ -11,17 +11,21 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from include.autopsy.examination import STREAMS, read_log_tail, step_log_uri
+from include.autopsy.reading import normalize_root
 from include.lake.layout import SLUG, Lake
 from include.lake.objects import lake_path
 from include.reports.report import render_index
 from include.settings.dag_ids import FEATURES_DAG
-from include.settings.deployment import SettingsError, read_airflow_settings
+from include.settings.deployment import Settings, SettingsError, read_airflow_settings
 
 MAX_RUNS = 200
 """Number of runs on the index page."""
 
 CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
 LOG_LINES = 5_000
+MISSING = (
+    "not there: EMR writes a log minutes after its step; other places are read only if FRUITS_LOGS names them"
+)
 
 # Airflow mounts a plugin's application without authentication. This dependency adds it to every route.
 app = FastAPI(
@@ -32,13 +36,20 @@ app = FastAPI(
 )
 
 
-def _lake() -> tuple[Lake, str | None]:
-    """Return the lake and Airflow's connection for it."""
+def _settings() -> Settings:
+    """Return the settings of the deployment, which name the lake."""
     try:
         settings = read_airflow_settings()
-        return Lake(settings.lake_root), settings.aws_conn_id
+        Lake(settings.lake_root)
     except SettingsError as error:
         raise HTTPException(status_code=503, detail=str(error)) from error
+    return settings
+
+
+def _lake() -> tuple[Lake, str | None]:
+    """Return the lake and Airflow's connection for it."""
+    settings = _settings()
+    return Lake(settings.lake_root), settings.aws_conn_id
 
 
 @app.get("/", response_class=HTMLResponse)
@@ -67,11 +78,27 @@ def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
 def show_step_logs(
     cluster: Annotated[str, Path(pattern=CLUSTER)], step: Annotated[str, Path(pattern=STEP)]
 ) -> PlainTextResponse:
-    """Return the last lines of a step's logs, which the cluster has written into the lake."""
-    lake, conn = _lake()
-    parts = []
-    for stream in reversed(STREAMS):
-        uri = step_log_uri(lake.logs, cluster, step, stream)
-        tail = read_log_tail(uri, conn, LOG_LINES)
-        parts.append(f"==== {uri}\n{'(not written yet: EMR needs some minutes)' if tail is None else tail}")
+    """Return the last lines of a step's logs.
+
+    The cluster wrote them where ``FRUITS_LOGS`` pointed when it was created, by default into the lake: both are read.
+    """
+    settings = _settings()
+    roots = list(dict.fromkeys(normalize_root(root) for root in (settings.logs, Lake(settings.lake_root).logs) if root))
+    parts = [_read_log(roots, cluster, step, stream, settings.aws_conn_id) for stream in reversed(STREAMS)]
     return PlainTextResponse("\n\n".join(parts) + "\n", headers={"X-Content-Type-Options": "nosniff"})
+
+
+def _read_log(roots: list[str], cluster: str, step: str, stream: str, aws_conn_id: str | None) -> str:
+    """Return the last lines of one log under its URI; if no root has it, every URI with the reason."""
+    missing = []
+    for root in roots:
+        uri = step_log_uri(root, cluster, step, stream)
+        try:
+            tail = read_log_tail(uri, aws_conn_id, LOG_LINES)
+        except Exception as error:  # denied, for example: the page shows the reason and the other log
+            missing.append(f"==== {uri}\n(cannot be read: {type(error).__name__}: {error})")
+            continue
+        if tail is not None:
+            return f"==== {uri}\n{tail}"
+        missing.append(f"==== {uri}\n({MISSING})")
+    return "\n".join(missing)

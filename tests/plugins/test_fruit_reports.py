@@ -211,4 +211,35 @@ def test_logs_of_a_step_are_shown_as_text(user: Browser, lake: Path) -> None:
     assert response.headers["content-type"].startswith("text/plain")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert f"==== file://{folder}/stdout.gz\nprogress é <b>" in response.text
-    assert f"==== file://{folder}/stderr.gz\n(not written yet" in response.text
+    assert f"==== file://{folder}/stderr.gz\n(not there: EMR writes a log minutes after its step" in response.text
+
+
+def test_logs_of_a_step_are_read_where_fruits_logs_points_and_else_in_the_lake(
+    user: Browser, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = tmp_path / "elsewhere"
+    monkeypatch.setenv("FRUITS_LOGS", f"file://{logs}")
+    in_lake, elsewhere = lake / "logs" / "j-1" / "steps" / "s-1", logs / "j-1" / "steps" / "s-1"
+    for folder, name in ((in_lake, "stdout"), (elsewhere, "stderr")):
+        folder.mkdir(parents=True)
+        (folder / f"{name}.gz").write_bytes(gzip.compress(f"text of {name}\n".encode()))
+    text = user.get("/logs/j-1/s-1").text
+    assert f"==== file://{elsewhere}/stderr.gz\ntext of stderr" in text
+    assert f"==== file://{in_lake}/stdout.gz\ntext of stdout" in text, "from before FRUITS_LOGS was set"
+    for missing in (elsewhere, in_lake):
+        assert f"==== file://{missing}/stdout.gz\n(not there" in user.get("/logs/j-1/s-2").text.replace("s-2", "s-1")
+
+
+def test_log_that_cannot_be_read_is_named_with_the_reason(
+    user: Browser, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str, *_: Any) -> str:
+        raise PermissionError(f"AccessDenied: {uri}")
+
+    page_module = sys.modules["include.reports.page"]
+    monkeypatch.setattr(page_module, "read_log_tail", refuse)
+    response = user.get("/logs/j-1/s-1")
+    assert response.status_code == 200
+    assert (
+        f"file://{lake}/logs/j-1/steps/s-1/stdout.gz\n(cannot be read: PermissionError: AccessDenied" in response.text
+    )
