@@ -23,9 +23,7 @@ MAX_RUNS = 200
 
 CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
 LOG_LINES = 5_000
-MISSING = (
-    "not there: EMR writes a log minutes after its step; other places are read only if FRUITS_LOGS names them"
-)
+MISSING = "not there: EMR writes a log minutes after its step; other places are read only if FRUITS_LOGS names them"
 
 # Airflow mounts a plugin's application without authentication. This dependency adds it to every route.
 app = FastAPI(
