@@ -2,7 +2,7 @@
 
 Certain facts from EMR come first (the cluster ended, the time limit passed), then the job's own last error. If that
 error only repeats another one, as Spark's often do, the rest of the driver's log and the failed containers decide. An
-exhausted disk or limit of open files is the cause of a module that cannot be imported.
+exhausted disk or limit of open files explains a module that cannot be imported, and an error of no known class.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _from_logs(step: JsonObject, logs: StepLogs) -> _Finding:
         logs = replace(logs, stdout=details)  # EMR's own excerpt of logs that could not be read
     error = last_error(logs.stdout) or _fatal(logs.stderr)
     finding = _from_error(error)
-    if finding is not None and finding.kind is Kind.MISSING_MODULE:
+    if finding is None or finding.kind is Kind.MISSING_MODULE:
         finding = _from_other_lines(logs, (EXHAUSTED,)) or finding
     if finding is None and (not error or PLATFORM_ERROR.search(error)):
         finding = _from_other_lines(logs, (STRONG, WEAK))

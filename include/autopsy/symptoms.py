@@ -168,6 +168,11 @@ STRONG = (
 
 WEAK = (
     _symptom(
+        Kind.OPEN_FILES,
+        "Java could not open a file of its own, as with a very low limit of open files",
+        r"Error loading java\.security file",
+    ),
+    _symptom(
         Kind.DISK_FULL,
         "Spark or Hadoop could not write to any local folder",
         r"Failed to create (?:any )?local dir",

@@ -46,5 +46,6 @@ def describe_error(error: Any) -> dict[str, str]:
     if isinstance(error, DiagnosedError):
         diagnosis = error.diagnosis
         return {"kind": str(diagnosis.kind), "cause": shorten(diagnosis.cause, MAX_CAUSE), "advice": diagnosis.advice}
-    kind = type(error).__name__ if isinstance(error, BaseException) else "unknown"
+    # Tasks raise AirflowFailException from the error that describes the problem.
+    kind = type(error.__cause__ or error).__name__ if isinstance(error, BaseException) else "unknown"
     return {"kind": kind, "cause": shorten(str(error or "the log of the task has the reason"), MAX_CAUSE), "advice": ""}

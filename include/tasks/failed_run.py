@@ -40,7 +40,10 @@ class _Outcome:
     def failures(self) -> list[TaskFailure]:
         """Return why each failed task failed."""
         failed = sorted(task for task, state in self.states.items() if state == "failed")
-        return [{"task": task, **(self.xcom(task, FAILURE) or describe_error(None))} for task in failed]
+        causes = [(task, self.xcom(task, FAILURE) or describe_error(None)) for task in failed]
+        return [
+            {"task": task, "kind": why["kind"], "cause": why["cause"], "advice": why["advice"]} for task, why in causes
+        ]
 
 
 def report_failure(context: Context, states: Mapping[str, str], not_run: Sequence[str]) -> None:

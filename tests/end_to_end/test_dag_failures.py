@@ -122,6 +122,14 @@ def test_no_images(bench, published_copy, tmp_path):
     outcome = bench.run(published_copy, tmp_path)
     check_failed(outcome, published_copy, before, f"{published_copy}/data", "does not exist")
     assert outcome.clusters == [], "no cluster is created for nothing"
+    [report] = [json.loads(path.read_text()) for path in published_copy.glob("runs/*/report.json") if _failed(path)]
+    [failure] = report["failed_tasks"]
+    assert (failure["task"], failure["kind"]) == ("open_run", "NoImagesError"), "a run that never opened has a report"
+    assert f"{published_copy}/data" in failure["cause"]
+
+
+def _failed(report: Path) -> bool:
+    return json.loads(report.read_text(encoding="utf-8"))["state"] == "failed"
 
 
 def test_pca_writes_nothing_and_reports_success(bench, published_copy, tmp_path):

@@ -128,6 +128,33 @@ def manifest(**changes: Any) -> dict[str, Any]:
     return build_manifest(**(parts | changes)) | {"results": ["part-0.parquet"]}
 
 
+def failure_report(**changes: Any) -> dict[str, Any]:
+    """The report of a run that failed before it was opened."""
+    return {
+        "run": SLUG,
+        "run_id": "manual__2026-11-22T12:00:00+00:00",
+        "finished_at": "2026-11-22T12:05:00+00:00",
+        "state": "failed",
+        "failed_tasks": [],
+        "tasks_not_run": ["plan_cluster (upstream_failed)"],
+        "published_run": PREVIOUS,
+        "profile": "local",
+        "region": "eu-west-3",
+        "images_folder": None,
+        "params": None,
+        "code": None,
+        "model": None,
+        "cluster": {"id": "", "name": f"fruit-features {SLUG}"},
+        "images": None,
+        "rejects": None,
+        "rejects_by_reason": {},
+        "first_rejects": [],
+        "attestations": [residency_record()["before"]],
+        "forecast": None,
+        "cost": None,
+    } | changes
+
+
 def cost_record(**changes: Any) -> dict[str, Any]:
     """The record that ``report_cost`` returns; ``changes`` are arguments of ``account_cost``."""
     arguments: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from include.lake.layout import Lake
 from include.reports.report import build_report, report_line
 from spark_jobs.quality import drift
-from tests.include.run_records import featurize_summary, manifest, pca_summary, run_record
+from tests.include.run_records import failure_report, featurize_summary, manifest, pca_summary, run_record
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
@@ -30,7 +30,15 @@ def test_every_run_is_a_row_whatever_it_has_not(spark: SparkSession, tmp_path: P
         path.parent.mkdir(parents=True)
         path.write_bytes(line)
 
-    table = spark.read.json(f"{lake.root}/reports")
+    failed = "20261129T120000Z-0123abcd"
+    Path(f"{tmp_path}/reports/run={failed}").mkdir()
+    why = {"task": "wait_pca", "kind": "disk full", "cause": EVIL, "advice": ""}
+    line = report_line(failure_report(run=failed, failed_tasks=[why]))
+    Path(f"{tmp_path}/reports/run={failed}/report.json").write_bytes(line)
+    every_run = spark.read.json(f"{lake.root}/reports")
+    [row] = every_run.where("state = 'failed'").collect()
+    assert (row["run"], row["k"], row["failed_tasks"][0]["cause"]) == (failed, None, EVIL)
+    table = every_run.where("state = 'success'")
     assert table.columns.count("run") == 1, "the record's own run and the partition are one column"
     rows = {row["run"]: row for row in table.collect()}
     assert sorted(rows) == slugs

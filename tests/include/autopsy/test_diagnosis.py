@@ -200,6 +200,21 @@ EXHAUSTED_LOGS = {
         "ImportError: libx.so: cannot open shared object file: Too many open files",
         "",
     ),
+    "open files, Python cannot start": (
+        Kind.OPEN_FILES,
+        'java.io.IOException: Cannot run program "/usr/bin/python3": error=24, Too many open files',
+        "",
+    ),
+    "open files, then an error of no class": (
+        Kind.OPEN_FILES,
+        "2026-11-27T03:02:10.570234483Z main ERROR Unrecognized conversion specifier [d]",
+        "Caused by: java.lang.Error: java.io.FileNotFoundException: /usr/lib/jvm/lib/tzdb.dat (Too many open files)",
+    ),
+    "open files, Java cannot start": (
+        Kind.OPEN_FILES,
+        "",
+        'Exception in thread "main" java.lang.InternalError: Error loading java.security file',
+    ),
     "open files, then a module": (
         Kind.OPEN_FILES,
         "ModuleNotFoundError: No module named 'spark_jobs'",

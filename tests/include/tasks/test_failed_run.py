@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.autopsy.diagnosis import Diagnosis
 from include.autopsy.symptoms import Kind
@@ -19,6 +20,7 @@ from include.lake.layout import run_slug
 from include.records import FAILURE, FailureReport
 from include.residency.checks import ResidencyError
 from include.tasks import failed_run, results
+from include.tasks.failures import NoImagesError
 from tests.include.run_folders import write_json, write_run
 from tests.include.run_records import (
     PREVIOUS,
@@ -156,7 +158,10 @@ def test_xcoms_of_a_task_that_did_not_run_again_are_from_before_it_was_cleared(l
 
 def test_failure_of_a_task_is_recorded_with_the_autopsy_or_the_exception(caplog: pytest.LogCaptureFixture) -> None:
     diagnosis = Diagnosis(Kind.OUT_OF_MEMORY, "memory ran out", (), "Use larger instances.")
+    wrapped = AirflowFailException("NoImagesError: no file")
+    wrapped.__cause__ = NoImagesError("no file")
     for error, expected in [
+        (wrapped, {"kind": "NoImagesError", "cause": "NoImagesError: no file", "advice": ""}),
         (
             DiagnosedError("text for the log", diagnosis),
             {"kind": "out of memory", "cause": "memory ran out", "advice": "Use larger instances."},
