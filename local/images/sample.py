@@ -26,7 +26,7 @@ SIZE = 100
 
 def make_sample(folder: Path) -> None:
     """Write the sample, ``<label>/<number>_<size>.jpg``, unless it is complete already."""
-    done = folder / "complete"
+    done = folder.with_name(f"{folder.name}.complete")  # beside the folder, which holds nothing but images
     if done.exists():
         return
     for label in LABELS:
