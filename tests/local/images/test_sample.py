@@ -47,7 +47,7 @@ def test_every_image_can_be_decoded_and_loaded(tmp_path: Path) -> None:
 def test_interrupted_sample_is_completed(tmp_path: Path) -> None:
     sample.make_sample(tmp_path / "a")
     complete = digests(tmp_path / "a")
-    (tmp_path / "a" / "complete").unlink()
+    (tmp_path / "a.complete").unlink()
     victim = next((tmp_path / "a").rglob("*.jpg"))
     victim.write_bytes(victim.read_bytes()[:100])
     sample.make_sample(tmp_path / "a")
