@@ -139,11 +139,11 @@ def _decode(data: bytes, max_pixels: int, apply_orientation: bool) -> Image.Imag
             return Reject("too_many_pixels", f"{width} x {height} pixels, more than {max_pixels}")
         image.load()
         turn = _exif_rotation(image) if apply_orientation else None
+        image.fp = None  # the plugins of WebP and AVIF keep a copy of the pixels there
         rgb = to_rgb(image, sample_bits(image, data))
-        if rgb is image:
-            return (image if turn is None else image.transpose(turn)).resize((SIDE, SIDE))
-    # The original is closed now, which frees its memory.
-    return (rgb if turn is None else rgb.transpose(turn)).resize((SIDE, SIDE))
+        if rgb is not image:
+            image.close()  # frees its pixels
+        return (rgb if turn is None else rgb.transpose(turn)).resize((SIDE, SIDE))
 
 
 def _exif_rotation(image: Image.Image) -> Image.Transpose | None:

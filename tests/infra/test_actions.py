@@ -42,6 +42,7 @@ ACTIONS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((ROOT / "infra" /
 
 NOT_REQUESTS = {
     "get_session": "AwsBaseHook.get_session creates a boto3 session; it sends no request to EMR",
+    "get_template": "jinja2.Environment.get_template reads a template of the report",
 }
 """Methods of this project or of hooks that have the name of a request but send none."""
 

@@ -299,7 +299,8 @@ def test_labels_and_hidden_names_come_out_as_they_are_on_disk(spark: SparkSessio
             (local(arguments.images) / "deep" / label).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, local(arguments.images) / "deep" / label / name)
     run = arguments.run + "/50 % of a#b+c"
-    summary = job.run(spark.sparkContext, replace(arguments, run=run, images_per_task=9), engine=CONSTANT)
+    options = replace(arguments, run=run, images_per_task=9, include_hidden=True)
+    summary = job.run(spark.sparkContext, options, engine=CONSTANT)
     assert summary["features"] == 9 + len(names) * len(labels)
     found = {(row["label"], row["path"]) for row in rows(run, "features")}
     root = f"{arguments.images}/deep"
