@@ -134,6 +134,14 @@ def test_a_real_image_that_takes_more_than_the_limit_of_memory_is_a_reject() -> 
     large.close()
 
 
+ENCODER_OPTIONS: dict[str, dict[str, object]] = {
+    "TIFF": {"compression": "tiff_lzw"},
+    "AVIF": {"speed": 10},
+    "WEBP": {"method": 0},
+    "HEIF": {"quality": 50},
+}
+"""Options that keep the files small and the encoders fast."""
+
 LARGEST = [
     *(("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
     *(("TIFF", mode) for mode in ("CMYK", "YCbCr", "F", "I", "RGBA")),
