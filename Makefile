@@ -58,7 +58,7 @@ bench: setup ## measure tables and write them to benchmarks/results [TABLES='not
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
 	@$(IN_VENV) -m include.artifacts model
 
-wheels: setup ## download the packages that cluster nodes install into .local/wheelhouse (228 MB), and check them
+wheels: setup ## download the packages that cluster nodes install into .local/wheelhouse (240 MB), and check them
 	@$(IN_VENV) -m include.artifacts wheels
 
 publish: setup ## publish model, code and wheels into a lake, before its first run: ROOT=s3://bucket

@@ -147,7 +147,7 @@ LARGEST = [
     *(("TIFF", mode) for mode in ("CMYK", "YCbCr", "F", "I", "RGBA")),
     ("JPEG", "CMYK"),
     ("AVIF", "RGBA"),
-    ("HEIF", "RGBA"),
+    pytest.param("HEIF", "RGBA", marks=pytest.mark.soak),  # the encoder takes 24 s of CPU time
     ("WEBP", "RGBA"),
 ]
 
