@@ -218,7 +218,8 @@ def isolate_process_state() -> Iterator[None]:
             os.environ[name] = environ[name]
     if left := [what for what, value in process_state().items() if value != state[what]]:
         restore_process_state(state)
-    root.handlers[:] = handlers
+    # A plain StreamHandler is from `basicConfig` in a fixture of a module; its stream is pytest's, closed at the end.
+    root.handlers[:] = [handler for handler in handlers if type(handler) is not logging.StreamHandler]
     root.setLevel(level)
     drop_cached_clients()
     assert not changed + left, f"the test left changed: {', '.join(changed + left)}; use monkeypatch"

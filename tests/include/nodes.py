@@ -20,7 +20,7 @@ MACHINE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
 HOUSE = CACHE / requirements_digest()
 
 needs_wheelhouse = pytest.mark.skipif(
-    not (HOUSE / RECORD_FILE).exists(), reason=f"{HOUSE} does not exist: `make wheels` downloads it (228 MB)"
+    not (HOUSE / RECORD_FILE).exists(), reason=f"{HOUSE} does not exist: `make wheels` downloads it (240 MB)"
 )
 
 AWS = """#!/bin/bash
