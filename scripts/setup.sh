@@ -10,6 +10,13 @@ set -euo pipefail
 # Settings of the user's shell that change what the commands below do.
 unset CDPATH PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 cd "$(dirname "$0")/.."
+case "$PWD" in
+  *[:?]*)
+    echo "setup: the path of this clone, $PWD, has a colon or a question mark: search paths and Airflow's database" \
+      "cannot have them. Move the clone." >&2
+    exit 1
+    ;;
+esac
 # A user without a home folder that can be written (docker --user, OpenShift) gets one for the caches of pip and uv.
 if ! [ -w "${HOME:-/nonexistent}" ]; then
   export HOME="$PWD/.local/home"
