@@ -72,7 +72,7 @@ class ExtensionCount(TypedDict):
     """How many files have an extension."""
 
     extension: str
-    """In lower case, with its dot; empty if there is none."""
+    """In lower case, with its dot; empty for a name without an extension."""
     files: int
 
 

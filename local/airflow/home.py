@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -85,3 +86,18 @@ def migrate_database(environ: dict[str, str], log: Path, report: Callable[[str],
         raise RunError(f"`airflow db migrate` failed; see {log}")
     mark.write_text(version)
     return database
+
+
+def open_read_only(database: Path, timeout: float) -> sqlite3.Connection:
+    """Open Airflow's database for reading.
+
+    The path is quoted, since it may contain ``#``, ``?`` or ``%``.
+
+    Parameters
+    ----------
+    database : Path
+        Airflow's SQLite file.
+    timeout : float
+        Seconds to wait for a lock.
+    """
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)

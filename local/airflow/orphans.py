@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from local.airflow.home import RunError
+from local.airflow.home import RunError, open_read_only
 from local.processes.children import running
 
 UNFINISHED = ("queued", "running")
@@ -57,7 +56,7 @@ def find_orphaned_runs(database: Path) -> list[str]:
 
     The database is read directly, since an import of Airflow takes seconds.
     """
-    with contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(open_read_only(database, timeout=5)) as connection:
         rows = connection.execute(
             "SELECT run_id FROM dag_run WHERE triggered_by = ? AND state IN (?, ?) ORDER BY id",
             [TRIGGERED_BY, *UNFINISHED],

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.airflow.home import open_read_only
 from spark_jobs.runtime.progress import PROGRESS_PATTERN
 
 TAIL_BYTES = 16 * 1024
@@ -45,7 +46,7 @@ def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState |
     """
     if not database.exists():
         return None
-    with contextlib.closing(_open(database, timeout=1)) as connection:
+    with contextlib.closing(open_read_only(database, timeout=1)) as connection:
         try:
             runs = connection.execute(
                 "SELECT run_id, state FROM dag_run WHERE dag_id = ? ORDER BY id DESC", [dag_id]
@@ -62,16 +63,11 @@ def read_state(database: Path, dag_id: str, known: frozenset[str]) -> RunState |
     return RunState(run_id, state, {task: text or "none" for task, text in rows})
 
 
-def _open(database: Path, timeout: float) -> sqlite3.Connection:
-    """Open for reading. The path is quoted, since it may contain ``#``, ``?`` or ``%``."""
-    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
-
-
 def known_runs(database: Path, dag_id: str) -> frozenset[str]:
     """Return the ids of the DAG's runs."""
     if not database.exists():
         return frozenset()
-    with contextlib.closing(_open(database, timeout=5)) as connection:
+    with contextlib.closing(open_read_only(database, timeout=5)) as connection:
         rows = connection.execute("SELECT run_id FROM dag_run WHERE dag_id = ?", [dag_id]).fetchall()
     return frozenset(run_id for (run_id,) in rows)
 

@@ -147,7 +147,7 @@ def _decode(data: bytes, max_pixels: int, apply_orientation: bool) -> Image.Imag
 
 
 def _exif_rotation(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that the EXIF orientation of an image asks for, None if there is none to apply."""
+    """Return the transposition for the EXIF orientation of an image, None if the image is upright."""
     try:
         return _ROTATIONS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata, of which there are many kinds, must not lose a good picture

@@ -81,7 +81,7 @@ def _signal_name(number: int) -> str:
 
 
 def last_error(output: str) -> str:
-    """Return the last error in the output of a program; empty if there is none.
+    """Return the last error in the output of a program; empty if the output has no error.
 
     The error is the last line that is not a stack frame, a log record below ERROR or a known message without an
     error. It is a Python exception, a Java ``Exception in thread "main"`` or ``Caused by``, or the last message of the
