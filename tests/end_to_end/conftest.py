@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -103,7 +104,8 @@ class WarmAirflow:
         """Kill the forking process and its children."""
         parent = psutil.Process(self._process.pid)
         for process in [*parent.children(recursive=True), parent]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.communicate()
 
 
@@ -321,17 +323,3 @@ def hostile_environment(folder: Path) -> dict[str, str]:
         "FRUITS_PROFILE": "aws",
         "FRUITS_LAKE": "s3://somebody-elses-bucket",
     }
-
-
-@pytest.fixture
-def stray_processes() -> Iterator[None]:
-    """Fail a test that leaves a process of the endpoint, Airflow or Spark running."""
-    before = {process.pid for process in psutil.process_iter()}
-    yield
-    left = [
-        process.info
-        for process in psutil.process_iter(["pid", "cmdline"])
-        if process.pid not in before
-        and any("spark" in part or "airflow" in part for part in process.info["cmdline"] or [])
-    ]
-    assert not left

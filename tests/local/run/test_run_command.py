@@ -144,7 +144,8 @@ def await_exit(pids: list[int]) -> list[int]:
     deadline = time.monotonic() + 60
     left = pids
     while left and time.monotonic() < deadline:
-        left = [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+        running = {each.pid for each in psutil.process_iter(["status"]) if each.info["status"] != psutil.STATUS_ZOMBIE}
+        left = [pid for pid in left if pid in running]
         time.sleep(0.02)
     return left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -65,7 +66,8 @@ def test_a_lost_executor_costs_the_task_it_was_at(tmp_path: Path, model_folder: 
     finally:
         if driver.poll() is None:
             for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             driver.wait()
     summary = json.loads((tmp_path / "run" / "featurize.json").read_text())
     assert (summary["listed"], summary["features"], summary["rejects"]) == (IMAGES, IMAGES, 0)
