@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from local.processes.children import running
+from local.processes.lock import LockedError, exclusive_lock
 
 
 class RunError(RuntimeError):
@@ -19,39 +19,36 @@ class RunError(RuntimeError):
 
 
 @contextlib.contextmanager
-def exclusive_lock(lock: Path, conflict: str) -> Iterator[None]:
-    """Hold a lock, which ends with this process however it ends.
+def lock_folder(lock: Path, conflict: str) -> Iterator[None]:
+    """Hold the lock of a folder that a local run needs for itself.
 
     Parameters
     ----------
     lock : Path
-        File to lock; it is created if it is missing.
+        File in the folder; see :func:`local.processes.lock.exclusive_lock`.
     conflict : str
-        Message of the error.
+        Message of the error, without the process that holds the lock.
 
     Raises
     ------
     RunError
-        If another process holds the lock, or its folder cannot be written.
+        If another process holds the lock, or the folder cannot be written.
     """
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
-    except OSError as error:
-        raise RunError(
-            f"{lock.parent} cannot be written: {error.strerror}; choose a folder that you may write"
-        ) from None
-    with stream:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(conflict) from None
+            stack.enter_context(exclusive_lock(lock))
+        except LockedError as holder:
+            raise RunError(f"{conflict}. It is {holder}") from None
+        except OSError as error:
+            raise RunError(
+                f"{lock.parent} cannot be written: {error.strerror}; choose a folder that you may write"
+            ) from None
         yield
 
 
 def state_lock(state: Path) -> AbstractContextManager[None]:
     """Return the lock of a state folder: only one local Airflow may use it at a time."""
-    return exclusive_lock(
+    return lock_folder(
         state / "run.lock",
         f"another `make run` is working in {state} (wait for it, or stop it with Ctrl-C), "
         "or `make up` runs there (`make down` ends it)",

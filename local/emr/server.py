@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import ipaddress
 import json
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from local.emr.faults.scenario import ScenarioError
 from local.emr.options import Options
 from local.emr.spark.processes import end_earlier_steps, kill_unguarded_children
 from local.processes import guard
+from local.processes.lock import LockedError, exclusive_lock
 
 logger = logging.getLogger(__name__)
 
@@ -108,15 +108,14 @@ def _faults(request: Request, faults: Faults) -> Response:
     return _json(faults.describe())
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(state_dir: Path) -> Iterator[None]:
     """Lock the state directory: two endpoints in it would overwrite each other's files."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir"
+            stack.enter_context(exclusive_lock(state_dir / "lock"))
+        except LockedError as holder:
+            message = f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir. It is {holder}"
             raise EndpointError(message) from None
         yield
 

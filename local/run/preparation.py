@@ -80,10 +80,14 @@ def prepared(
             airflow_home=state / "airflow", endpoint_url=endpoint_url, lake=lake, store_url=store_url
         )
 
-    with lake_lock(lake), local_store(store, state / "s3", environment(UNREACHABLE_URL, None)) as store_url:
+    store_data = state / "s3"
+    with (
+        lake_lock(lake, store_data),
+        local_store(store, store_data, environment(UNREACHABLE_URL, None)) as store_url,
+    ):
         environ = environment(UNREACHABLE_URL, store_url)
         if store_url:
-            report(f"local S3 store at {store_url}; its data: {state / 's3'}")
+            report(f"local S3 store at {store_url}; its data: {store_data}")
         fill_lake(environ, lake, images, pattern, state, log, report, include_hidden=include_hidden)
         database = migrate_database(environ, log, report)
         end_orphaned_runs(environ, database, log, report)

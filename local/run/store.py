@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from local.airflow.home import RunError, exclusive_lock
+from local.airflow.home import RunError, lock_folder
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.s3.process import StoreProcess
 
 LOCK = ".lock"
-"""File at the root of a lake in a folder, locked during a run."""
+"""File that is locked during a run: at the root of a lake in a folder, or in the data of the local S3 store."""
 
 
-@contextlib.contextmanager
-def lake_lock(lake: str) -> Iterator[None]:
-    """Hold the lock of a lake: two runs must not load photos and publish at the same time.
+def lake_lock(lake: str, store_data: Path) -> AbstractContextManager[None]:
+    """Return the lock of a lake: two runs must not load photos and publish at the same time.
 
-    A bucket has no lock of its own: it is in the local S3 store, which belongs to one state folder and to its lock.
+    A bucket is in the data of a local S3 store, and only one store can run on them: their folder is the bucket's lock,
+    whatever state folder leads to it.
 
-    Raises
-    ------
-    RunError
-        If another process holds it.
+    Parameters
+    ----------
+    lake : str
+        The lake's root.
+    store_data : Path
+        Folder of the data of the local S3 store, for a lake in a bucket.
     """
+    user = "another `make run` or `make up` uses the lake"
     if not lake.startswith("file://"):
-        yield
-        return
-    folder = lake.removeprefix("file://")
-    with exclusive_lock(
-        Path(folder) / LOCK,
-        f"another `make run` or `make up` uses the lake {folder}: wait for it, stop it, or set LAKE to another folder",
-    ):
-        yield
+        return lock_folder(store_data / LOCK, f"{user} {lake} in {store_data}: wait for it, or stop it")
+    folder = Path(lake.removeprefix("file://"))
+    return lock_folder(folder / LOCK, f"{user} {folder}: wait for it, stop it, or set LAKE to another folder")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from local.processes.children import kill_with_parent, start_in_thread
+from local.processes.lock import LockedError, exclusive_lock
 from local.processes.ports import HOST, free_ports
 
 LOG_FILE = "store.log"
@@ -163,12 +163,14 @@ class StoreProcess:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         """Lock the folder: SeaweedFS detects a second store only after it has opened some files."""
-        with (self._data_dir / LOCK_FILE).open("w") as lock:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(f"another S3 store runs on the folder {self._data_dir}; end it first") from None
-            yield lock.fileno()
+                lock = stack.enter_context(exclusive_lock(self._data_dir / LOCK_FILE))
+            except LockedError as holder:
+                raise StoreError(
+                    f"another S3 store runs on the folder {self._data_dir}; end it first. Its starter is {holder}"
+                ) from None
+            yield lock
 
     def _answers(self, deadline: float) -> bool:
         master = self._ports[PORT_OPTIONS.index("-master.port")]

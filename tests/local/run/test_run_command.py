@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from include.reports.report import build_report
 from include.settings.form import run_params
 from include.settings.parameters import RunParams
 from local.airflow.home import RunError, state_lock
+from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.processes.children import running
 from local.run import __main__ as command
 from local.run.__main__ import read_options, read_params
@@ -26,8 +29,10 @@ from local.run.locations import absolute, locate_lake
 from local.run.store import lake_lock
 from local.run.summary import success_text
 from local.run.watch import RunState
+from local.s3.process import KEYS, StoreProcess
 from spark_jobs.left_out import LeftOutCounter, warn
 from tests.include.run_records import SLUG, featurize_summary, manifest
+from tests.s3_store import client
 
 
 def test_values_have_the_types_that_the_form_would_give_them() -> None:
@@ -107,10 +112,46 @@ def test_second_run_on_a_lake_is_refused_before_it_replaces_the_photos(
     (lake / "data" / "apple").mkdir(parents=True)
     os.link(first / "photo.jpg", lake / "data" / "apple" / "photo.jpg")
     argv = ["--lake", str(lake), "--state", str(tmp_path / "state"), "--images", str(second.parent)]
-    with lake_lock(f"file://{lake}"):
+    with lake_lock(f"file://{lake}", tmp_path / "s3"):
         assert command.main(argv) == 2
-    assert f"another `make run` or `make up` uses the lake {lake}" in " ".join(capsys.readouterr().out.split())
+    assert capsys.readouterr().out == (
+        f"make run: another `make run` or `make up` uses the lake {lake}: wait for it, stop it, or set LAKE to another "
+        f"folder. It is process {os.getpid()}, {shlex.join(['python', *sys.orig_argv[1:]])}\n"
+    )
     assert [path.name for path in (lake / "data").iterdir()] == ["apple"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not connector_jars(connector_folder()),
+    reason="Spark's S3 connector could not be fetched from Maven Central (make setup STORE=s3 says why)",
+)
+@pytest.mark.parametrize("first", ["run", "store"])
+def test_second_run_on_s3_is_refused_before_it_replaces_the_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], first: str
+) -> None:
+    """Two state folders whose S3 data are one folder; the first holds it by a run, or by `make store`."""
+    data, state = tmp_path / "first" / "s3", tmp_path / "second"
+    state.mkdir()
+    (state / "s3").symlink_to(data)
+    photos = tmp_path / "photos" / "pear"
+    photos.mkdir(parents=True)
+    (photos / "photo.jpg").write_bytes(b"photo")
+    argv = ["--lake", "s3://fruits/lake", "--store", "s3", "--state", str(state), "--images", str(photos.parent)]
+    environ = dict(os.environ) | dict.fromkeys(KEYS, "local")
+    lock = lake_lock("s3://fruits/lake", data) if first == "run" else contextlib.nullcontext()
+    with lock, StoreProcess(data, environment=environ) as store:
+        s3 = client(store.url, "local", "local")
+        s3.create_bucket(Bucket="fruits")
+        s3.put_object(Bucket="fruits", Key="lake/data/apple/photo.jpg", Body=b"photo")
+        before = s3.list_objects_v2(Bucket="fruits")["Contents"]
+        assert command.main(argv) == 2
+        assert s3.list_objects_v2(Bucket="fruits")["Contents"] == before
+    refusal = {
+        "run": "another `make run` or `make up` uses the lake s3://fruits/lake in {}: wait for it, or stop it. It is ",
+        "store": "another S3 store runs on the folder {}; end it first. Its starter is ",
+    }[first].format(state / "s3")
+    assert f"make run: {refusal}process {os.getpid()}, python " in capsys.readouterr().out
 
 
 def test_lake_that_cannot_be_written_is_refused_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,8 +207,9 @@ def test_a_port_that_is_taken_during_the_start_is_replaced(folder: Path, monkeyp
 def test_a_second_store_on_a_folder_is_refused_and_the_first_continues(store: Store) -> None:
     folder = store.process.log_file.parent
     before = store.process.log_file.read_text()
-    with pytest.raises(StoreError, match=rf"another S3 store runs on the folder {folder}; end it first"):
+    with pytest.raises(StoreError, match=rf"another S3 store runs on the folder {folder}; end it first") as refused:
         StoreProcess(folder, environment=ENVIRONMENT)
+    assert f"process {os.getpid()}, python " in str(refused.value), "the process that started the first store"
     assert store.process.log_file.read_text().startswith(before)
     store.new_bucket()
 
