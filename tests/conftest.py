@@ -46,6 +46,8 @@ os.environ |= {
     # Nothing listens here: a test that calls AWS without its own endpoint fails at once.
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    # As the local endpoint's drivers (SHORT_JOB_JVM): a JVM that lives for seconds needs half of the CPU time.
+    "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
 
 # The machine that runs the tests may be slow, or busy: an example has no time limit.

@@ -196,9 +196,10 @@ class Bench:
         environ: dict[str, str] | None = None,
     ) -> dict[str, str]:
         """Return the environment of this Airflow for a lake. By default, EMR is unreachable."""
-        return local_environment(
+        clean = local_environment(
             airflow_home=self.home, endpoint_url=endpoint_url, lake=root, store_url=store_url, environ=environ
         )
+        return clean | {"FRUITS_POKE_INTERVAL_SECONDS": "2"}  # each poll costs CPU time, which these tests are short of
 
     def settled_clusters(self, url: str, seconds: int) -> list[dict]:
         """Return the endpoint's clusters as soon as all have terminated, at the latest after some seconds."""

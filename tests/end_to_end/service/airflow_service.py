@@ -68,12 +68,12 @@ def words_of(process: psutil.Process) -> list[str]:
         return []
 
 
-def wait_until(condition, what: str, seconds: float = TIMEOUT_SECONDS):
-    """Return the value of a condition as soon as it is true."""
+def wait_until(condition, what: str, seconds: float = TIMEOUT_SECONDS, interval: float = 0.3):
+    """Return the value of a condition as soon as it is true; check it at this interval, in seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"after {seconds:g} s still not true: {what}"
-        time.sleep(0.3)
+        time.sleep(interval)
     return value
 
 
@@ -135,7 +135,7 @@ class Service:
         return {task["task_id"] for task in found["task_instances"]}
 
     def finish(self, run_id: str) -> str:
-        wait_until(lambda: self.state(run_id) in ENDED, f"{run_id} has ended")
+        wait_until(lambda: self.state(run_id) in ENDED, f"{run_id} has ended", interval=1.5)
         return self.state(run_id)
 
     def log(self, run_id: str, task: str) -> str:
