@@ -100,7 +100,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in args.tables:
         if name not in TABLES:
-            parser.error(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+            parser.error(f"unknown table {name!r}; the tables are {', '.join(TABLES)}")
     return args
 
 

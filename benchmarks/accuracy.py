@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import process
-from benchmarks.inputs import REPOSITORY
 from benchmarks.table import Bench, markdown
 from spark_jobs.numerics import decomposition, moments
 from spark_jobs.pca import blocks
@@ -48,11 +47,11 @@ def measure(bench: Bench) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When ours has a negative eigenvalue or a larger error than Σxxᵀ − nμμᵀ, or when this machine's long double is
-        no more precise than a double, so that there is no reference.
+        If our result has a negative eigenvalue or a larger error than Σxxᵀ − nμμᵀ, or if a long double of this machine
+        is no more precise than a double, so that it cannot be the reference.
     """
     if np.finfo(np.longdouble).eps > 1e-18:
-        raise SystemExit("a long double has no more digits than a double on this machine: there is no reference")
+        raise SystemExit("a long double of this machine is no more precise than a double: there is no reference")
     files = [write_features(bench.work / f"features-{number}.npy", mean) for number, mean in enumerate(MEANS)]
     spark_ml = fit_with_spark(bench, files)
     result = []
@@ -68,7 +67,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def write_features(file: Path, mean: float) -> Path:
-    """Write features with this mean, in standard deviations; their variances fall to a ten-thousandth, then to zero."""
+    """Write features with this mean, in standard deviations. Their variances decrease to 1e-4 and zero."""
     random = np.random.default_rng(20261122)
     factors = random.normal(size=(ROWS, INDEPENDENT)) * np.geomspace(1, 0.01, INDEPENDENT)
     features = factors @ random.normal(size=(INDEPENDENT, DIMENSIONS)) / np.sqrt(INDEPENDENT)
@@ -130,9 +129,13 @@ SIDES: dict[str, Callable[[Floats], Fit]] = {
 
 def fit_with_spark(bench: Bench, files: list[Path]) -> list[Fit]:
     """Fit with Spark ML in a separate process."""
-    command = [sys.executable, "-m", "benchmarks.accuracy", bench.master, *map(str, files)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "SPARK_LOCAL_IP": "127.0.0.1"}
-    process.run(command, folder=bench.work, environment=environment, log_file=bench.work / "spark-ml.log")
+    process.measure_module(
+        "benchmarks.accuracy",
+        *(bench.master, *map(str, files)),
+        folder=bench.work,
+        environment={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
+        log_file=bench.work / "spark-ml.log",
+    )
     fits = [np.load(file.with_suffix(".npz")) for file in files]
     return [(fit["ratios"], fit["axes"], float(fit["ratios"][-1] / fit["ratios"][0])) for fit in fits]
 
@@ -164,18 +167,20 @@ def errors(found: Fit, reference: Fit) -> dict[str, float]:
 
 
 def check(mean: float, sides: dict[str, dict[str, float]]) -> None:
-    """Raise if our result is worse than the textbook's or has a negative variance."""
+    """Raise if our result is worse than that of Σxxᵀ − nμμᵀ or has a negative variance."""
     found = sides[OURS]
     worse = [name for name in ("ratio_error", "sine_of_angle") if found[name] > max(ROUNDING, sides[TEXTBOOK][name])]
     if worse or found["least_eigenvalue"] < 0:
-        raise SystemExit(f"ours is wrong at a mean of {mean} deviations: {found}, the textbook's {sides[TEXTBOOK]}")
+        raise SystemExit(
+            f"our result is wrong at a mean of {mean} deviations: {found}; Σxxᵀ − nμμᵀ has {sides[TEXTBOOK]}"
+        )
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """Return the table: the errors of ratios and axes for every side and mean."""
     means = result["means"]
     header = [
-        f"error of the ratios / of the first {result['axes']} axes at a mean, over the deviation, of",
+        f"error of ratios / of the first {result['axes']} axes, at mean / deviation =",
         *(f"{each['mean_over_deviation']:,.0f}" for each in means),
     ]
     rows = [[name, *(_cell(each["sides"][name]) for each in means)] for name in means[0]["sides"]]

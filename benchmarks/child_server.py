@@ -11,10 +11,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Self
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from benchmarks import REPOSITORY
+
 HOST = "127.0.0.1"
 GRACE_SECONDS = 5
 LONGEST_LINE = 2**26
@@ -40,7 +40,7 @@ class ChildServer:
     Raises
     ------
     RuntimeError
-        When the server does not start; it shares this process's standard error, which shows the reason.
+        If the server does not start. Its standard error, which shows the reason, is this process's.
     """
 
     def __init__(self, module: str, settings: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class ChildServer:
         Raises
         ------
         RuntimeError
-            When the process has stopped.
+            If the process has stopped.
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("both are pipes")

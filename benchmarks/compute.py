@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import cores, photos, pipeline, process
-from benchmarks.inputs import REPOSITORY
 from benchmarks.rates import fixed_seconds, marginal_rate, median
 from benchmarks.table import Bench, markdown
 
@@ -32,13 +29,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When a photo has no features or the times give no rate.
+        If a photo has no features or the times give no rate.
     """
     sizes = check_sizes(bench.sizes or SIZES)
-    folders = {size: bench.work / "photos" / str(size) for size in sizes}
-    for size, folder in folders.items():
-        photos.repeat(bench.images, folder, size)
-    photos.read_once(folders[sizes[-1]])
+    folders = photos.prepare(bench, sizes)
     everything = len(cores.available())
     plan = {everything: sizes} if everything == 1 else {everything: sizes, 1: sizes[:ONE_CORE_SIZES]}
     laps: dict[int, list[dict[str, Any]]] = {count: [] for count in plan}
@@ -57,7 +51,7 @@ def check_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
     Raises
     ------
     SystemExit
-        When there are fewer than two: a rate needs two.
+        If there are fewer than two: a rate needs two.
     """
     if len(sizes) < 2:
         raise SystemExit(f"--sizes {', '.join(map(str, sizes))}: a rate needs two sizes or more")
@@ -77,14 +71,14 @@ def run_lap(bench: Bench, folders: dict[int, Path], count: int, name: str) -> di
 
 def run_bare_loop(bench: Bench, folder: Path, count: int, processes: int) -> dict[str, float]:
     """Return the photos per second of each bare loop, with the same memory sampling as the step."""
-    command = [
-        *(sys.executable, "-m", "benchmarks.bare_loop", f"--images={folder}", f"--model={bench.model}"),
-        *(f"--photos={count}", f"--processes={processes}"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    output = process.run(command, folder=bench.work, environment=environment, log_file=bench.work / "bare_loop.log")
-    loops: dict[str, dict[str, float]] = json.loads(output.splitlines()[-1])
-    return {name: round(loop["photos"] / loop["seconds"], 2) for name, loop in loops.items()}
+    measured = process.measure_module(
+        "benchmarks.bare_loop",
+        *(f"--images={folder}", f"--model={bench.model}", f"--photos={count}", f"--processes={processes}"),
+        folder=bench.work,
+        environment={**os.environ, "OMP_NUM_THREADS": "1"},
+        log_file=bench.work / "bare_loop.log",
+    )
+    return {name: round(loop["photos"] / loop["seconds"], 2) for name, loop in measured.figures.items()}
 
 
 def check_rows(summary: dict[str, Any], count: int) -> None:
@@ -93,11 +87,11 @@ def check_rows(summary: dict[str, Any], count: int) -> None:
     Raises
     ------
     SystemExit
-        When not every photo has features.
+        If a photo has no features.
     """
     if (summary["listed"], summary["features"], summary["rejects"]) != (count, count, 0):
         figures = ", ".join(f"{name} {summary[name]}" for name in ("listed", "features", "rejects"))
-        raise SystemExit(f"{count} photos gave {figures}: expected features of each")
+        raise SystemExit(f"{count} photos gave {figures}: expected features of every photo")
 
 
 def lap_text(lap: dict[str, Any]) -> str:

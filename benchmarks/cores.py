@@ -19,7 +19,7 @@ def pinned(count: int) -> Iterator[None]:
     Raises
     ------
     SystemExit
-        When fewer cores are available.
+        If fewer cores are available.
     """
     before = available()
     if count > len(before):

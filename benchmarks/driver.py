@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--images", required=True, help="URI of the folder")
     parser.add_argument("--run", required=True, help="URI of the run's folder")
-    parser.add_argument("--cores", type=int, required=True, help="number of tasks that run at a time, for the plan")
+    parser.add_argument("--cores", type=int, required=True, help="number of concurrent tasks, for the plan")
     parsed = parser.parse_args()
     args = FeaturizeArgs(images=parsed.images, run=parsed.run, model="file:///none")
     sc = context.start("driver")

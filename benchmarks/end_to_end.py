@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import pipeline, process
-from benchmarks.inputs import REPOSITORY
+from benchmarks.rates import median
 from benchmarks.table import Bench, markdown
 
 DESCRIPTION = "the notebook's pipeline and ours, from photos to CSV, stage by stage"
@@ -27,7 +24,7 @@ def measure(bench: Bench) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When rows, dimensions or k differ.
+        If rows or dimensions differ, or k differs by more than 1.
     """
     ours = [lap_of("ours", lap, lambda lap=lap: pipeline.run(bench, lap)) for lap in range(bench.laps or OUR_LAPS)]
     seed = [
@@ -50,13 +47,14 @@ def lap_of(who: str, lap: int, work: Callable[[], dict[str, Any]]) -> dict[str, 
 def run_notebook(bench: Bench, output: Path) -> dict[str, Any]:
     """Run the notebook's pipeline in a separate process; the total is the process's wall-clock time."""
     output.mkdir(parents=True)
-    command = [
-        *(sys.executable, "-m", "benchmarks.notebook", f"--master={bench.master}"),
-        *(f"--images={bench.images}", f"--output={output}", f"--weights={bench.weights}"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "SPARK_LOCAL_IP": "127.0.0.1"}
-    measured = process.measure(command, folder=output, environment=environment, log_file=output / "log")
-    result: dict[str, Any] = json.loads(measured.output.splitlines()[-1])
+    measured = process.measure_module(
+        "benchmarks.notebook",
+        *(f"--master={bench.master}", f"--images={bench.images}", f"--output={output}", f"--weights={bench.weights}"),
+        folder=output,
+        environment={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
+        log_file=output / "log",
+    )
+    result = measured.figures
     stages = {name: value for name, value in result["seconds"].items() if name != "total"}
     rest = measured.seconds - sum(stages.values())
     return {
@@ -71,8 +69,8 @@ def summarize(laps: list[dict[str, Any]]) -> dict[str, Any]:
     for lap in laps:
         if {name: lap[name] for name in figures} != figures:
             raise SystemExit(f"laps differ: {lap} and {figures}")
-    median = {name: round(statistics.median(lap["seconds"][name] for lap in laps), 3) for name in laps[0]["seconds"]}
-    return {**figures, "laps": [lap["seconds"] for lap in laps], "median": median}
+    medians = {name: median(lap["seconds"][name] for lap in laps) for name in laps[0]["seconds"]}
+    return {**figures, "laps": [lap["seconds"] for lap in laps], "median": medians}
 
 
 def check(result: dict[str, Any]) -> None:

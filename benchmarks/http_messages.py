@@ -92,7 +92,7 @@ class ChunkedBody:
         Raises
         ------
         ValueError
-            When a chunk's size is not a hexadecimal number.
+            If a chunk's size is not a hexadecimal number.
         """
         position = 0
         while position < len(data) and not self.done:
@@ -130,13 +130,13 @@ def response_body(head: Head, method: bytes) -> Body:
     Raises
     ------
     ValueError
-        When only the end of the connection would end the body; S3 stores do not send such responses.
+        If only the end of the connection would end the body; S3 stores do not send such responses.
     """
     if method == b"HEAD" or head.words[1] in (b"204", b"304") or head.words[1].startswith(b"1"):
         return FixedBody(0)
     body = _framed_body(head)
     if body is None:
-        raise ValueError(f"an answer has neither a length nor chunks: {head.raw!r}")
+        raise ValueError(f"a response has neither a length nor chunks: {head.raw!r}")
     return body
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
+from benchmarks import REPOSITORY
 from include.artifacts.weights import RANDOM, find_weights
 from local.images.loading import find_images
 from local.images.sample import make_sample
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 PATTERN = "*.jpg"
 """The notebook's pattern. Our default matches more files, so ours gets this pattern too."""

@@ -1,9 +1,9 @@
-"""Photos in an S3 store that answers each GET after 30 ms: what is left of the speed on local files.
+"""Photos in an S3 store that answers each GET after 30 ms: the featurize rate as a share of that on local files.
 
-The same photos are featurized from the local disk and from S3 in turn; the run's folder is on the local disk always, so
-that nothing but the reading of the images differs. The store is behind a proxy that delays, and that answers from
-memory once an object has been read, since the store's own work would take the two cores from the job: its processor
-time is counted, and shown. Rates are marginal, between two sizes, so that the time to start is not in them.
+The same photos are featurized from the local disk and from S3 alternately. The run's folder is always on the local
+disk, so that only the reading of images differs. A proxy in front of the store adds the delay. It also caches the
+objects, since the store would compete with the job for the cores; its CPU time is reported. Rates are marginal, between
+two sizes, so that they exclude the start.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LAPS = 3
 SIZES = (1_000, 5_000)
 DELAY_SECONDS = 0.030
 GOAL_SHARE = 0.85
-ONE_AFTER_ANOTHER_PART = 4
-"""Reading one after another takes a fraction of the photos, since it is slow and its rate soon shows."""
+SEQUENTIAL_DIVISOR = 4
+"""Sequential reads are slow, so that side processes a fraction of the photos."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Side:
     Attributes
     ----------
     name : str
-        For the table.
+        Name in the table and in results.
     delay_seconds : float or None
-        Of the store; None for local files.
+        Delay of each GET; None for local files.
     options : mapping
-        Arguments of the job.
-    part : int
-        The sizes are divided by this.
+        More arguments of the job.
+    divisor : int
+        The sizes are divided by this number.
     """
 
     name: str
     delay_seconds: float | None
     options: Mapping[str, Any] = field(default_factory=dict)
-    part: int = 1
+    divisor: int = 1
 
 
 LOCAL = "local files"
@@ -58,7 +58,7 @@ SIDES = (
     Side(LOCAL, None),
     Side("S3, no delay", 0.0),
     Side(DELAYED, DELAY_SECONDS),
-    Side(f"{DELAYED}, one after another", DELAY_SECONDS, {"reads_in_flight": 1}, ONE_AFTER_ANOTHER_PART),
+    Side(f"{DELAYED}, one after another", DELAY_SECONDS, {"reads_in_flight": 1}, SEQUENTIAL_DIVISOR),
 )
 
 
@@ -68,22 +68,18 @@ def measure(bench: Bench) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When a photo has no features, or a figure makes no sense.
+        If a photo has no features, the times give no rate, or the proxy did not serve all photos from its cache.
     """
     sizes = check_sizes(bench.sizes or SIZES)[-2:]
-    needed = sorted({size // side.part for side in SIDES for size in sizes})
-    folders = {size: bench.work / "photos" / str(size) for size in needed}
-    for size, folder in folders.items():
-        photos.repeat(bench.images, folder, size)
-        photos.read_once(folder)
+    folders = photos.prepare(bench, sorted({size // side.divisor for side in SIDES for size in sizes}))
     laps: dict[str, list[dict[int, dict[str, Any]]]] = {side.name: [] for side in SIDES}
-    with object_store.started(bench.work) as store, S3Proxy(store.url, remember=True) as proxy:
+    with object_store.started(bench.work) as store, S3Proxy(store.url, cache=True) as proxy:
         for size, folder in folders.items():
             object_store.read_all(proxy.url, store.upload(folder, str(size)))
         for number in range(bench.laps or LAPS):
             for side in SIDES:
-                own = [size // side.part for size in sizes]
-                lap = {size: run_step(bench, side, size, folders[size], proxy, number) for size in own}
+                own_sizes = [size // side.divisor for size in sizes]
+                lap = {size: run_step(bench, side, size, folders[size], proxy, number) for size in own_sizes}
                 laps[side.name].append(lap)
                 shown = ", ".join(f"{size} photos {step['seconds']:.1f} s" for size, step in lap.items())
                 print(f"{side.name}, lap {number + 1}: {shown}", flush=True)
@@ -95,7 +91,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 
 def run_step(bench: Bench, side: Side, size: int, folder: Path, proxy: S3Proxy, lap: int) -> dict[str, Any]:
-    """Featurize a folder's photos, or the same photos in the store, and return what it took and what the proxy saw."""
+    """Featurize the photos of a folder or the same photos in the store, and return the figures of step and proxy."""
     name = f"{side.name}-{lap}-{size}".replace(" ", "-").replace(",", "")
     if side.delay_seconds is None:
         step = pipeline.featurize(bench, folder, name, options=side.options)
@@ -104,18 +100,18 @@ def run_step(bench: Bench, side: Side, size: int, folder: Path, proxy: S3Proxy, 
         proxy.reset_counts()
         environ = object_store.environment(proxy.url, bench.work)
         step = pipeline.featurize(bench, f"s3://{BUCKET}/{size}", name, options=side.options, environ=environ)
-        step["proxy"] = seen(proxy, size)
+        step["proxy"] = proxy_figures(proxy, size)
     check_rows(step["summary"], size)
     return step
 
 
-def seen(proxy: S3Proxy, size: int) -> dict[str, Any]:
-    """Return what the proxy has counted.
+def proxy_figures(proxy: S3Proxy, size: int) -> dict[str, Any]:
+    """Return the counts of the proxy.
 
     Raises
     ------
     SystemExit
-        When objects were not read through it, or it has asked the store for objects that it should have had.
+        If an object was not read through the proxy, or the proxy read it from the store instead of its cache.
     """
     counts = proxy.counts()
     reads = {key: number for (method, key), number in counts.requests.items() if method == "GET" and key}
@@ -123,13 +119,15 @@ def seen(proxy: S3Proxy, size: int) -> dict[str, Any]:
         raise SystemExit(f"{len(reads)} objects were read through the proxy, expected {size}")
     others = sum(number for (method, key), number in counts.requests.items() if method != "GET" or not key)
     if counts.passed_on > others:
-        raise SystemExit(f"the proxy asked the store for {counts.passed_on - others} objects: expected all in memory")
+        raise SystemExit(
+            f"the proxy read {counts.passed_on - others} objects from the store: expected all in its cache"
+        )
     figures = {name: value for name, value in asdict(counts).items() if name != "requests"}
     return {**figures, "reads": sum(reads.values()), "other_requests": others}
 
 
 def summarize(laps: list[dict[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Return the medians of a side's laps, and what follows from them."""
+    """Return the medians of a side's laps, the marginal rate between them, and the largest peaks."""
     fewer, more = sorted(laps[0])
     seconds = {size: median(lap[size]["seconds"] for lap in laps) for size in (fewer, more)}
     steps = [lap[more] for lap in laps]
@@ -153,8 +151,8 @@ def summarize(laps: list[dict[int, dict[str, Any]]]) -> dict[str, Any]:
 def lines(result: dict[str, Any]) -> list[str]:
     """Return the sides as a table."""
     header = [
-        *("photos in", "images", "seconds", "marginal images/s", "of local", "most GETs in flight"),
-        *("most KiB in flight", "peak MiB", "proxy's CPU s"),
+        *("photos in", "images", "seconds", "marginal images/s", "share of local", "max. GETs in flight"),
+        *("max. KiB in flight", "peak MiB", "proxy's CPU s"),
     ]
     rows = []
     for name, side in result["sides"].items():

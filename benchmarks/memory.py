@@ -1,7 +1,7 @@
-"""Peak memory of a process and everything that it starts, the same way for every side of a comparison.
+"""Peak memory of a process and all its descendants, measured in the same way for every side of a comparison.
 
-A sample is the sum of the proportional set sizes (PSS): a page that processes share, such as a forked worker's or an
-object store's, counts once, divided among them.
+A sample is the sum of the proportional set sizes (PSS). PSS divides a shared page, such as a page of a forked worker or
+of an object store, among the processes that share it, so that the sum counts it once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ MARKER = "BENCHMARK_PROCESS_TREE"
 """Environment variable whose value all processes of a tree inherit."""
 
 PERIOD_SECONDS = 0.2
-"""Time between looks at the resident set sizes, which cost a millisecond or two."""
+"""Time between two readings of the resident set sizes. A reading takes one or two milliseconds."""
 
-STEP = 1.01
-PATIENCE_SECONDS = 2.0
-"""The kernel walks a process's pages to tell its PSS: 2 ms of CPU a 100 MB, on the cores that are measured. So it is
-asked when the resident sets together have grown by this factor over the most it was asked at, and else once in a while.
-"""
+GROWTH_FACTOR = 1.01
+"""PSS is read when the total resident set has grown by this factor since the largest reading, for each reading takes
+2 ms of CPU per 100 MB on the measured cores: the kernel walks through all pages."""
+
+MAX_INTERVAL_SECONDS = 2.0
+"""PSS is read at least this often."""
 
 PROC = Path("/proc")
 
@@ -33,14 +34,14 @@ KERNEL_THREAD = 0x00200000
 """PF_KTHREAD of the kernel's include/linux/sched.h."""
 
 Process = tuple[int, int]
-"""Id and start time in clock ticks since boot: an id alone may be used again."""
+"""Process id, and start time in clock ticks since boot: the kernel may reuse an id."""
 
 
 class Tree:
-    """The processes of a tree: those that carry its marker, and their descendants, found once and never lost again.
+    """The processes of a tree: those with its marker, and their descendants. Once found, a process stays in the tree.
 
-    A worker that is orphaned keeps its marker; one that has written its title over its environment, as Ray's do, is
-    found as the child of a known one.
+    An orphaned worker still has its marker. A process that overwrites its environment with its title, as Ray's workers
+    do, is found as the child of a known process.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class Tree:
         self._foreign: set[Process] = set()
 
     def living(self) -> dict[Process, int]:
-        """Return the processes of the tree that live now, each with its resident set size in bytes."""
+        """Return the running processes of the tree and their resident set sizes in bytes."""
         seen = {process: (parent, resident) for process, parent, resident in _processes()}
         parents = {process: parent for process, (parent, _) in seen.items()}
         self._known &= parents.keys()
@@ -66,7 +67,7 @@ class Tree:
         while born := {process for process in new - self._known if parents[process] in numbers}:
             self._known |= born
             numbers |= {number for number, _ in born}
-        # A process that is just being started has no environment yet, and is looked at again.
+        # A process that is being started has no environment yet: check it again next time.
         self._foreign |= {process for process in new - self._known if environments[process]}
         return {process: seen[process][1] for process in self._known}
 
@@ -74,30 +75,30 @@ class Tree:
 def _environment(process: Process) -> list[bytes]:
     try:
         return [entry for entry in (PROC / str(process[0]) / "environ").read_bytes().split(b"\0") if entry]
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # it has ended or belongs to another user
         return []
 
 
 def _processes() -> Iterator[tuple[Process, int, int]]:
-    """Yield every process, its parent's id and its resident set size in bytes; not zombies and the kernel's own."""
+    """Yield each process, its parent's id and its resident set size in bytes; skip zombies and kernel threads."""
     for folder in PROC.glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has ended
             continue
-        # Fields 3, 4, 9, 22 and 24 of proc_pid_stat(5), which counts from the id, 1, and the name, 2.
+        # Fields 3, 4, 9, 22 and 24 of proc_pid_stat(5); the id is field 1, the name field 2.
         state, parent, flags, start, pages = (fields[0], *(int(fields[index]) for index in (1, 6, 19, 21)))
         if state not in (b"Z", b"X") and not flags & KERNEL_THREAD:
             yield (int(folder.name), start), parent, pages * PAGE_BYTES
 
 
 def high_water_bytes(number: int) -> int:
-    """Return the most memory that a process has had in its resident set so far, 0 when it has ended."""
+    """Return the peak resident set size of a process in bytes; 0 if it has ended."""
     return _kib_field(number, "status", b"VmHWM:") * 1024
 
 
 def command_line(number: int) -> str:
-    """Return a process's command line, words separated by spaces; empty when it has ended."""
+    """Return a process's command line, separated by spaces; empty if it has ended."""
     try:
         return (PROC / str(number) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -105,12 +106,12 @@ def command_line(number: int) -> str:
 
 
 def proportional_bytes(number: int) -> int:
-    """Return a process's proportional set size in bytes, 0 when it has ended."""
+    """Return a process's proportional set size in bytes; 0 if it has ended."""
     return _kib_field(number, "smaps_rollup", b"Pss:") * 1024
 
 
 def _kib_field(number: int, name: str, field: bytes) -> int:
-    """Return a number of KiB from one of the kernel's files on a process, 0 when that has ended."""
+    """Return a field in KiB of a process's file in /proc; 0 if the process has ended."""
     try:
         with (PROC / str(number) / name).open("rb") as file:
             for line in file:
@@ -122,24 +123,24 @@ def _kib_field(number: int, name: str, field: bytes) -> int:
 
 
 class Sampler:
-    """Sample a tree's memory from a thread, while in its ``with`` block.
+    """Sample a tree's memory in a thread, within a ``with`` block.
 
     Parameters
     ----------
     marker : str
         Value of :data:`MARKER` in the first process's environment.
     period_seconds : float
-        Time between looks.
+        Time between two readings of the resident set sizes.
 
     Attributes
     ----------
     peak_bytes : int
-        Most memory of the whole tree at a sample.
+        Largest sample of the whole tree's memory.
     samples : int
-        How often it was added up.
+        Number of samples.
     single : dict of Process to (str, int)
-        Of every process that was seen, its latest command line and the peak of its resident set, which the kernel
-        keeps: all of what it shares with others is in it.
+        Last command line and peak resident set size of each process. The kernel records the peak; it includes all
+        shared pages.
     """
 
     def __init__(self, marker: str, period_seconds: float = PERIOD_SECONDS) -> None:
@@ -167,7 +168,7 @@ class Sampler:
                 if peak := high_water_bytes(process[0]):
                     self.single[process] = (command_line(process[0]), peak)
             resident = sum(living.values())
-            if resident > STEP * most_resident or time.monotonic() - last > PATIENCE_SECONDS:
+            if resident > GROWTH_FACTOR * most_resident or time.monotonic() - last > MAX_INTERVAL_SECONDS:
                 memory = sum(proportional_bytes(number) for number, _ in living)
                 self.peak_bytes = max(self.peak_bytes, memory)
                 self.samples += 1

@@ -1,19 +1,21 @@
-"""The seed's pipeline, written afresh from the notebook's description: what ours is measured against.
+"""The notebook's pipeline, rewritten from its description, for comparison with ours.
 
-As in the notebook, stage by stage: ``binaryFile`` lists and reads the images; Keras' MobileNetV2 runs in a
-``pandas_udf`` of type SCALAR_ITER on 24 partitions, its weights broadcast; the features go to Parquet and are read back
-with pandas; Spark ML's PCA is fitted with k = 1280 and transforms; the smallest k that explains 80 % of the variance is
-``argmax + 1``; ``toPandas`` and ``to_csv`` end it. Nothing is cached, so every pass featurizes all images again.
+The stages are those of the notebook. ``binaryFile`` lists and reads the images. Keras' MobileNetV2 runs in a
+``pandas_udf`` of type SCALAR_ITER on 24 partitions, with broadcast weights. The features are written to Parquet and
+read back with pandas. Spark ML's PCA is fitted with k = 1280 and transforms the features. The smallest k that explains
+80 % of the variance is ``argmax + 1``. ``toPandas`` and ``to_csv`` write the result. Nothing is cached, so that every
+pass featurizes all images again.
 
-What is changed, and cannot be otherwise here:
+These differences from the notebook are necessary here:
 
-- paths are arguments and on a disk, not ``s3://ocr-p9``;
-- the weights are a file that is given, not a download: ``include_top=False, pooling="avg"`` with the file's weights
-  gives the same tensor as ``layers[-2]`` of the notebook's ``include_top=True`` model;
-- there is no EMR: a local session on this machine's cores stands for it;
-- the time of each stage is taken, and printed as one line of JSON at the end.
+- paths are arguments and local, not ``s3://ocr-p9``;
+- the weights are read from a file, not downloaded: ``include_top=False, pooling="avg"`` gives the same tensor as
+  ``layers[-2]`` of the notebook's ``include_top=True`` model;
+- a local Spark session replaces EMR;
+- the duration of each stage is measured, and printed as one line of JSON at the end.
 
-Run as a process of its own: ``python -m benchmarks.notebook --images FOLDER --output FOLDER --weights FILE``.
+The benchmark runs it in a separate process: ``python -m benchmarks.notebook --images FOLDER --output FOLDER --weights
+FILE``.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def main() -> int:
 
 
 def timed(stage: str, work: Callable[[], Any]) -> Any:
-    """Do some work and write down how long it took."""
+    """Run a stage and record its duration."""
     begin = time.perf_counter()
     result = work()
     SECONDS[stage] = time.perf_counter() - begin
@@ -69,15 +71,15 @@ def timed(stage: str, work: Callable[[], Any]) -> Any:
 
 
 def start_session(master: str) -> Any:
-    """Import what the notebook imports in its first cells, and start Spark."""
-    import tensorflow  # noqa: F401  # the notebook's own import, part of its start
+    """Import the libraries of the notebook's first cells, and start a Spark session."""
+    import tensorflow  # noqa: F401  # the notebook imports it here, as part of its start
     from pyspark.sql import SparkSession
 
     return SparkSession.builder.master(master).appName("notebook").getOrCreate()
 
 
 def build_model(weights: str) -> Any:
-    """MobileNetV2 whose output is the layer before the classification."""
+    """Return MobileNetV2 without its classification layer."""
     from tensorflow.keras.applications.mobilenet_v2 import MobileNetV2
 
     model = MobileNetV2(weights=weights, include_top=False, pooling="avg", input_shape=(224, 224, 3))
@@ -87,7 +89,7 @@ def build_model(weights: str) -> Any:
 
 
 def load_images(spark: Any, folder: str) -> Any:
-    """List and read the images, with their label, and show a few, as the notebook does."""
+    """List and read the images with their labels, and print a few, as the notebook does."""
     from pyspark.sql.functions import col, element_at, split
 
     images = (
@@ -104,7 +106,7 @@ def load_images(spark: Any, folder: str) -> Any:
 
 
 def featurized(images: Any, model_weights: Any, weights: str) -> Any:
-    """The lazy DataFrame path, label, features."""
+    """Return the lazy DataFrame of path, label and features."""
     import pandas as pd
     from pyspark.sql.functions import PandasUDFType, col, pandas_udf
 
@@ -121,7 +123,7 @@ def featurized(images: Any, model_weights: Any, weights: str) -> Any:
         preds = model.predict(np.stack(content_series.map(preprocess_image)))
         return pd.Series([p.flatten() for p in preds])
 
-    def extract(content_series_iter):  # without annotations, as in the notebook: the type is given below
+    def extract(content_series_iter):  # without annotations, as in the notebook: pandas_udf gets the type
         model = build_model(weights)
         model.set_weights(model_weights.value)
         for content_series in content_series_iter:
@@ -141,7 +143,7 @@ def read_back(results: Path) -> Any:
 
 
 def fit_pca(data_features: Any) -> tuple[Any, Any]:
-    """Convert to Spark ML vectors and fit k = 1280 components, which featurizes all images again."""
+    """Convert the features to Spark ML vectors and fit k = 1280 components; this featurizes all images again."""
     from pyspark.ml import feature
     from pyspark.ml.linalg import Vectors, VectorUDT
     from pyspark.sql import functions as F
@@ -153,7 +155,7 @@ def fit_pca(data_features: Any) -> tuple[Any, Any]:
 
 
 def write_csv(vectorized: Any, pca_model: Any, folder: Path) -> int:
-    """Transform, which featurizes all images once more, and write the CSV; return k."""
+    """Transform, which featurizes all images again, write the CSV, and return k."""
     from pyspark.sql import functions as F
     from pyspark.sql.types import ArrayType, DoubleType
 
@@ -164,7 +166,7 @@ def write_csv(vectorized: Any, pca_model: Any, folder: Path) -> int:
     arrays = transformed.withColumn("pca_array", vector_to_array("pca_features_vectors"))
     columns = [F.col("pca_array")[number].alias(f"F {number + 1}") for number in range(k)]
     frame = arrays.select(*columns, "label").toPandas()
-    folder.mkdir(parents=True, exist_ok=True)  # S3 needs no folders, a disk does
+    folder.mkdir(parents=True, exist_ok=True)  # unlike S3, a disk needs the folder
     frame.to_csv(folder / "pca_features.csv", index=False)
     return k
 

@@ -1,4 +1,4 @@
-"""A local S3 store with photos in it, for measurements."""
+"""A local S3 store with photos, for measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.s3.process import StoreProcess
 
 BUCKET = "photos"
 REQUESTS = 16
-"""Uploads, and first reads, in flight."""
+"""Number of concurrent requests."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ObjectStore:
     Attributes
     ----------
     url : str
-        Where it answers.
+        URL of the store.
     """
 
     url: str
@@ -36,18 +36,18 @@ class ObjectStore:
         """Upload a folder's photos as ``<prefix>/<label>/<name>`` and return the keys."""
         s3 = client(self.url)
         photos = {f"{prefix}/{name}": path for name, path in find_images(folder, PATTERN).items()}
-        _each(lambda key: s3.put_object(Bucket=BUCKET, Key=key, Body=photos[key].read_bytes()), photos)
+        _map_concurrently(lambda key: s3.put_object(Bucket=BUCKET, Key=key, Body=photos[key].read_bytes()), photos)
         return list(photos)
 
 
 def environment(url: str, work: Path) -> dict[str, str]:
-    """Return the variables that lead to a store at this URL, and nowhere else."""
+    """Return the AWS environment variables for a store at this URL; other AWS endpoints are unreachable."""
     clean = local_environment(airflow_home=work, endpoint_url="http://127.0.0.1:1", lake="", store_url=url, environ={})
     return {name: value for name, value in clean.items() if name.startswith("AWS_")}
 
 
 def client(url: str) -> Any:
-    """Return a client of the store, which keeps as many connections as there are requests in flight."""
+    """Return an S3 client with a connection for each concurrent request."""
     import boto3
     from botocore.config import Config
 
@@ -63,19 +63,19 @@ def client(url: str) -> Any:
 
 
 def read_all(url: str, keys: Iterable[str]) -> int:
-    """Read objects through an address of the store and return the bytes."""
+    """Read objects from the store, or through a proxy, and return the number of bytes."""
     s3 = client(url)
-    return sum(_each(lambda key: len(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()), keys))
+    return sum(_map_concurrently(lambda key: len(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()), keys))
 
 
-def _each(work: Callable[[str], Any], keys: Iterable[str] | Mapping[str, Any]) -> list[Any]:
+def _map_concurrently(work: Callable[[str], Any], keys: Iterable[str] | Mapping[str, Any]) -> list[Any]:
     with ThreadPoolExecutor(REQUESTS) as pool:
         return list(pool.map(work, keys))
 
 
 @contextmanager
 def started(work: Path) -> Iterator[ObjectStore]:
-    """Start a store whose data is in a folder, with an empty bucket."""
+    """Start a store that keeps its data in a subfolder of ``work``, and create an empty bucket."""
     settings = environment("http://127.0.0.1:1", work)
     with StoreProcess(work / "store", environment={**os.environ, **settings}) as process:
         client(process.url).create_bucket(

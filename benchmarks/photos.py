@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.inputs import PATTERN
+from benchmarks.table import Bench
 from local.images.loading import find_images
+
+
+def prepare(bench: Bench, sizes: Iterable[int]) -> dict[int, Path]:
+    """Create a folder of photos for each size, and read all photos once: all sides then find them in the page cache."""
+    folders = {size: bench.work / "photos" / str(size) for size in sizes}
+    for size, folder in folders.items():
+        repeat(bench.images, folder, size)
+        read_once(folder)
+    return folders
 
 
 def repeat(source: Path, target: Path, count: int) -> None:
@@ -36,7 +47,7 @@ def repeat(source: Path, target: Path, count: int) -> None:
         If the source has no photos.
     """
     if count < 1:
-        raise ValueError(f"{count} photos asked for, expected 1 or more")
+        raise ValueError(f"{count} photos requested, expected 1 or more")
     photos = sorted(find_images(source, PATTERN).items())
     target.mkdir(parents=True)
     rounds, rest = divmod(count, len(photos))
@@ -63,5 +74,5 @@ def _link(source: Path, target: Path) -> None:
 
 
 def read_once(folder: Path) -> int:
-    """Read every photo, so that all sides find it in the page cache; return the number of bytes."""
+    """Read every photo of a folder, and return the number of bytes."""
     return sum(len(photo.read_bytes()) for photo in find_images(folder, PATTERN).values())

@@ -1,4 +1,4 @@
-"""Our two steps, as the local EMR endpoint runs them: the command line is the DAG's, the environment the endpoint's."""
+"""Our two steps as the local EMR endpoint runs them: command line of the DAG, environment of the endpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks import process
+from benchmarks import REPOSITORY, process
 from benchmarks.table import Bench
 from include.artifacts.bundle import build_bundle
+from include.cluster.sizing import DRIVER_HEAP_MIB
 from include.cluster.steps import spark_step
 from local.emr.options import SHORT_JOB_JVM, half_of_memory_mb
 from local.emr.spark.commands import Target, translate
@@ -20,16 +21,21 @@ from local.emr.spark.environment import step_environment
 from local.emr.spark.spark_home import archive_options, prepared_home
 from spark_jobs.args import FEATURIZE_SUMMARY_FILE, PCA_SUMMARY_FILE, FeaturizeArgs, JobArgs, PcaArgs
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 TIME_LIMIT_MINUTES = 60
 
 
 def export_model(weights: str, work: Path) -> Path:
-    """Export the model, which is done once for any number of runs, and return its folder."""
+    """Export the model and return its folder. One export serves all runs."""
     models = work / "models"
-    command = [sys.executable, "-m", "spark_jobs.model.export", f"--weights={weights}", f"--output={models.as_uri()}"]
-    output = process.run(command, folder=REPOSITORY, environment=os.environ, log_file=work / "export.log")
-    return models / str(json.loads(output.splitlines()[-1])["digest"])[:16]
+    exported = process.measure_module(
+        "spark_jobs.model.export",
+        f"--weights={weights}",
+        f"--output={models.as_uri()}",
+        folder=work,
+        environment=os.environ,
+        log_file=work / "export.log",
+    )
+    return models / str(exported.figures["digest"])[:16]
 
 
 def featurize(
@@ -40,26 +46,26 @@ def featurize(
     options: Mapping[str, Any] = MappingProxyType({}),
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Run the featurize step by itself, on a run of its own.
+    """Run only the featurize step, as a new run.
 
     Parameters
     ----------
     bench : Bench
-        The model, the Spark master and the folder to work in.
+        Provides the model, the Spark master and the working folder.
     images : Path or str
         Folder of the photos, or its URI.
     name : str
-        Name of the run; each has to be new. What it wrote is at :func:`run_folder`.
+        Name of the run, which must not exist. Its files are in :func:`run_folder`.
     options : mapping
-        Arguments of the job besides its images, run and model, by their names in ``FeaturizeArgs``.
+        More arguments of the job, by their names in ``FeaturizeArgs``.
     environ : mapping
-        Environment variables of the step besides those that the endpoint gives it.
+        Environment variables that are added to those of the endpoint.
 
     Returns
     -------
     dict
-        ``seconds`` from the start of ``spark-submit`` to its end, ``peak_memory_mib`` of its process tree,
-        :func:`driver_memory_mib`, and the job's ``summary``.
+        ``seconds``, the wall-clock time of ``spark-submit``; ``peak_memory_mib`` of its process tree;
+        ``driver_memory_mib`` (:func:`driver_memory_mib`); and the job's ``summary``.
     """
     arguments = FeaturizeArgs(
         images=_uri(images), run=_uri(run_folder(bench, name)), model=_uri(bench.model), **dict(options)
@@ -74,18 +80,18 @@ def pca(
     options: Mapping[str, Any] = MappingProxyType({}),
     heap_mb: int | None = None,
 ) -> dict[str, Any]:
-    """Run the pca step by itself, on a run that has features.
+    """Run only the pca step, on a run that has features.
 
     Parameters
     ----------
     bench : Bench
-        The Spark master and the folder to work in.
+        Provides the Spark master and the working folder.
     name : str
-        Name of the run, which is at :func:`run_folder`.
+        Name of the run. Its files are in :func:`run_folder`.
     options : mapping
-        Arguments of the job besides its run, by their names in ``PcaArgs``.
+        More arguments of the job, by their names in ``PcaArgs``.
     heap_mb : int, optional
-        Most memory for the heap of the driver's JVM, in MiB; as in production, or half of the machine's, by default.
+        Upper limit for the heap of the driver's JVM, in MiB; by default half of this machine's memory.
 
     Returns
     -------
@@ -97,13 +103,13 @@ def pca(
 
 
 def run(bench: Bench, lap: int) -> dict[str, Any]:
-    """Run featurize and pca once on a run of their own.
+    """Run featurize and pca once, as a new run.
 
     Returns
     -------
     dict
-        ``rows``, ``dimensions``, ``k``, and ``seconds``: ``featurize`` and ``pca`` of wall clock from the start of
-        ``spark-submit`` to its end, their stages as ``featurize: list`` …, and ``total``.
+        ``rows``, ``dimensions``, ``k``, ``rejects``, and ``seconds``. The latter has the wall-clock time of
+        ``spark-submit`` for ``featurize`` and ``pca``, the time of each stage as ``featurize: list`` …, and ``total``.
     """
     name = f"lap-{lap}"
     featurized = featurize(bench, bench.images, name)
@@ -126,12 +132,12 @@ def run(bench: Bench, lap: int) -> dict[str, Any]:
 
 
 def run_folder(bench: Bench, name: str) -> Path:
-    """Return the folder that a run of this name writes to."""
+    """Return the folder of a run."""
     return bench.work / "runs" / name
 
 
 def write_code(work: Path) -> None:
-    """Put the code bundle where the steps take it from."""
+    """Write the code bundle to the folder from which the steps load it."""
     code = work / "code"
     code.mkdir(parents=True, exist_ok=True)
     for name, data in build_bundle(REPOSITORY).files.items():
@@ -139,7 +145,7 @@ def write_code(work: Path) -> None:
 
 
 def environment(environ: Mapping[str, str], *, scratch: Path) -> dict[str, str]:
-    """Return the environment that the local EMR endpoint gives a step, made from another."""
+    """Return the environment of a step on the local EMR endpoint, based on another environment."""
     spark_home = prepared_home()
     return step_environment(
         environ,
@@ -148,6 +154,12 @@ def environment(environ: Mapping[str, str], *, scratch: Path) -> dict[str, str]:
         scratch=scratch,
         jvm_options=f"{SHORT_JOB_JVM} {archive_options(spark_home)}",
     )
+
+
+def driver_environment(environ: Mapping[str, str], *, master: str, scratch: Path) -> dict[str, str]:
+    """Return the environment of a program that starts a SparkContext with a step's settings, without spark-submit."""
+    submit = f"--master {master} --conf spark.ui.enabled=false --driver-memory {DRIVER_HEAP_MIB}m pyspark-shell"
+    return {**environment(environ, scratch=scratch), "PYSPARK_SUBMIT_ARGS": submit}
 
 
 def _uri(place: Path | str) -> str:
@@ -172,16 +184,16 @@ def _measured(
 
 
 def driver_memory_mib(measured: process.Measured) -> int:
-    """Return the most memory that a step's driver may have had: the peaks of its JVM's and its Python's resident sets.
+    """Return an upper bound of a step's driver memory: the sum of the peak resident sets of its JVM and its Python.
 
-    The workers are other processes, but the executor is a part of the driver's JVM on a local master. The JVM that
-    makes the command line of the driver's, a short-lived one, has ended before it starts.
+    Workers are excluded. With a local master, the executor is part of the driver's JVM. The short-lived JVM that builds
+    the driver's command line is excluded too, since it ends before the driver starts.
     """
     others = ("pyspark.daemon", "pyspark.worker", "org.apache.spark.launcher.Main")
     peaks: dict[str, float] = {}
     for line, peak in measured.single_peaks_mib:
         if not any(name in line for name in others):
-            # What the JVM starts has its command line, and its memory, for a moment: one process, seen twice.
+            # A child that the JVM has just forked briefly has the same command line and memory: count both once.
             peaks[line] = max(peak, peaks.get(line, 0.0))
     return round(sum(peaks.values()))
 

@@ -1,10 +1,12 @@
-"""Child processes that do not outlive the benchmark."""
+"""Child processes: run a program, measure its duration and memory, and end everything that it starts."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -13,26 +15,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from benchmarks import memory
+from benchmarks import REPOSITORY, memory
 
 GRACE_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command has cost.
+    """Output, duration and memory of a command.
 
     Attributes
     ----------
     output : str
-        Its standard output.
+        Standard output.
     seconds : float
-        Wall clock from its start to its end.
+        Wall-clock time from start to end.
     peak_memory_mib : float
-        Most memory of it and all its descendants at a time, in MiB (:mod:`benchmarks.memory`).
+        Peak memory of the command and all its descendants together, in MiB (:mod:`benchmarks.memory`).
     single_peaks_mib : tuple of (str, float)
-        Command line and peak of the resident set, in MiB, of each of these processes.
+        Command line and peak resident set size, in MiB, of each of these processes.
     """
 
     output: str
@@ -40,16 +43,30 @@ class Measured:
     peak_memory_mib: float
     single_peaks_mib: tuple[tuple[str, float], ...] = ()
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The last line of the output, parsed as JSON."""
+        parsed: dict[str, Any] = json.loads(self.output.splitlines()[-1])
+        return parsed
 
-def run(command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log_file: Path) -> str:
-    """Run a command to its end and return its standard output; its standard error goes to the log file.
 
-    Raises
-    ------
-    SystemExit
-        When the command fails; the message has the end of its output.
-    """
-    return measure(command, folder=folder, environment=environment, log_file=log_file).output
+def measure_module(
+    module: str,
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    log_file: Path,
+    python: Path | str = sys.executable,
+    time_limit_seconds: float | None = None,
+) -> Measured:
+    """Run a module of this repository with ``python -m``; everything else is as in :func:`measure`."""
+    return measure(
+        [str(python), "-m", module, *arguments],
+        folder=folder,
+        environment={**environment, "PYTHONPATH": str(REPOSITORY)},
+        log_file=log_file,
+        time_limit_seconds=time_limit_seconds,
+    )
 
 
 def measure(
@@ -60,17 +77,17 @@ def measure(
     log_file: Path,
     time_limit_seconds: float | None = None,
 ) -> Measured:
-    """Run a command to its end, as :func:`run`, and return what it has cost.
+    """Run a command to its end and measure it. Its standard error goes to the log file.
 
-    What it leaves running is ended before this returns, and is not part of the time.
+    Processes that the command leaves running are ended before this function returns; the duration excludes that.
 
     Raises
     ------
     SystemExit
-        When the command fails or takes longer than the limit; the message has the end of its output.
+        If the command fails or exceeds the time limit; the message ends with the last lines of its output.
     """
     marker = uuid.uuid4().hex
-    # A file and no pipe: what a command leaves running holds a pipe open, and would be waited for.
+    # Standard output is a file: a process that is left running would hold a pipe open, and reading it would block.
     with log_file.open("w") as log, tempfile.TemporaryFile("w+") as printed:
         begin = time.perf_counter()
         process = subprocess.Popen(
@@ -86,7 +103,7 @@ def measure(
             seconds = time.perf_counter() - begin
             if process.returncode is None:
                 _end(process)
-            _end_rest(marker)
+            _end_descendants(marker)
         printed.seek(0)
         output = printed.read()
     if timed_out or process.returncode:
@@ -98,7 +115,7 @@ def measure(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end: ``timeout`` passes SIGTERM on to spark-submit, which SIGKILL would leave behind."""
+    """Send SIGTERM first: ``timeout`` forwards it to spark-submit, which a SIGKILL would leave running."""
     process.terminate()
     try:
         process.wait(GRACE_SECONDS)
@@ -107,8 +124,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _end_rest(marker: str) -> None:
-    """Wait for what a command has left running, and kill what is still there after the grace time."""
+def _end_descendants(marker: str) -> None:
+    """Wait until the processes of a tree have ended; kill those that still run after the grace period."""
     tree = memory.Tree(marker)
     deadline = time.monotonic() + GRACE_SECONDS
     while (left := tree.living()) and time.monotonic() < deadline:
@@ -120,7 +137,7 @@ def _end_rest(marker: str) -> None:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that children are ended and folders deleted."""
+    """Raise SystemExit on SIGTERM, as Ctrl-C raises KeyboardInterrupt: children are ended and folders deleted."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

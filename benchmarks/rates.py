@@ -12,7 +12,7 @@ def marginal_rate(fewer: int, fewer_seconds: float, more: int, more_seconds: flo
     Raises
     ------
     SystemExit
-        When the larger size took no longer: the machine was busy, or the sizes are too close.
+        If the larger size took no longer: the machine was busy, or the sizes are too close.
     """
     if more <= fewer:
         raise ValueError(f"{more} images are not more than {fewer}")

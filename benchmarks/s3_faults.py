@@ -51,7 +51,7 @@ class Rule:
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is {self.times}: expected 1 or more, or None for always")
 
-    def takes(self, method: str, key: str) -> bool:
+    def matches(self, method: str, key: str) -> bool:
         """Return whether the rule matches a request."""
         return method in self.methods and bool(key) == bool(self.pattern) and fnmatchcase(key, self.pattern)
 
@@ -66,7 +66,7 @@ class Faults:
     def choose(self, method: str, key: str) -> str | None:
         """Count a request and return its fault; None if it has none."""
         for number, rule in enumerate(self._rules):
-            if rule.takes(method, key) and (rule.times is None or self._hits[number, key] < rule.times):
+            if rule.matches(method, key) and (rule.times is None or self._hits[number, key] < rule.times):
                 self._hits[number, key] += 1
                 return rule.fault
         return None

@@ -1,7 +1,7 @@
-"""A stand-in for an S3 bucket of very many objects, which can be listed but not read: keys are made up on the fly.
+"""A simulated S3 bucket with very many objects, which can be listed but not read. It generates the keys on demand.
 
-It answers ListObjectsV2, HeadObject and HeadBucket as S3 does (Amazon S3 API Reference), checks no signature, and is a
-process of its own, so that its memory and its work are not the lister's.
+It supports ListObjectsV2, HeadObject and HeadBucket (Amazon S3 API Reference) and checks no signatures. It runs in a
+separate process, so that its memory and CPU time are not those of the client.
 """
 
 from __future__ import annotations
@@ -18,37 +18,39 @@ from benchmarks.child_server import HOST, Answer, ChildServer, serve
 from benchmarks.http_messages import HEAD_END, Head
 
 KEYS_PER_PAGE = 1_000
-"""The most that S3 lists at a time."""
+"""S3's limit of keys per page."""
 
 LABELS = 50
-SHARE_OF_ONE = 0.9
+LARGEST_LABEL_SHARE = 0.9
+"""Share of the keys that have the largest label."""
+
 LAST_CHARACTER = chr(0x10FFFF)
 MODIFIED = "2026-11-22T09:00:00.000Z"
 SIZES = (1_500, 120_000)
-"""Least and greatest size of an object, in bytes."""
+"""Smallest and largest size of an object, in bytes."""
 
 
 class Keys:
-    """The keys of a bucket in S3's order, that of their UTF-8 bytes, without holding them.
+    """The keys of a bucket, sorted by their UTF-8 bytes as in S3. They are computed, not stored.
 
-    One of the labels, in the middle of the order, has 90 % of the keys; the others share the rest.
+    One label, in the middle of the order, has 90 % of the keys; the other labels share the rest.
 
     Parameters
     ----------
     count : int
-        Keys in all, at least one a label.
+        Number of keys; at least one per label.
     folder : str
-        What they begin with, ``folder/<label>/<name>.jpg``.
+        First part of the keys, which are ``folder/<label>/<name>.jpg``.
     """
 
     def __init__(self, count: int, folder: str = "data") -> None:
         if count < LABELS:
             raise ValueError(f"{count} keys for {LABELS} labels: expected one or more for each")
-        crowd = max(1, min(round(SHARE_OF_ONE * count), count - (LABELS - 1)))
-        rest = count - crowd
+        largest = max(1, min(round(LARGEST_LABEL_SHARE * count), count - (LABELS - 1)))
+        rest = count - largest
         shares = [rest * n // (LABELS - 1) for n in range(LABELS)]
         counts = [end - begin for begin, end in pairwise(shares)]
-        counts.insert(LABELS // 2, crowd)
+        counts.insert(LABELS // 2, largest)
         self._labels = [f"{folder}/Pêche & Cie {number:03}" for number in range(LABELS)]
         self._ends = list(accumulate(counts))
 
@@ -56,7 +58,7 @@ class Keys:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> str:
-        """Return a key by its place in the order."""
+        """Return the key at an index of the order."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         label = bisect_left(self._ends, index + 1)
@@ -64,45 +66,49 @@ class Keys:
         return f"{self._labels[label]}/{index - first:08}.jpg"
 
     def find(self, text: str) -> int:
-        """Return the place of the first key that is not before a text."""
+        """Return the index of the first key that is equal to or after a text."""
         return bisect_left(self, text)
 
     def size(self, index: int) -> int:
-        """Return an object's size in bytes; sizes are spread evenly, neighbours are unlike."""
-        least, greatest = SIZES
-        return least + index * 7_919 % (greatest - least)
+        """Return an object's size in bytes. Sizes are uniformly distributed, and neighbours differ."""
+        smallest, largest = SIZES
+        return smallest + index * 7_919 % (largest - smallest)
 
 
 class ListingServer(ChildServer):
-    """A running stand-in. Use it in a ``with`` statement, or call :meth:`stop`.
+    """A running server of the simulated bucket. Use it in a ``with`` statement, or call :meth:`stop`.
 
     Parameters
     ----------
     count : int
-        Objects in it, under ``data/`` in any bucket.
+        Number of objects. Their keys begin with ``data/``; the name of the bucket is ignored.
     """
 
     def __init__(self, count: int) -> None:
         super().__init__("benchmarks.s3_listing", {"count": count})
 
     def requests(self) -> dict[str, int]:
-        """Return how many requests have come, by method."""
+        """Return the number of received requests by method."""
         return dict(self.ask({}))
 
 
 def list_page(keys: Keys, query: dict[str, str], bucket: str) -> str:
-    """Return a page of a listing as S3 writes it.
+    """Return a page of a listing in S3's format.
 
     Parameters
     ----------
+    keys : Keys
+        All keys of the bucket.
     query : dict of str to str
-        The parameters of ListObjectsV2, decoded.
+        The decoded parameters of ListObjectsV2.
+    bucket : str
+        Name of the bucket.
     """
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     show = quote if query.get("encoding-type") == "url" else escape
     most = min(int(query.get("max-keys", KEYS_PER_PAGE)), KEYS_PER_PAGE)
     token = query.get("continuation-token", "")
-    # S3's tokens are opaque; this one is a place in the order.
+    # S3's continuation tokens are opaque; here, a token is the index of the next key.
     begin = int(token) if token else max(keys.find(prefix), keys.find(query.get("start-after", "") + "\0"))
     objects: list[str] = []
     folders: list[str] = []
@@ -136,7 +142,7 @@ def list_page(keys: Keys, query: dict[str, str], bucket: str) -> str:
 
 
 def _entries(keys: Keys, begin: int, prefix: str, delimiter: str) -> Iterator[tuple[str, int, bool]]:
-    """Yield keys with their place, or what keys that a delimiter rolls up have in common, with the first place."""
+    """Yield each key with its index, or each common prefix with the index of its first key; the flag marks prefixes."""
     index = begin
     while index < len(keys) and (key := keys[index]).startswith(prefix):
         cut = key.find(delimiter, len(prefix)) if delimiter else -1
@@ -150,7 +156,7 @@ def _entries(keys: Keys, begin: int, prefix: str, delimiter: str) -> Iterator[tu
 
 
 class Connection(asyncio.Protocol):
-    """A client's connection. Requests have no bodies here."""
+    """A connection of a client. Requests have no bodies."""
 
     transport: asyncio.Transport
 
@@ -160,11 +166,11 @@ class Connection(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is complete."""
+        """Respond to each complete request."""
         self._received += data
         while (end := self._received.find(HEAD_END)) >= 0:
             end += len(HEAD_END)

@@ -1,8 +1,8 @@
-"""A reverse proxy before an S3 store, which makes it slow or faulty, and counts: for measurements and for tests.
+"""A reverse proxy in front of an S3 store, for measurements and tests: it delays requests, injects faults, and counts.
 
-Requests and answers pass unchanged, the header Host too, so that signatures remain valid: to a client, the proxy's URL
-is the store's. It is a process of its own, so that its work does not wait for its user's Python. A GET costs it
-0.05 ms of a core when it is answered from memory, and 0.15 to 0.4 ms when the store is asked.
+It forwards requests and responses unchanged, including the header Host, so that signatures stay valid: clients use the
+proxy's URL as the store's. It runs in a separate process, so that it does not compete for its user's interpreter. A GET
+takes 0.05 ms of CPU time from the cache, and 0.15 to 0.4 ms from the store.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from benchmarks.s3_faults import Rule
 
 @dataclass(frozen=True)
 class Counts:
-    """What a proxy has seen since it was started, or since its counts were last set to zero.
+    """The counts of a proxy since its start or the last reset.
 
     Attributes
     ----------
     requests : dict of (str, str) to int
-        By method and key; the key is without the bucket and decoded, ``""`` for requests of the bucket itself.
+        Number of requests by method and key. The key is decoded and without the bucket; it is ``""`` for requests for
+        the bucket itself.
     faults : int
-        Requests that a rule has hit.
+        Number of injected faults.
     passed_on : int
-        Requests that the store was asked.
+        Number of requests forwarded to the store.
     bytes_sent : int
-        Bytes of bodies in answer to GETs of objects.
+        Bytes of response bodies to GETs of objects.
     requests_in_flight : int
-        Most GETs of objects that were open at a time: from their arrival until the last byte was handed to the kernel.
+        Maximum number of concurrent GETs of objects. A GET is open from its arrival until its last byte is passed to
+        the kernel.
     bytes_in_flight : int
-        Most bytes of bodies that open GETs were to get, at a time. The store tells how many when it is asked, which is
-        at once on arrival, whatever the delay; in memory they are known. What a client holds after that is its own.
+        Maximum total body size of the concurrent GETs. The size is known when the store has responded, which does not
+        wait for the delay, or at once from the cache. Bytes that a client has received are not included.
     cpu_seconds : float
-        Processor time of the proxy.
+        CPU time of the proxy.
     """
 
     requests: dict[tuple[str, str], int]
@@ -46,7 +48,7 @@ class Counts:
     cpu_seconds: float
 
     def total(self, method: str, *, objects_only: bool = True) -> int:
-        """Return the number of requests of a method."""
+        """Return the number of requests with a method; by default only those for objects."""
         return sum(n for (name, key), n in self.requests.items() if name == method and (key or not objects_only))
 
 
@@ -58,42 +60,41 @@ class S3Proxy(ChildServer):
     upstream_url : str
         The store's URL, ``http://host:port``.
     delay_seconds : float
-        Each GET, of objects and listings, is answered so long after its arrival, and no sooner; others are not delayed
-        and do not wait for it. The store is asked at once, so that its own time is part of the delay.
+        Minimum time between the arrival of a GET, of an object or a listing, and its response. Other requests are not
+        delayed. The request is forwarded at once, so that the delay includes the store's time.
     rules : sequence of Rule
-        Faults to make.
-    remember : bool
-        Keep GET's answers in memory, and answer with them when the same object (the same range) is asked for again
-        without conditions, until something else is done to the key through the proxy. The store is not asked then, and
-        *checks no signature*. It is for measuring readers on a machine of few cores, where the store would take the
-        cores from them.
+        Faults to inject.
+    cache : bool
+        Cache the responses to unconditional GETs of objects, by key and range. Any other request that changes the key
+        deletes its cached responses. A cached response is sent without the store, so *no signature is checked*. This is
+        for measurements of readers on few cores, where the store would compete with them.
 
     Attributes
     ----------
     url : str
-        Where it answers: a free port of the loopback interface.
+        URL of the proxy, on a free port of the loopback interface.
     """
 
     def __init__(
-        self, upstream_url: str, *, delay_seconds: float = 0.0, rules: Sequence[Rule] = (), remember: bool = False
+        self, upstream_url: str, *, delay_seconds: float = 0.0, rules: Sequence[Rule] = (), cache: bool = False
     ) -> None:
-        settings = {"upstream": upstream_url, "delay": delay_seconds, "remember": remember}
+        settings = {"upstream": upstream_url, "delay": delay_seconds, "cache": cache}
         super().__init__("benchmarks.s3_proxy_server", {**settings, "rules": [asdict(rule) for rule in rules]})
 
     def set_delay(self, seconds: float) -> None:
-        """Change the delay of the GETs that come from now on."""
+        """Change the delay of future GETs."""
         self.ask({"do": "set_delay", "seconds": seconds})
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
-        """Replace the rules, and forget how often each has hit."""
+        """Replace the rules, and reset their counts."""
         self.ask({"do": "set_rules", "rules": [asdict(rule) for rule in rules]})
 
     def counts(self) -> Counts:
-        """Return what has been counted."""
+        """Return the counts."""
         answer = self.ask({"do": "counts"})
         requests = {(method, key): number for method, key, number in answer.pop("requests")}
         return Counts(requests=requests, **answer)
 
     def reset_counts(self) -> None:
-        """Set the counts to zero; what is in flight now is not in them when it ends."""
+        """Set the counts to zero. Requests that are open at this time are not counted."""
         self.ask({"do": "reset_counts"})

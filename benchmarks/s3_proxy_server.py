@@ -18,13 +18,13 @@ from benchmarks.s3_faults import ERRORS, RESET, RESET_IN_BODY, Faults, Rule, err
 
 BACKLOG = 2048
 HELD_BYTES = 256 * 1024
-"""So much of an answer is taken from the store before its time has come."""
+"""Maximum number of bytes of a response that the proxy holds until it is due."""
 
 RESET_SECONDS = 0.05
-"""A reset follows half of a body after this time, in which the client reads that half."""
+"""Time between half of a body and the reset, in which the client reads that half."""
 
 OBJECT_PARAMETERS = ("x-id", "versionid", "partnumber", "x-amz-")
-"""Beginnings of the parameters of a GET for an object's bytes; with others it is for something else, as its tags."""
+"""Prefixes of the parameters of a GET for an object's bytes. Other parameters request something else, such as tags."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Proxy:
         upstream = urlsplit(settings["upstream"])
         self._upstream = (upstream.hostname, upstream.port or 80)
         self._idle: list[UpstreamConnection] = []
-        self._remembers = bool(settings["remember"])
-        self._remembered: defaultdict[str, dict[str, Reply]] = defaultdict(dict)
+        self._caches = bool(settings["cache"])
+        self._cached: defaultdict[str, dict[str, Reply]] = defaultdict(dict)
         self.delay_seconds = float(settings["delay"])
         self.faults = _faults(settings["rules"])
         self.ledger = Ledger()
@@ -117,20 +117,20 @@ class Proxy:
         """Return the cached response to a request; delete the cached responses that the request may change."""
         if exchange.method not in ("GET", "HEAD"):
             if exchange.key:
-                self._remembered.pop(exchange.path, None)
+                self._cached.pop(exchange.path, None)
             else:  # such as a request to delete many keys
-                self._remembered.clear()
+                self._cached.clear()
         elif self.may_keep(exchange):
-            return self._remembered[exchange.path].get(exchange.variant)
+            return self._cached[exchange.path].get(exchange.variant)
         return None
 
     def may_keep(self, exchange: Exchange) -> bool:
         """Return whether the response to a request may be cached."""
-        return self._remembers and exchange.is_object_get and not exchange.head.has(b"if-")
+        return self._caches and exchange.is_object_get and not exchange.head.has(b"if-")
 
     def keep(self, exchange: Exchange, reply: Reply) -> None:
         """Cache a response."""
-        self._remembered[exchange.path][exchange.variant] = reply
+        self._cached[exchange.path][exchange.variant] = reply
 
     async def connect(self) -> UpstreamConnection:
         """Return an idle connection to the store, or a new one."""
@@ -252,7 +252,7 @@ class ClientConnection(asyncio.Protocol):
 
 
 class Exchange:
-    """A request and its answer."""
+    """A request and its response."""
 
     def __init__(self, proxy: Proxy, client: ClientConnection, head: Head) -> None:
         target, _, self._query = head.words[1].decode(errors="replace").partition("?")
@@ -309,10 +309,10 @@ class Exchange:
             act()
 
     def _fetch(self, delay: float) -> None:
-        remembered = self._proxy.recall(self)
-        if remembered is not None:
-            self._ledger.expect(self, len(remembered.body))
-            self._after(delay, lambda: self._reply(remembered))
+        cached = self._proxy.recall(self)
+        if cached is not None:
+            self._ledger.expect(self, len(cached.body))
+            self._after(delay, lambda: self._reply(cached))
             return
         self._ledger.passed_on += 1
         self._kept = [] if self._proxy.may_keep(self) else None

@@ -1,14 +1,13 @@
-"""Reading small photos from S3 in Spark's workers: pyarrow, one after another, against the S3A connector's binaryFile.
+"""Reading small photos from S3 in Spark's workers: sequential reads with pyarrow against S3A and binaryFile.
 
-``python -m benchmarks.s3_reads``: both sides in one session on the same objects of the local store, alternating laps,
-the time from the start of the Spark job to its end; every byte is read on both sides and counted.
+``python -m benchmarks.s3_reads`` runs both sides alternately in one Spark session, on the same objects of the local
+store. The time is that of the Spark job. Both sides read and count every byte.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.inputs import PATTERN, choose_images
+from benchmarks.rates import median
 from local.emr.spark.s3_connector import connector_folder, connector_jars, connector_settings
 from local.environment import local_environment
 from local.images.bucket import ImageBucket
@@ -27,7 +27,7 @@ CORES = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure both, check that they read the same bytes, print the medians and their ratio."""
+    """Run the command: print the medians of both sides and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.s3_reads", description=__doc__)
     parser.add_argument("--images", type=Path, help="folder of photos; the shared ones or a sample by default")
     parser.add_argument("--laps", type=int, default=5, help="laps of each side (default: %(default)s)")
@@ -44,7 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(count: int, laps: int) -> None:
-    """Run the laps and print them."""
+    """Run the laps, and print the medians of both sides and their ratio.
+
+    Raises
+    ------
+    SystemExit
+        If the sides read different numbers of bytes.
+    """
     from pyspark.sql import SparkSession
 
     jars = connector_jars(connector_folder())
@@ -65,20 +71,20 @@ def measure(count: int, laps: int) -> None:
         for name, read in sides.items():
             begin = time.perf_counter()
             sizes.add(read())
-            if lap:  # the first lap warms both up
+            if lap:  # the first lap is a warm-up
                 times[name].append(time.perf_counter() - begin)
     spark.stop()
     if len(sizes) != 1:
         raise SystemExit(f"the two sides read different numbers of bytes: {sorted(sizes)}")
-    for name, laps_seconds in times.items():
-        seconds = statistics.median(laps_seconds)
+    medians = {name: median(laps_seconds) for name, laps_seconds in times.items()}
+    for name, seconds in medians.items():
         sys.stdout.write(f"{name:15} {seconds:6.2f} s  {count / seconds:7.0f} objects/s  (median of {laps})\n")
-    pyarrow_median, connector_median = (statistics.median(laps_seconds) for laps_seconds in times.values())
-    sys.stdout.write(f"{count} objects, {sizes.pop()} bytes, {CORES} cores: {connector_median / pyarrow_median:.2f}\n")
+    ratio = medians["S3A binaryFile"] / medians["pyarrow"]
+    sys.stdout.write(f"{count} objects, {sizes.pop()} bytes, {CORES} cores: {ratio:.2f}\n")
 
 
 def read_by_pyarrow(spark: object, keys: Sequence[str]) -> int:
-    """Read each object in a worker with pyarrow, one after another in each of twice as many tasks as cores."""
+    """Read the objects with pyarrow, sequentially in each task, with two tasks per core."""
 
     def read(names: Iterable[str]) -> Iterator[int]:
         from spark_jobs.lake import storage
@@ -92,7 +98,7 @@ def read_by_pyarrow(spark: object, keys: Sequence[str]) -> int:
 
 
 def read_by_connector(spark: object) -> int:
-    """Read each object through Spark's binaryFile, its bytes into the Python worker as featurize would need them."""
+    """Read the objects with Spark's binaryFile, and pass their bytes to Python workers, as featurize would."""
     import pyarrow as pa
 
     def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""What a table of the benchmark is: a module that measures, and shows what it has measured."""
+"""The interface of the benchmark tables, and their input."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Bench:
-    """What every table works with.
+    """The input of every table.
 
     Attributes
     ----------
     images : Path
         Folder of <label>/*.jpg.
     count : int
-        Photos in it.
+        Number of photos in it.
     model : Path
         Folder of the exported LiteRT model.
     weights : Path
-        Keras' file of the same weights.
+        Keras file of the same weights.
     work : Path
-        Folder for everything that a table writes; it is deleted at the end. The jobs' code is in ``code/`` below it.
+        Folder for everything that a table writes; it is deleted at the end. Its subfolder ``code`` has the jobs' code.
     master : str
         Spark master.
     laps : int or None
-        Laps of each side; None for the table's own number.
+        Number of laps of each side; None for the table's default.
     sizes : tuple of int
-        Numbers of photos to measure at; empty for the table's own.
+        Numbers of photos to measure; empty for the table's default.
     """
 
     images: Path
@@ -43,31 +43,31 @@ class Bench:
 
 
 class Table(Protocol):
-    """The interface of a module that makes a table: these three names at its top level."""
+    """A module that measures a table; it has these three names at its top level."""
 
     DESCRIPTION: str
     """One line for the list of tables."""
 
     def measure(self, bench: Bench) -> dict[str, Any]:
-        """Take the measurements and return figures that JSON can hold.
+        """Measure, and return JSON-serializable figures.
 
         Raises
         ------
         SystemExit
-            When results disagree, since a fast wrong answer is no result, or when a side fails.
+            If a side fails or the sides' results differ: the speed of a wrong result means nothing.
         """
 
     def lines(self, result: dict[str, Any]) -> list[str]:
-        """Return the table of a result as lines of text, in Markdown, so that it can be quoted."""
+        """Return a result as lines of Markdown."""
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table whose columns are aligned: the first to the left, the others, figures, to the right.
+    """Return a Markdown table. The first column is left-aligned; the other columns, which have figures, right-aligned.
 
     Raises
     ------
     ValueError
-        When a row has another number of cells than the header.
+        If a row and the header have different numbers of cells.
     """
     for row in rows:
         if len(row) != len(header):

@@ -1,1 +1,1 @@
-"""The PCA part alone, on features drawn at random: ours and what people use instead, and how ours scales."""
+"""Only the PCA, on random features: our PCA against other systems, and how our PCA scales."""

@@ -1,7 +1,7 @@
-"""What the scores and variances of every lap have to be before its time counts.
+"""Checks of the scores and variances of every lap; only the time of a correct lap counts.
 
-The reference is the singular value decomposition of the centred features in float64, with numpy: neither a covariance,
-as ours and most others, nor anything else of the sides has a part in it.
+The reference is the singular value decomposition of the centred features in float64, with numpy. It shares no code with
+any side, and uses no covariance matrix, as our PCA and most others do.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ RATIO_TOLERANCE = 1e-6
 SCORE_TOLERANCE = 1e-5
 """Largest absolute difference of a score, in units of the largest score."""
 
-APPROXIMATE = 1e-3
-"""Instead of both, for the ratios of sides that do not claim to be exact in float64."""
+APPROXIMATE_RATIO_TOLERANCE = 1e-3
+"""Replaces both tolerances for sides that are not exact in float64; only their ratios are checked."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Reference:
     labels : list of str
         Label of each row.
     projected : ndarray of float64, shape (n, k)
-        Scores that are not centred.
+        Scores without centring.
     mean : ndarray of float64, shape (k,)
-        Their mean, which centred scores lack.
+        Mean of these scores; centred scores are ``projected - mean``.
     """
 
     ratio: Floats
@@ -58,20 +58,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a lap is from the reference, in the units of the tolerances."""
+    """Difference between a lap and the reference, in the units of the tolerances."""
 
     ratio: float
     score: float
 
 
 def reference(features: Path, variance_target: float) -> Reference:
-    """Return the PCA of some features, with the fewest components that reach a share of the variance.
+    """Return the PCA of the features, with the fewest components that reach a share of the variance.
 
     Parameters
     ----------
     features : Path
         Folder of Parquet files with the columns path, label and features.
     variance_target : float
+        Share of the variance, in (0, 1].
     """
     table = pq.read_table(features, columns=["path", "label", "features"])
     centred = np.concatenate(
@@ -94,7 +95,7 @@ def reference(features: Path, variance_target: float) -> Reference:
 
 
 def check(scores: Path, ratio: list[float], expected: Reference, *, centred: bool, exact: bool) -> Difference:
-    """Hold what a lap has left against the reference, signs of components apart.
+    """Compare the output of a lap with the reference. The sign of each component is ignored.
 
     Parameters
     ----------
@@ -104,14 +105,15 @@ def check(scores: Path, ratio: list[float], expected: Reference, *, centred: boo
         Explained variance ratios.
     expected : Reference
     centred : bool
-        Whether the side takes the mean off, as scikit-learn does, or not, as Spark ML.
+        Whether the side subtracts the mean, as scikit-learn does and Spark ML does not.
     exact : bool
-        Whether it has to be right to the tolerances, or only about.
+        Whether the side must meet both tolerances, or only :data:`APPROXIMATE_RATIO_TOLERANCE`.
 
     Raises
     ------
     ValueError
-        When rows are missing, doubled or of other images, labels or types differ, or values by more than is allowed.
+        If rows are missing, duplicated or of other images, if labels or types differ, or if a difference exceeds its
+        tolerance.
     """
     found = _read(scores, expected)
     reference = expected.projected - expected.mean if centred else expected.projected
@@ -122,10 +124,10 @@ def check(scores: Path, ratio: list[float], expected: Reference, *, centred: boo
         ratio=float(np.abs(np.array(ratio) - expected.ratio).max()),
         score=float(np.abs(found * signs - reference).max() / np.abs(reference).max()),
     )
-    if not difference.ratio <= (RATIO_TOLERANCE if exact else APPROXIMATE):
-        raise ValueError(f"an explained variance ratio differs by {difference.ratio:.1e} from the reference")
+    if not difference.ratio <= (RATIO_TOLERANCE if exact else APPROXIMATE_RATIO_TOLERANCE):
+        raise ValueError(f"an explained variance ratio differs from the reference by {difference.ratio:.1e}")
     if exact and not difference.score <= SCORE_TOLERANCE:
-        raise ValueError(f"a score differs by {difference.score:.1e} of the largest from the reference")
+        raise ValueError(f"a score differs from the reference by {difference.score:.1e} of the largest score")
     return difference
 
 
@@ -136,16 +138,16 @@ def _read(scores: Path, expected: Reference) -> Floats:
     if not pa.types.is_list(components.type) or components.type.value_type != pa.float64():
         raise ValueError(f"components are {components.type}, expected lists of float64")
     if set(components.value_lengths().to_pylist()) != {expected.k}:
-        raise ValueError(f"components are not all {expected.k}")
+        raise ValueError(f"not every row has {expected.k} components")
     paths = table["path"].to_pylist()
     if len(paths) != len(expected.rows) or set(paths) != expected.rows.keys():
         raise ValueError(
-            f"{len(paths)} rows of {len(set(paths) & expected.rows.keys())} of the {len(expected.rows)} images"
+            f"{len(paths)} rows for {len(set(paths) & expected.rows.keys())} of the {len(expected.rows)} images"
         )
     order = np.array([expected.rows[path] for path in paths])
     wrong = sum(expected.labels[row] != label for row, label in zip(order, table["label"].to_pylist(), strict=True))
     if wrong:
-        raise ValueError(f"{wrong} labels are not those of the images")
+        raise ValueError(f"{wrong} rows have a wrong label")
     found = np.empty((len(paths), expected.k))
     found[order] = components.flatten().to_numpy(zero_copy_only=False).reshape(len(paths), -1)
     return found

@@ -1,13 +1,12 @@
-"""Ours, Spark ML, scikit-learn and Dask-ML on the same features: seconds of a lap, cold and warm, and peak memory.
+"""Our PCA, Spark ML, scikit-learn and Dask-ML on the same features: time of a cold and a warm lap, and peak memory.
 
-Every side reads the features' Parquet files, fits, projects and writes the scores as lists of float64. A session is a
-process, and laps follow each other in it: the first is cold, the second is warm. Sessions are interleaved, so that a
-machine that slows down does so for all, and every lap's results are held against a reference.
+Every side reads the features' Parquet files, fits, projects, and writes the scores as lists of float64. A session is a
+process that runs several laps: the first lap is cold, the second is warm. The sessions of the sides are interleaved, so
+that a slower machine affects all sides. The results of every lap are compared with a reference.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -17,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pipeline, process
-from benchmarks.inputs import REPOSITORY
 from benchmarks.pca import checks, synthetic
 from benchmarks.pca.ours import check_moments
 from benchmarks.pca.sides import RAW, SIDES, STORED, Side, judge
 from benchmarks.rates import median
 from benchmarks.rivals import environments
 from benchmarks.table import Bench, markdown
-from include.cluster.sizing import DRIVER_HEAP_MIB
 from spark_jobs.args import FEATURES_FOLDER, PcaArgs
 
 DESCRIPTION = "our PCA against Spark ML's, scikit-learn's in memory and Dask-ML's, on the same features"
@@ -33,33 +30,35 @@ IMAGES = 40_000
 DIMENSIONS = 1280
 SESSIONS = 3
 LAPS = 3
-"""Laps of a session. The third tells whether the second was warm."""
+"""Number of laps of a session. The third lap shows whether the second was warm."""
 
 TIME_LIMIT_SECONDS = 1800
-"""A session that takes longer has failed."""
+"""Time limit of a session."""
 
 PACKAGES = ("pyspark", "scikit-learn", "scipy", "dask-ml", "dask", "numpy", "pyarrow")
 
 
 def measure(bench: Bench, sides: tuple[Side, ...] = SIDES, dimensions: int = DIMENSIONS) -> dict[str, Any]:
-    """Run all sides, and the whole step as the DAG runs it, and check every lap.
+    """Run all sides, and the whole pca step as the DAG runs it, and check every lap.
 
     Parameters
     ----------
     bench : Bench
-        Of ``sizes`` the largest counts, of ``laps`` the number of sessions.
+        Its largest size is the number of images, its number of laps the number of sessions.
     sides : tuple of Side
+        Sides to measure.
     dimensions : int
+        Number of features per image.
 
     Raises
     ------
     SystemExit
-        When a session fails, or a lap's result is not the reference's.
+        If a session fails, or a lap's result differs from the reference.
     """
     images = max(bench.sizes, default=IMAGES)
     pythons = {name: environments.installed(name) for name in {side.environment for side in sides} if name}
     synthetic.write_run(pipeline.run_folder(bench, "stored"), images, dimensions)
-    synthetic.without_moments(pipeline.run_folder(bench, "stored"), pipeline.run_folder(bench, "raw"))
+    synthetic.link_without_moments(pipeline.run_folder(bench, "stored"), pipeline.run_folder(bench, "raw"))
     features = pipeline.run_folder(bench, "raw") / FEATURES_FOLDER
     expected = checks.reference(features, PcaArgs.variance_target)
     print(f"{images} x {dimensions} features, {expected.k} components", flush=True)
@@ -70,10 +69,10 @@ def measure(bench: Bench, sides: tuple[Side, ...] = SIDES, dimensions: int = DIM
         for side in sides:
             session = run_session(bench, side, pythons, expected, number)
             sessions[side.key].append(session)
-            print(f"{side.name}, session {number} of {count}: {shown(session)}", flush=True)
-        for name, of_step in steps.items():
-            of_step.append(run_step(bench, name, expected))
-            print(f"the whole step, {name}, {number} of {count}: {of_step[-1]['seconds']:.1f} s", flush=True)
+            print(f"{side.name}, session {number} of {count}: {session_text(session)}", flush=True)
+        for name, step_laps in steps.items():
+            step_laps.append(run_step(bench, name, expected))
+            print(f"the whole step, {name}, {number} of {count}: {step_laps[-1]['seconds']:.1f} s", flush=True)
     summaries = {side.key: summarize(side, sessions[side.key]) for side in sides}
     return {
         "images": images,
@@ -83,7 +82,7 @@ def measure(bench: Bench, sides: tuple[Side, ...] = SIDES, dimensions: int = DIM
         "tolerance": {"ratio": checks.RATIO_TOLERANCE, "score": checks.SCORE_TOLERANCE},
         "versions": {name: environments.versions(python, PACKAGES) for name, python in pythons.items()},
         "sides": summaries,
-        "steps": {name: summarize_steps(of_step) for name, of_step in steps.items()},
+        "steps": {name: summarize_steps(step_laps) for name, step_laps in steps.items()},
         "goals": judge(summaries),
     }
 
@@ -91,24 +90,22 @@ def measure(bench: Bench, sides: tuple[Side, ...] = SIDES, dimensions: int = DIM
 def run_session(
     bench: Bench, side: Side, pythons: Mapping[str, Path], expected: checks.Reference, number: int
 ) -> dict[str, Any]:
-    """Run one session in an empty folder, check its laps' scores, and delete them."""
+    """Run one session in an empty folder, check the scores of its laps, and delete the folder."""
     folder = bench.work / f"{side.key}-{number}"
     output, scratch, log = folder / "output", folder / "scratch", bench.work / f"{side.key}-{number}.log"
     output.mkdir(parents=True)
     scratch.mkdir()
-    command = [
-        *(str(pythons.get(side.environment, sys.executable)), "-m", f"benchmarks.pca.{side.module}"),
+    measured = process.measure_module(
+        f"benchmarks.pca.{side.module}",
         *(f"--run={pipeline.run_folder(bench, side.run)}", f"--output={output}"),
         *(f"--k={expected.k}", f"--variant={side.variant}", f"--laps={LAPS}"),
-    ]
-    measured = process.measure(
-        command,
+        python=pythons.get(side.environment, sys.executable),
         folder=scratch,
         environment=environment(bench, side, scratch),
         log_file=log,
         time_limit_seconds=TIME_LIMIT_SECONDS,
     )
-    figures: dict[str, Any] = json.loads(measured.output.splitlines()[-1])
+    figures = measured.figures
     for lap, done in enumerate(figures["laps"], start=1):
         try:
             difference = checks.check(
@@ -122,19 +119,15 @@ def run_session(
 
 
 def environment(bench: Bench, side: Side, scratch: Path) -> dict[str, str]:
-    """Return the environment of a session: for ours that of a step, for the others what a user has."""
-    submit = f"--master {bench.master} --conf spark.ui.enabled=false"
+    """Return the environment of a session: ours has the settings of a step, the others have the defaults of a user."""
     if side.module == RAW.module:
-        of_side = pipeline.environment(os.environ, scratch=scratch)
-        submit += f" --driver-memory {DRIVER_HEAP_MIB}m"
-    else:
-        of_side = {name: value for name, value in os.environ.items() if name not in ("SPARK_HOME", "VIRTUAL_ENV")}
-        of_side |= {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": str(scratch)}
-    return {**of_side, "PYTHONPATH": str(REPOSITORY), "PYSPARK_SUBMIT_ARGS": f"{submit} pyspark-shell"}
+        return pipeline.driver_environment(os.environ, master=bench.master, scratch=scratch)
+    submit = f"--master {bench.master} --conf spark.ui.enabled=false pyspark-shell"
+    return {**environments.variables(os.environ, scratch=scratch), "PYSPARK_SUBMIT_ARGS": submit}
 
 
 def run_step(bench: Bench, name: str, expected: checks.Reference) -> dict[str, Any]:
-    """Run the whole step on a run, and check where its moments come from and how many components there are."""
+    """Run the whole step on a run, and check the source of its moments and the numbers of images and components."""
     step = pipeline.pca(bench, name)
     summary = step["summary"]
     moments = summary["moments"]
@@ -144,8 +137,8 @@ def run_step(bench: Bench, name: str, expected: checks.Reference) -> dict[str, A
     return step
 
 
-def shown(session: dict[str, Any]) -> str:
-    """Return a session in a line."""
+def session_text(session: dict[str, Any]) -> str:
+    """Return a one-line summary of a session."""
     laps = ", ".join(f"{lap['seconds']:.2f}" for lap in session["laps"])
     worst = max(lap["difference"]["score"] for lap in session["laps"])
     return (
@@ -155,7 +148,7 @@ def shown(session: dict[str, Any]) -> str:
 
 
 def summarize(side: Side, sessions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a side's sessions and their medians: of the start, of each lap, and of its stages in the second lap."""
+    """Return the sessions of a side, and medians over them: start, each lap, memory, and stages of the second lap."""
     laps = [[session["laps"][number] for session in sessions] for number in range(LAPS)]
     return {
         "name": side.name,
@@ -177,7 +170,7 @@ def summarize(side: Side, sessions: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def summarize_steps(steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the medians of the whole step: in all, and of the job's own stages."""
+    """Return the medians of the whole step: its time, its memory, and the stages of the job."""
     stages = [step["summary"]["seconds"] for step in steps]
     return {
         "seconds": median(step["seconds"] for step in steps),
@@ -188,7 +181,7 @@ def summarize_steps(steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return a row a side, with how many times faster ours is, warm against warm; the whole step; and the goals."""
+    """Return a row for each side, with how many times faster ours is when warm; the whole step; and the goals."""
     sides = result["sides"]
     header = ["pca", "s start", "s cold", "s warm", "s third lap", "peak MiB", "scores differ by"]
     ours = {key: sides[key]["warm_seconds"] for key in (RAW.key, STORED.key) if key in sides}
@@ -204,29 +197,29 @@ def lines(result: dict[str, Any]) -> list[str]:
         for side in sides.values()
     ]
     for name, step in result["steps"].items():
-        title = f"the whole step, {name}: start, model, CSV, certificate too"
+        title = f"the whole step, {name}: with start, model, CSV and certificate"
         cold, memory = f"{step['seconds']:.2f}", f"{step['peak_memory_mib']:.0f}"
         rows.append([title, "", cold, "", "", memory, "", *([""] * len(ours))])
     note = (
         f"{result['images']:,} x {result['dimensions']} features, {result['k']} components; median of "
-        f"{result['sessions']} session(s) of {LAPS} laps, and as many of the whole step, each a process. Scores differ "
-        "from the reference's by so much of the largest: those in float32, and of the solver that scikit-learn's auto "
-        "chooses, are not exact. Last: how many times as fast ours is, warm against warm."
+        f"{result['sessions']} session(s) of {LAPS} laps, and of as many runs of the whole step; each is a process. "
+        "Differences of scores are relative to the largest score of the reference. The sides in float32 and the solver "
+        "auto of scikit-learn are not exact. Last columns: how many times as fast ours is, warm lap against warm lap."
     )
     goals = [
         f"- {goal['side']}, {goal['goal']}: {goal['times']:.2f} times as fast as {goal['rival']} "
         f"(goal {goal['goal_times']:.2f}): {'reached' if goal['reached'] else 'MISSED'}"
         for goal in result["goals"]
     ]
-    return [*markdown(header, rows), "", note, "", *goals, *_beside_the_goals(sides)]
+    return [*markdown(header, rows), "", note, "", *goals, *_comparisons_without_goal(sides)]
 
 
-def _beside_the_goals(sides: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Return how ours compares with exact sides that are not as they come."""
+def _comparisons_without_goal(sides: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return how many times as fast ours is as the exact sides with added libraries."""
     shown = []
     for other in sides.values():
         for ours in (sides[key] for key in (RAW.key, STORED.key) if key in sides):
             if other["exact"] and not other["stock"]:
                 times = other["warm_seconds"] / ours["warm_seconds"]
-                shown.append(f"- beside the goals: {ours['name']}: {times:.2f} times as fast as {other['name']}")
+                shown.append(f"- no goal, {ours['name']}: {times:.2f} times as fast as {other['name']}")
     return shown

@@ -1,10 +1,10 @@
-"""Dask-ML's PCA over a Dask array: a distributed QR decomposition (TSQR), then the SVD of what it leaves.
+"""Dask-ML's PCA of a Dask array: a distributed QR decomposition (TSQR), then the SVD of the factor R.
 
-After Dask-ML's API page of ``PCA`` and Dask's of ``from_delayed``. A task reads some row groups, as float64, and the
-array is kept in memory, since ``fit`` passes over it more than once: without, a lap took twice as long. Taken is what
-was fastest at 40,000 x 1280 on two cores: a chunk a core (more: a tenth slower), Dask's threads with one thread of BLAS
-in each (processes: a fifth slower; BLAS with threads of its own: up to twice as slow), the solver ``full``. Dask-ML's
-``randomized``, which is not exact, ends in an error with scikit-learn 1.9.
+Written as in the API references of ``dask_ml.decomposition.PCA`` and ``dask.array.from_delayed``. A task reads some row
+groups as float64. The array is persisted in memory, since ``fit`` reads it more than once; without this, a lap took
+twice as long. The options are the fastest for 40,000 x 1280 on two cores: one chunk per core (more chunks: 10 % slower)
+and Dask's threads with one BLAS thread each (processes: 20 % slower; more BLAS threads: up to twice as slow). The
+solver is ``full``. Dask-ML's solver ``randomized`` is not exact, and it raises an error with scikit-learn 1.9.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RowGroups = list[tuple[Path, int]]
 
 @contextmanager
 def session(args: Arguments) -> Iterator[Lap]:
-    """Import the libraries; Dask's threads start with the first work."""
+    """Import the libraries. Dask starts its threads with the first task."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     import dask
@@ -36,7 +36,7 @@ def session(args: Arguments) -> Iterator[Lap]:
     scores = args.output / "scores"
 
     def plan() -> list[tuple[RowGroups, int]]:
-        """Return the row groups of each chunk, and its rows."""
+        """Return the row groups and the number of rows of each chunk."""
         footers = {file: pq.read_metadata(file) for file in sorted(args.features.glob("*.parquet"))}
         groups = [
             (file, group, footer.row_group(group).num_rows)

@@ -1,8 +1,8 @@
-"""Ours: what the pca job does between finding the features and having written the scores.
+"""Our side: the pca job from reading the features to writing the scores.
 
-The model's file, the CSV and the certificate of quality, which the others do not make, are left out; the whole step is
-measured as the DAG runs it. Variants: ``raw`` makes the moments of the features, ``stored`` takes those that featurize
-has left; the run has them, or not, accordingly.
+It omits the model's file, the CSV and the certificate of quality, which the other sides do not write; the comparison
+measures the whole step separately. Variants: ``raw`` computes the moments from the features; ``stored`` reads the
+moments that featurize has stored. The run has stored moments only for ``stored``.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from spark_jobs.args import SCORES_FOLDER, PcaArgs
 
 
 def check_moments(variant: str, *, stored: int, computed: Mapping[str, str]) -> None:
-    """Refuse a lap of ``stored`` that has made moments anew, and one of ``raw`` that has not.
+    """Check that a lap of ``stored`` used only stored moments, and a lap of ``raw`` none.
 
     Parameters
     ----------
     variant : str
         ``raw`` or ``stored``.
     stored : int
-        Files whose stored moments were used.
+        Number of files whose stored moments were used.
     computed : mapping
-        Files whose moments were made anew, with the reasons.
+        Files whose moments were computed, with the reasons.
 
     Raises
     ------
     SystemExit
-        When one of the two is not as it has to be.
+        If the moments have another source.
     """
     if bool(stored) != (variant == "stored") or bool(computed) != (variant == "raw"):
-        raise SystemExit(f"{variant}: the stored moments of {stored} files were used, made anew were {dict(computed)}")
+        raise SystemExit(f"{variant}: used the stored moments of {stored} files and computed those of {dict(computed)}")
 
 
 @contextmanager
 def session(args: Arguments) -> Iterator[Lap]:
-    """Start the job's Spark context, which takes its settings from the environment, as with ``spark-submit``."""
+    """Start the job's SparkContext. Its settings come from the environment, as with ``spark-submit``."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the job's entry point does, before numpy is imported
     from spark_jobs.lake import features, storage
     from spark_jobs.pca import analysis
     from spark_jobs.runtime import context, summary
 
     arguments = PcaArgs(run=args.run.as_uri(), sample_images=0)
-    spark = context.start("pca")
+    sc = context.start("pca")
 
     def lap() -> Outcome:
         watch = summary.Stopwatch()
-        done = analysis.run(spark, features.find(arguments.run), arguments, watch)
+        done = analysis.run(sc, features.find(arguments.run), arguments, watch)
         check_moments(args.variant, stored=len(done.collected.digests), computed=done.collected.computed)
         ratio = done.fitted.explained_variance_ratio[: done.fitted.k].tolist()
         return Outcome(ratio, args.run / SCORES_FOLDER, watch.seconds())
@@ -59,7 +59,7 @@ def session(args: Arguments) -> Iterator[Lap]:
         storage.delete(storage.join(arguments.run, SCORES_FOLDER))
         yield lap
     finally:
-        spark.stop()
+        sc.stop()
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ LAPS = 3
 SIZES = (1_000, 10_000, 100_000)
 DIMENSIONS = 1280
 CSV_FACTOR = 10
-"""Number of rows of the CSV, divided by the largest number of images."""
+"""The CSV has this many times the largest number of images."""
 
 CSV_DIMENSIONS = 64
 CSV_COMPONENTS = 60
@@ -51,16 +51,16 @@ def measure(bench: Bench, dimensions: int = DIMENSIONS) -> dict[str, Any]:
     sizes = bench.sizes or SIZES
     for size in sizes:
         synthetic.write_run(pipeline.run_folder(bench, f"stored-{size}"), size, dimensions)
-        synthetic.without_moments(
+        synthetic.link_without_moments(
             pipeline.run_folder(bench, f"stored-{size}"), pipeline.run_folder(bench, f"raw-{size}")
         )
     steps: dict[str, list[dict[str, Any]]] = {f"{kind}-{size}": [] for size in sizes for kind in ("stored", "raw")}
     for lap in range(1, (bench.laps or LAPS) + 1):
-        for name, of_name in steps.items():
+        for name, step_laps in steps.items():
             step = pipeline.pca(bench, name)
             moments = step["summary"]["moments"]
             check_moments(name.partition("-")[0], stored=moments["stored"], computed=moments["computed"])
-            of_name.append(step)
+            step_laps.append(step)
             print(f"{name}, lap {lap}: moments and fit {fit_seconds(step):.2f} s", flush=True)
     fits = [
         {"images": size, **{kind: summarize(steps[f"{kind}-{size}"]) for kind in ("stored", "raw")}} for size in sizes
@@ -94,7 +94,7 @@ def measure_csv(bench: Bench, images: int) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        When the CSV is not the scores.
+        If the CSV differs from the scores.
     """
     name = "csv"
     run = pipeline.run_folder(bench, name)
@@ -120,20 +120,21 @@ def measure_csv(bench: Bench, images: int) -> dict[str, Any]:
 
 
 def check_csv(file: Path, scores: Path, rows: int, components: int) -> None:
-    """Read a CSV as a stream, and compare it with the scores: names, order of the rows, floats to the last bit.
+    """Read a CSV as a stream, and compare it with the scores: column names, order of rows, and the bits of each float.
 
     Parameters
     ----------
     file : Path
+        The CSV.
     scores : Path
-        Folder of the Parquet files that it was made of.
+        Folder of the Parquet files with the same scores.
     rows, components : int
-        As many as are expected.
+        Expected numbers of rows and components.
 
     Raises
     ------
     SystemExit
-        When something differs.
+        If anything differs.
     """
     names = [f"F {number}" for number in range(1, components + 1)]
     types = {**dict.fromkeys(names, pa.float64()), "label": pa.string()}
@@ -149,7 +150,7 @@ def check_csv(file: Path, scores: Path, rows: int, components: int) -> None:
     if (found[0], expected[0]) != (rows, rows):
         raise SystemExit(f"{file.name} has {found[0]} rows, the scores have {expected[0]}: expected {rows} in both")
     if found != expected:
-        raise SystemExit(f"{file.name} has other values or labels than the scores, or in another order")
+        raise SystemExit(f"{file.name} and the scores differ in values, labels or order")
 
 
 def _stored(scores: Path) -> Iterator[tuple[npt.NDArray[np.float64], list[str]]]:
@@ -195,8 +196,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"{growth['stored']:.2f} times as long from stored moments, {growth['raw']:.2f} times from raw features."
     )
     note = (
-        f"Stages of the step, seconds: {stages}. The driver's heap was {csv['heap_mib']} MiB; its JVM is the executor "
-        "too, on a local master. The CSV was read back: its floats are the scores', to the last bit."
+        f"Stages of the step, seconds: {stages}. The driver's heap was {csv['heap_mib']} MiB; with a local master, its "
+        "JVM also is the executor. The CSV was read back: its floats equal the scores to the last bit."
     )
     head = [f"CSV of {csv['images']:,} rows, {csv['columns']} columns", "figure"]
     return [*markdown(header, rows), "", grown, "", *markdown(head, figures), "", note]

@@ -1,7 +1,7 @@
 """scikit-learn's PCA on all features in memory: pyarrow reads, scikit-learn fits and transforms, pyarrow writes.
 
-Variants: ``<solver>-<type>``, as ``covariance_eigh-float64``. The features are stored as float32, and scikit-learn
-computes in the type that it is given.
+Variants: ``<solver>-<type>``, such as ``covariance_eigh-float64``. The features are stored as float32; scikit-learn
+computes in the type of its input.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every side of the comparison is: a program that starts once and then does the same work again and again.
+"""The program of each side of the comparison: it starts once, then repeats the same work in laps.
 
-Each lap reads the features, fits, projects and writes the scores. Imported in the rivals' own environments: nothing of
-ours may be imported here.
+Each lap reads the features, fits, projects, and writes the scores. The rivals' environments import this module, so it
+must not import the project's packages.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Arguments:
-    """What every side is given.
+    """The arguments of every side.
 
     Attributes
     ----------
     run : Path
         Folder of a run; its features are in ``features/*.parquet``.
     output : Path
-        Folder for what the laps write; it is there, and empty.
+        Folder for the scores of the laps; it exists and is empty.
     k : int
-        Components to keep.
+        Number of components to keep.
     variant : str
-        Which of its ways the side is to take.
+        Algorithm or input of the side.
     laps : int
+        Number of laps.
     """
 
     run: Path
@@ -60,16 +61,16 @@ class Stages:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a lap leaves.
+    """The result of a lap.
 
     Attributes
     ----------
     ratio : sequence of float
         Explained variance ratio of the ``k`` components.
     scores : Path
-        Folder of Parquet with the columns path, label and components; it is moved away before the next lap.
+        Folder of Parquet files with the columns path, label and components; it is moved before the next lap.
     seconds : dict of str to float
-        Of its stages.
+        Duration of each stage.
     """
 
     ratio: Sequence[float]
@@ -79,14 +80,14 @@ class Outcome:
 
 Lap = Callable[[], Outcome]
 Session = Callable[[Arguments], AbstractContextManager[Lap]]
-"""What starts a side; the imports that its users pay for are within."""
+"""A context manager that starts a side, including its imports."""
 
 
 def run(description: str | None, session: Session) -> int:
-    """Run a side's program; its last line of output is the figures as JSON.
+    """Run a side's program, and print its figures as one line of JSON.
 
-    They are ``start_seconds``, and of every ``laps`` its ``seconds``, ``stages`` and ``ratio``; the scores of the first
-    are in ``lap-1`` under the output folder, and so on.
+    The figures are ``start_seconds``, and ``seconds``, ``stages`` and ``ratio`` of each of the ``laps``. The scores of
+    the first lap are in the subfolder ``lap-1`` of the output folder.
     """
     args = parse(description)
     begin = time.perf_counter()
@@ -109,7 +110,7 @@ def parse(description: str | None) -> Arguments:
     parser.add_argument("--run", type=Path, required=True, help="folder of a run with features/*.parquet")
     parser.add_argument("--output", type=Path, required=True, help="empty folder for the scores")
     parser.add_argument("--k", type=int, required=True, help="components to keep")
-    parser.add_argument("--variant", default="", help="which of its ways the side is to take")
-    parser.add_argument("--laps", type=int, required=True)
+    parser.add_argument("--variant", default="", help="algorithm or input of the side")
+    parser.add_argument("--laps", type=int, required=True, help="number of laps")
     args = parser.parse_args()
     return Arguments(args.run.resolve(), args.output.resolve(), args.k, args.variant, args.laps)

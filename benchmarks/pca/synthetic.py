@@ -1,7 +1,7 @@
-"""Runs whose features are drawn at random, laid out as featurize leaves them: files, row groups, moments, summary.
+"""Runs with random features, in the layout of featurize: files, row groups, moments, summary.
 
-A vector is like one of MobileNetV2's pooled ReLU6 activations: between 0 and 6, a third of it zeros, in clusters by
-label, with a spectrum like that of 960 real photos' features, of which 39 components explain 80 %.
+The vectors resemble the pooled ReLU6 activations of MobileNetV2: values between 0 and 6, about a third of them zero,
+clustered by label. Their spectrum resembles that of 960 photos, where 39 components explain 80 % of the variance.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from spark_jobs.lake import schemas
 
 SEED = 20261122
 LABELS = 131
-"""As the data set that the notebook is about has, Fruits-360."""
+"""Number of labels of Fruits-360, the notebook's data set."""
 
 FACTORS = 200
 DECAY = 0.65
-"""The standard deviation along factor i is i ** -DECAY."""
+"""The standard deviation along factor i is proportional to i ** -DECAY."""
 
 SPREAD = 0.6
-"""Standard deviation of a feature, about, before the clipping."""
+"""Approximate standard deviation of a feature before clipping."""
 
-OF_LABELS = 0.7
-"""Correlation of an image's factors with its label's."""
+LABEL_CORRELATION = 0.7
+"""Correlation between the factors of an image and those of its label."""
 
 NOISE = 0.05
 MODIFIED = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 
 
 def write_run(folder: Path, images: int, dimensions: int, seed: int = SEED) -> None:
-    """Write the features of some images, their moments, and featurize's summary.
+    """Write the features of a number of images, their moments, and featurize's summary.
 
-    Memory does not depend on the number of images.
+    The memory does not depend on the number of images.
 
     Parameters
     ----------
     folder : Path
-        The run's folder, which is made.
+        The run's folder, which is created.
     images : int
-        One or more.
+        Number of images; one or more.
     dimensions : int
-        Features of an image.
+        Number of features per image.
     seed : int
-        The same features come of the same seed, images and dimensions.
+        The same seed, images and dimensions give the same features.
 
     Raises
     ------
     FileExistsError
-        When the folder is there already.
+        If the folder exists.
     """
     folder.mkdir(parents=True)
     for number, first in enumerate(range(0, images, staging.ROWS_PER_FILE)):
@@ -69,15 +69,15 @@ def write_run(folder: Path, images: int, dimensions: int, seed: int = SEED) -> N
     (folder / FEATURIZE_SUMMARY_FILE).write_text(json.dumps(record))
 
 
-def without_moments(run: Path, folder: Path) -> None:
-    """Make another run of the same features, which are hard links, that has no moments.
+def link_without_moments(run: Path, folder: Path) -> None:
+    """Create a second run with hard links to the same features, but without moments.
 
     Parameters
     ----------
     run : Path
-        What :func:`write_run` has made.
+        Folder of a run that :func:`write_run` has written.
     folder : Path
-        On the same disk; it is made.
+        Folder of the second run, which is created; it must be on the same disk.
     """
     (folder / FEATURES_FOLDER).mkdir(parents=True)
     for file in sorted((run / FEATURES_FOLDER).iterdir()):
@@ -86,7 +86,7 @@ def without_moments(run: Path, folder: Path) -> None:
 
 
 def _batches(rows: range, images: int, dimensions: int, seed: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file, a row group at a time."""
+    """Yield the row groups of a file."""
     common = np.random.default_rng(seed)
     axes = common.standard_normal((FACTORS, dimensions), dtype=np.float32)
     base = common.gamma(0.5, 0.6, dimensions).astype(np.float32)
@@ -120,6 +120,6 @@ def _vectors(
     deviations = np.arange(1, FACTORS + 1, dtype=np.float32) ** -DECAY
     deviations *= SPREAD / np.linalg.norm(deviations)
     own = random.standard_normal((rows, FACTORS), dtype=np.float32)
-    factors = (OF_LABELS * centres + np.sqrt(1 - OF_LABELS**2, dtype=np.float32) * own) * deviations
+    factors = (LABEL_CORRELATION * centres + np.sqrt(1 - LABEL_CORRELATION**2, dtype=np.float32) * own) * deviations
     noise = NOISE * random.standard_normal((rows, dimensions), dtype=np.float32)
     return np.clip(factors @ axes + noise + base, 0, 6)

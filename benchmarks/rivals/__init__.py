@@ -1,1 +1,1 @@
-"""What people use instead: each system as its own documentation advises, in an environment of its own."""
+"""Other systems for the featurize step: each as its documentation recommends, in a separate environment."""

@@ -1,4 +1,4 @@
-"""What every lap of every side has to fulfil before its time counts."""
+"""Checks of the rows of every lap; only the time of a correct lap counts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pyarrow.dataset as ds
 from benchmarks.rivals.engines import DIMENSIONS
 
 TOLERANCE = 2e-4
-"""Largest absolute difference of a feature between two engines in float32. Features are between 0 and 6; LiteRT's and
-Keras' of a photo differ by some 3e-5."""
+"""Largest allowed absolute difference of a feature between two engines in float32. Features are between 0 and 6; those
+of LiteRT and Keras differ by about 3e-5."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a side has written.
+    """The rows that a side has written.
 
     Attributes
     ----------
@@ -30,6 +30,7 @@ class Features:
     labels : tuple of str
         Label of each row.
     vectors : numpy.ndarray of shape (rows, 1280), float32
+        Features of each row.
     """
 
     names: tuple[str, ...]
@@ -43,21 +44,23 @@ def read(folder: Path, images: Path) -> Features:
     Parameters
     ----------
     folder : Path
-        Where a side has written.
+        Folder that a side has written.
     images : Path
-        Folder of the photos; the paths are below it, whatever scheme a side writes before them.
+        Folder of the photos. The paths are below it, with or without a URI scheme.
 
     Raises
     ------
     ValueError
-        When a column is missing or has another type, a vector another length, or a path is not below the photos.
+        If a column has a wrong type, a vector has a wrong length, or a path is not below the folder of the photos.
     """
     table = ds.dataset(folder, format="parquet").to_table(columns=["path", "label", "features"])
     features = table["features"].combine_chunks()
     if not (pa.types.is_list(features.type) or pa.types.is_large_list(features.type)):
         raise ValueError(f"features are {features.type}, expected lists of float32")
     if features.type.value_type != pa.float32() or features.null_count or features.flatten().null_count:
-        raise ValueError(f"features are {features.type} with missing ones, expected float32 and none missing")
+        raise ValueError(
+            f"features are {features.type} or have missing values, expected float32 without missing values"
+        )
     lengths = Counter(features.value_lengths().to_pylist())
     if set(lengths) - {DIMENSIONS}:
         raise ValueError(f"vectors have the lengths {dict(lengths)}, expected {DIMENSIONS}")
@@ -75,18 +78,18 @@ def _below(path: str, images: Path) -> str:
 
 
 def check(found: Features, expected: frozenset[str]) -> None:
-    """Hold a side's rows against the photos.
+    """Compare the rows of a side with the photos.
 
     Raises
     ------
     ValueError
-        When a photo is missing or doubled, a row is of no photo, a label is not its folder's name, or a value is not
-        finite.
+        If a photo is missing or duplicated, a row belongs to no photo, a label is not the name of the photo's folder,
+        or a value is not finite.
     """
     counts = Counter(found.names)
     _refuse("missing", expected - counts.keys())
-    _refuse("of no photo", counts.keys() - expected)
-    _refuse("doubled", {name for name, count in counts.items() if count > 1})
+    _refuse("without a photo", counts.keys() - expected)
+    _refuse("duplicated", {name for name, count in counts.items() if count > 1})
     pairs = zip(found.names, found.labels, strict=True)
     _refuse("with a wrong label", {name for name, label in pairs if Path(name).parent.name != label})
     finite = np.isfinite(found.vectors).all(axis=1)
@@ -99,12 +102,12 @@ def _refuse(what: str, names: set[str] | frozenset[str]) -> None:
 
 
 def difference(found: Features, reference: Features) -> float:
-    """Return the largest absolute difference between two sides' features of a photo, both checked.
+    """Return the largest absolute difference between the features of two checked sides, photo by photo.
 
     Raises
     ------
     ValueError
-        When it is more than :data:`TOLERANCE`.
+        If it exceeds :data:`TOLERANCE`.
     """
     rows = {name: row for row, name in enumerate(found.names)}
     order = [rows[name] for name in reference.names]
@@ -113,6 +116,6 @@ def difference(found: Features, reference: Features) -> float:
     if differences[worst] > TOLERANCE:
         raise ValueError(
             f"features of {reference.names[worst]} differ from ours by {differences[worst]:.1e}, expected at most "
-            f"{TOLERANCE:.0e}; so do those of {int((differences > TOLERANCE).sum())} of {len(order)} photos"
+            f"{TOLERANCE:.0e}; {int((differences > TOLERANCE).sum())} of {len(order)} photos differ by more"
         )
     return float(differences[worst])

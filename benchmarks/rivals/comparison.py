@@ -1,28 +1,27 @@
 """The rivals and our featurize step on the same photos, in one run: wall clock, marginal rate and peak memory.
 
-The laps are interleaved, so that a machine that slows down does so for all. The time is that of a side's first process,
-from its start to its end: the start of sessions, workers and models is part of it. Every lap's rows are checked.
+The laps of the sides are interleaved, so that a slower machine affects all sides. The time of a lap is that of the
+side's main process; it includes the start of sessions, workers and models. The rows of every lap are checked.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import photos, pipeline, process
-from benchmarks.inputs import PATTERN, REPOSITORY
+from benchmarks import photos, pipeline, process, rates
+from benchmarks.inputs import PATTERN
 from benchmarks.rivals import checks, environments
 from benchmarks.table import Bench, markdown
 from local.images.loading import find_images
 from spark_jobs.args import FEATURES_FOLDER, MODEL_FILE
 
-DESCRIPTION = "our featurize step against what people use instead, with Keras and with our LiteRT model"
+DESCRIPTION = "our featurize step against other systems, with Keras and with our LiteRT model"
 
 LAPS = 3
 SIZES = (960, 4800)
@@ -94,25 +93,21 @@ def measure(bench: Bench) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``sizes``, ``laps``, ``tolerance``, ``versions`` by environment, and ``sides``: by :attr:`Side.key` the laps by
-        size, and medians.
+        ``sizes``, ``laps``, ``tolerance``, ``versions`` by environment, and ``sides``: the summary of each side by
+        :attr:`Side.key`.
 
     Raises
     ------
     SystemExit
-        When a lap fails, or its rows are not the photos' or not equal to ours.
+        If a lap fails, its rows are not those of the photos, or its features differ from ours.
     """
     sizes = bench.sizes or SIZES
     count = bench.laps or LAPS
     pythons = {name: environments.installed(name) for name in sorted({side.environment for side in RIVALS})}
     laps: dict[str, dict[int, list[Lap]]] = {side.key: {size: [] for size in sizes} for side in SIDES}
-    for size in sizes:
-        images = bench.work / "photos" / str(size)
-        photos.repeat(bench.images, images, size)
-        photos.read_once(images)
+    folders = photos.prepare(bench, sizes)
     for number in range(count):
-        for size in sizes:
-            images = bench.work / "photos" / str(size)
+        for size, images in folders.items():
             expected = frozenset(find_images(images, PATTERN))
             reference: checks.Features | None = None
             for side in SIDES:
@@ -169,24 +164,19 @@ def _run_rival(bench: Bench, side: Side, python: Path, images: Path, folder: Pat
     output, scratch = folder / "output", folder / "scratch"
     output.mkdir(parents=True)
     scratch.mkdir()
-    command = [
-        *(str(python), "-m", f"benchmarks.rivals.{side.module}", f"--engine={side.engine}"),
-        *(f"--images={images}", f"--output={output}"),
-        *(f"--model={bench.model / MODEL_FILE}", f"--weights={bench.weights}"),
-    ]
-    # A short name of its own: Ray's sockets are below it, and a socket's path has at most 107 characters.
+    # A short path for Ray's sockets, whose paths have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray_folder:
         environment = {
-            **{name: value for name, value in os.environ.items() if name not in ("SPARK_HOME", "VIRTUAL_ENV")},
+            **environments.variables(os.environ, scratch=scratch),
             **OFFLINE,
-            "PYTHONPATH": str(REPOSITORY),
             "PATH": f"{python.parent}:{os.environ.get('PATH', '')}",
-            "SPARK_LOCAL_IP": "127.0.0.1",
-            "SPARK_LOCAL_DIRS": str(scratch),
             "RAY_TMPDIR": ray_folder,
         }
-        return process.measure(
-            command,
+        return process.measure_module(
+            f"benchmarks.rivals.{side.module}",
+            *(f"--engine={side.engine}", f"--images={images}", f"--output={output}"),
+            *(f"--model={bench.model / MODEL_FILE}", f"--weights={bench.weights}"),
+            python=python,
             folder=scratch,
             environment=environment,
             log_file=log,
@@ -195,14 +185,14 @@ def _run_rival(bench: Bench, side: Side, python: Path, images: Path, folder: Pat
 
 
 def summarize(side: Side, laps: dict[int, list[Lap]]) -> dict[str, Any]:
-    """Return a side's laps by size, their medians, images a second, and the marginal rate of the medians."""
+    """Return the laps of a side by size, their medians and images per second, and the marginal rate of the medians."""
     by_size: dict[str, Any] = {}
     for size, runs in laps.items():
-        seconds = statistics.median(lap.seconds for lap in runs)
+        seconds = rates.median(lap.seconds for lap in runs)
         by_size[str(size)] = {
             "seconds": seconds,
             "images_per_second": round(size / seconds, 1),
-            "peak_memory_mib": statistics.median(lap.peak_memory_mib for lap in runs),
+            "peak_memory_mib": rates.median(lap.peak_memory_mib for lap in runs),
             "largest_difference": max(lap.difference for lap in runs),
             "laps_seconds": [lap.seconds for lap in runs],
             "laps_peak_memory_mib": [lap.peak_memory_mib for lap in runs],
@@ -217,25 +207,26 @@ def summarize(side: Side, laps: dict[int, list[Lap]]) -> dict[str, Any]:
 
 
 def marginal_rate(seconds: dict[int, float]) -> float | None:
-    """Return images a second between the smallest and the largest number of photos, which leaves the fixed cost out.
+    """Return the images per second between the smallest and the largest number of photos, without the fixed cost.
 
     Parameters
     ----------
     seconds : dict
-        Wall clock by number of photos.
+        Wall-clock time by number of photos.
 
     Returns
     -------
     float or None
-        None for one size only, and when the larger took no longer: too few photos to tell.
+        None if there is only one size, or if the larger size took no longer: a small run gives no rate.
     """
     least, most = min(seconds), max(seconds)
-    more = seconds[most] - seconds[least]
-    return round((most - least) / more, 1) if most > least and more > 0 else None
+    if seconds[most] <= seconds[least]:
+        return None
+    return round(rates.marginal_rate(least, seconds[least], most, seconds[most]), 1)
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Return the table: a row a side, how many times faster ours is in the last columns."""
+    """Return the table: a row for each side; the last columns show how many times faster ours is."""
     sizes = [str(size) for size in result["sizes"]]
     sides = result["sides"]
     ours = sides[OURS.key]
@@ -264,8 +255,8 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
     largest = max(figures["largest_difference"] for side in sides.values() for figures in side["sizes"].values())
     note = (
-        f"Median of {result['laps']} lap(s), start of workers and models included; peak memory (PSS) of the process "
-        f"tree; features differ from ours by {largest:.1e} at most."
+        f"Median of {result['laps']} lap(s), including the start of workers and models; peak memory (PSS) of the "
+        f"process tree; features differ from ours by at most {largest:.1e}."
     )
     return [*markdown(header, rows), "", note]
 
@@ -275,7 +266,7 @@ def _ordered(sides: dict[str, Any]) -> Sequence[str]:
 
 
 def ratio(ours: float | None, other: float | None) -> float | None:
-    """Return how many times ours the higher rate is, None when one is not known."""
+    """Return our rate divided by the other; None if a rate is unknown."""
     return None if ours is None or other is None else ours / other
 
 

@@ -1,6 +1,6 @@
-"""The two engines of every rival: Keras, as people use it, and the LiteRT model that our pipeline runs.
+"""The two engines of every rival: Keras, and the LiteRT model that our pipeline uses.
 
-Imported in the rivals' workers, in their own environments: nothing of ours besides this package may be imported here.
+The rivals' workers import this module in their own environments, so it must not import the project's packages.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ DIMENSIONS = 1280
 Pixels = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 Predict = Callable[[Pixels], Features]
-"""From pixels of shape (n, 224, 224, 3) to features of shape (n, 1280)."""
+"""A function from pixels of shape (n, 224, 224, 3) to features of shape (n, 1280)."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What every rival is given.
+    """The arguments of every rival.
 
     Attributes
     ----------
     images : Path
         Folder of <label>/*.jpg.
     output : Path
-        Folder for Parquet with the columns path, label, features; it is there, and empty.
+        Folder for Parquet files with the columns path, label and features; it exists and is empty.
     engine : str
         ``keras`` or ``litert``.
     model : str
-        LiteRT flatbuffer.
+        File of the LiteRT model.
     weights : str
-        Keras' file of the same weights.
+        Keras file of the same weights.
     """
 
     images: Path
@@ -63,32 +63,32 @@ def parse(description: str | None) -> Arguments:
 
 
 def load(engine: str, *, model: str, weights: str, threads: int | None = None) -> Predict:
-    """Return an engine's predict function; expensive, so once a worker.
+    """Load an engine and return its predict function. Loading is slow: call this once per worker.
 
     Parameters
     ----------
     engine : str
         ``keras`` or ``litert``.
     model, weights : str
-        Files of :class:`Arguments`.
+        Files, as in :class:`Arguments`.
     threads : int, optional
-        Threads of TensorFlow; its own choice, all cores, by default. LiteRT has one.
+        Number of TensorFlow's threads; by default one per core. LiteRT always has one.
     """
     return _load_litert(model) if engine == "litert" else _load_keras(weights, threads)
 
 
 def decode(data: bytes) -> Pixels:
-    """Return a photo's pixels as the notebook reads them: Pillow's own resampling to 224 x 224."""
+    """Decode a photo as the notebook does: Pillow's default resampling to 224 x 224."""
     return resize(Image.open(io.BytesIO(data)))
 
 
 def resize(image: Image.Image) -> Pixels:
-    """Return an image as 224 x 224 pixels, by Pillow's own resampling, which is bicubic."""
+    """Return an image as 224 x 224 pixels, with Pillow's default resampling, which is bicubic."""
     return np.asarray(image.resize((SIDE, SIDE)))
 
 
 def _preprocess(pixels: Pixels) -> Features:
-    """Scale 0…255 to -1…1, which is what Keras' ``mobilenet_v2.preprocess_input`` does."""
+    """Scale 0…255 to -1…1, as Keras' ``mobilenet_v2.preprocess_input`` does."""
     scaled = pixels.astype(np.float32)
     scaled /= 127.5
     scaled -= 1.0
@@ -122,7 +122,7 @@ def _load_litert(file: str) -> Predict:
 
     def predict(pixels: Pixels) -> Features:
         features = np.empty((len(pixels), DIMENSIONS), np.float32)
-        # One at a time: the model is exported for one, and larger batches are slower.
+        # The model is exported for one photo at a time; larger batches are slower.
         for number, photo in enumerate(_preprocess(pixels)):
             interpreter.set_tensor(source["index"], photo[np.newaxis])
             interpreter.invoke()

@@ -1,4 +1,4 @@
-"""The rivals' Python environments: installed once from hash-checked requirements, kept for the next time."""
+"""The rivals' Python environments: installed once from hash-checked requirements, then reused."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-from benchmarks.inputs import REPOSITORY
+from benchmarks import REPOSITORY
 
 CACHE = REPOSITORY / ".local" / "benchmarks"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
@@ -20,29 +20,29 @@ DIGITS = 12
 
 
 def installed(name: str) -> Path:
-    """Return the interpreter of an environment, which is made when it is not there yet.
+    """Return the Python interpreter of an environment; install the environment if it does not exist.
 
     Parameters
     ----------
     name : str
-        Name of the requirements, as ``ray`` of ``requirements/ray.txt``. Its digest is part of the folder's name, so
-        that changed requirements make a new environment.
+        Name of a requirements file: ``dask-ml`` for ``requirements/dask-ml.txt``. The folder's name includes the file's
+        digest, so that changed requirements get a new environment.
 
     Raises
     ------
     SystemExit
-        When the installation fails; the message has the end of what the installer said.
+        If the installation fails; the message has the last lines of the installer's output.
     """
     requirements = REQUIREMENTS / f"{name}.txt"
     python = _folder(requirements) / "bin" / "python"
     if not python.is_file():
-        print(f"installing the environment {name}, once", flush=True)
+        print(f"installing the environment {name} (only the first time)", flush=True)
         _install(requirements, python.parent.parent)
     return python
 
 
 def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of those packages that an environment has, by name."""
+    """Return the versions of these packages by name; packages that the environment does not have are omitted."""
     folders = [str(folder) for folder in (python.parent.parent / "lib").glob("python*/site-packages")]
     found = {
         distribution.name.lower().replace("_", "-"): distribution.version
@@ -51,19 +51,25 @@ def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
     return {package: found[package] for package in packages if package in found}
 
 
+def variables(environ: Mapping[str, str], *, scratch: Path) -> dict[str, str]:
+    """Return the environment variables of a rival: without our Spark home, with its scratch files in this folder."""
+    kept = {name: value for name, value in environ.items() if name not in ("SPARK_HOME", "VIRTUAL_ENV")}
+    return {**kept, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": str(scratch)}
+
+
 def _folder(requirements: Path) -> Path:
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     return CACHE / f"{requirements.stem}-{digest[:DIGITS]}"
 
 
 def _install(requirements: Path, folder: Path) -> None:
-    """Install beside the folder and rename, so that one that was cut short is never taken for a whole one."""
+    """Install in a temporary folder and rename it: an interrupted installation never looks complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
-        # Relocatable: the scripts of a plain environment name the folder that it was made in.
+        # Relocatable: otherwise scripts contain the path of the temporary folder.
         _uv("venv", "--quiet", "--clear", "--relocatable", f"--python={sys.executable}", str(unfinished))
-        # Compiled now, so that a first lap does not do it.
+        # Bytecode is compiled here, so that the first lap does not include it.
         python = unfinished / "bin" / "python"
         options = ("--quiet", "--require-hashes", "--compile-bytecode", f"--python={python}")
         _uv("pip", "sync", *options, str(requirements))
@@ -73,10 +79,10 @@ def _install(requirements: Path, folder: Path) -> None:
 
 
 def _uv(*arguments: str) -> None:
-    # TMPDIR and the like stay; a virtual environment that is active must not be the one that is written to.
+    # Without VIRTUAL_ENV: uv must not install into an active virtual environment.
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     command = [str(Path(sys.executable).parent / "uv"), *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
-        said = "\n".join(result.stderr.splitlines()[-10:])
-        raise SystemExit(f"uv {' '.join(arguments[:2])} failed with exit code {result.returncode}:\n{said}")
+        tail = "\n".join(result.stderr.splitlines()[-10:])
+        raise SystemExit(f"uv {' '.join(arguments[:2])} failed with exit code {result.returncode}:\n{tail}")

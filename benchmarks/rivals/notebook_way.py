@@ -1,7 +1,7 @@
 """The notebook's featurization: ``binaryFile``, 24 partitions, a ``pandas_udf`` of type SCALAR_ITER, Parquet.
 
-Its source is the notebook itself, as :mod:`benchmarks.notebook` has it; what comes after the features is left out. With
-the engine ``litert`` only the model in the ``pandas_udf`` is another.
+It uses the functions of :mod:`benchmarks.notebook`, without the steps after the features. The engine ``litert`` only
+replaces the model in the ``pandas_udf``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.rivals import engines
 
 
 def main() -> int:
-    """Featurize."""
+    """Featurize the photos as the notebook does."""
     args = engines.parse(__doc__)
     os.environ["PYSPARK_PYTHON"] = sys.executable
     if args.engine == "keras":
@@ -37,19 +37,19 @@ def main() -> int:
 
 
 def load_images(spark: SparkSession, args: engines.Arguments) -> Any:
-    """The notebook's DataFrame path, content, label, which it shows a little of."""
+    """Return the notebook's DataFrame of path, content and label."""
     return notebook.load_images(spark, args.images.as_uri())
 
 
 def featurized_by_litert(images: Any, args: engines.Arguments) -> Any:
-    """The notebook's lazy DataFrame path, label, features, by the LiteRT model."""
+    """Return the notebook's lazy DataFrame of path, label and features, computed with the LiteRT model."""
 
     def extract(content_series_iter: Iterator[pd.Series]) -> Iterator[pd.Series]:
         predict = engines.load("litert", model=args.model, weights=args.weights)
         for content_series in content_series_iter:
             yield pd.Series(list(predict(np.stack(content_series.map(engines.decode)))))
 
-    extract.__annotations__.clear()  # as in the notebook: the type is given below
+    extract.__annotations__.clear()  # as in the notebook: pandas_udf gets the type as an argument
     extract_udf = pandas_udf(extract, "array<float>", PandasUDFType.SCALAR_ITER)
     return images.repartition(24).select(col("path"), col("label"), extract_udf(col("content")).alias("features"))
 

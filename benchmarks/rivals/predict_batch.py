@@ -1,10 +1,9 @@
-"""Spark's own batch inference: ``predict_batch_udf`` over ``binaryFile``.
+"""Spark's batch inference: ``predict_batch_udf`` over ``binaryFile``.
 
-After the docstring of ``pyspark.ml.functions.predict_batch_udf`` ("calls the make_predict_fn to load the model and
-cache its predict function") and Spark's guide of the binary file data source.
-The files' bytes are the scalar column that is predicted from, and are decoded in the predict function: decoded pixels,
-as a tensor column, would cross the JVM with 600 KB a photo. Spark has a worker a core, so TensorFlow has one thread in
-each: with its own choice, as many as cores, 480 photos took longer.
+Written as in the docstring of ``pyspark.ml.functions.predict_batch_udf`` and Spark's guide "Binary File Data Source".
+The input column has the files' bytes, and the predict function decodes them: a tensor column of decoded pixels would
+pass 600 KB per photo through the JVM. Spark runs one worker per core, so TensorFlow has one thread per worker; with its
+default of one thread per core, 480 photos took longer.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ THREADS = 1
 
 
 def main() -> int:
-    """Featurize."""
+    """Featurize the photos with ``predict_batch_udf``."""
     from pyspark.ml.functions import predict_batch_udf
     from pyspark.sql import SparkSession
     from pyspark.sql.functions import col, element_at, split
@@ -38,7 +37,7 @@ def main() -> int:
         .option("recursiveFileLookup", "true")
         .load(args.images.as_uri())
     )
-    featurize = predict_batch_udf(maker(args), return_type=ArrayType(FloatType()), batch_size=BATCH_SIZE)
+    featurize = predict_batch_udf(predict_factory(args), return_type=ArrayType(FloatType()), batch_size=BATCH_SIZE)
     features = images.select(
         "path", element_at(split(col("path"), "/"), -2).alias("label"), featurize("content").alias("features")
     )
@@ -47,8 +46,8 @@ def main() -> int:
     return 0
 
 
-def maker(args: engines.Arguments) -> Callable[[], Callable[[Any], Any]]:
-    """Return what a worker calls once to load the model."""
+def predict_factory(args: engines.Arguments) -> Callable[[], Callable[[Any], Any]]:
+    """Return the function that each worker calls once to load the model."""
 
     def make_predict_fn() -> Callable[[Any], Any]:
         predict = engines.load(args.engine, model=args.model, weights=args.weights, threads=THREADS)

@@ -1,10 +1,10 @@
 """Ray Data: ``read_images``, then ``map_batches`` with a class whose actors hold the model.
 
-After Ray Data's guides "Working with Images" and "End-to-end: Offline Batch Inference" and the docstring of
-``Dataset.map_batches``. ``read_images`` decodes with Pillow, and the actors resize with Pillow: its own ``size`` is
-bilinear and gives other pixels. As many actors as cores, of half a CPU each: with a whole one each they leave none to
-the tasks that read and write, which then wait for ever. One thread of TensorFlow in each: at 1,920 photos a single
-actor took a quarter longer, whether it had one thread or one a core.
+Written as in Ray Data's guides "Working with Images" and "End-to-end: Offline Batch Inference", and the docstring of
+``Dataset.map_batches``. ``read_images`` decodes with Pillow, and the actors resize with Pillow, since the option
+``size`` of ``read_images`` is bilinear and computes other pixels. There is one actor per core, with half a CPU each: if
+each had one CPU, the tasks that read and write would wait for a CPU forever. TensorFlow has one thread per actor; at
+1,920 photos, a single actor took 25 % longer, with one thread and with one thread per core.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from benchmarks.rivals import engines
 BATCH_SIZE = 64
 THREADS = 1
 ACTORS = os.cpu_count()
-CPUS_OF_AN_ACTOR = 0.5
+CPUS_PER_ACTOR = 0.5
 
 
 class Featurizer:
-    """An actor's model."""
+    """The model of an actor."""
 
     def __init__(self, args: engines.Arguments) -> None:
         self._predict = engines.load(args.engine, model=args.model, weights=args.weights, threads=THREADS)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return path, label and features of a batch of path and image."""
+        """Return path, label and features of a batch of paths and images."""
         pixels = np.stack([engines.resize(Image.fromarray(image)) for image in batch["image"]])
         labels = np.array([path.split("/")[-2] for path in batch["path"]])
         return {"path": batch["path"], "label": labels, "features": self._predict(pixels)}
 
 
 def main() -> int:
-    """Featurize."""
+    """Featurize the photos with Ray Data."""
     args = engines.parse(__doc__)
     ray.init(include_dashboard=False)
     images = ray.data.read_images(str(args.images), include_paths=True)
@@ -48,7 +48,7 @@ def main() -> int:
         fn_constructor_args=(args,),
         compute=ray.data.ActorPoolStrategy(size=ACTORS),
         batch_size=BATCH_SIZE,
-        num_cpus=CPUS_OF_AN_ACTOR,
+        num_cpus=CPUS_PER_ACTOR,
     )
     features.write_parquet(str(args.output))
     return 0

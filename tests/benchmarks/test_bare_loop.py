@@ -15,7 +15,7 @@ PATHS = [f"{number}.jpg" for number in range(100)]
 
 
 def run_work(processes: int) -> list[tuple[str, float, float]]:
-    """Run the work of processes in threads of this one."""
+    """Run the work of several processes in threads of this process."""
     context = multiprocessing.get_context("spawn")
     ended: Any = queue.SimpleQueue()
     nexts = {name: context.Value("q", 0) for name in bare_loop.LOOPS}
@@ -30,7 +30,7 @@ def run_work(processes: int) -> list[tuple[str, float, float]]:
     return [ended.get_nowait() for _ in range(ended.qsize())]
 
 
-def test_each_loop_takes_each_photo_once_whoever_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_loop_processes_each_photo_once(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: Counter[tuple[str, str]] = Counter()
     lock = threading.Lock()
 
@@ -50,7 +50,7 @@ def test_each_loop_takes_each_photo_once_whoever_takes_it(monkeypatch: pytest.Mo
     assert taken == {(name, path): 1 + warm_up.get(path, 0) for name in ("plain", "jobs") for path in PATHS}
 
 
-def test_loops_that_disagree_are_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_with_different_features_fail_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     loops = {"plain": lambda flatbuffer: lambda path: np.zeros(3), "jobs": lambda flatbuffer: lambda path: np.ones(3)}
     monkeypatch.setattr(bare_loop, "LOOPS", loops)
     with pytest.raises(SystemExit, match=r"different features of 0\.jpg"):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -9,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.rivals import checks, comparison
+from benchmarks import pipeline, process
+from benchmarks.rivals import checks, comparison, environments
 from benchmarks.rivals.comparison import Lap
+from benchmarks.table import Bench
+from spark_jobs.args import FEATURES_FOLDER
 
 NAMES = ("Apple Braeburn/0.jpg", "Lemon/0.jpg", "Lemon/1.jpg")
 IMAGES = Path("/photos/all")
@@ -32,17 +37,17 @@ def write(
     pq.write_table(table, folder / "part-0.parquet")
 
 
-@pytest.mark.parametrize("prefix", ["/photos/all/", "file:/photos/all/", "file:///photos/all/"])
-def test_every_way_to_write_a_path_is_read(tmp_path: Path, features: checks.Features, prefix: str) -> None:
-    write(tmp_path / "out", features, prefix=prefix)
-    found = checks.read(tmp_path / "out", IMAGES)
-    assert found.names == NAMES
-    np.testing.assert_array_equal(found.vectors, features.vectors)
-    checks.check(found, frozenset(NAMES))
-    assert checks.difference(found, features) == 0
+def test_paths_with_every_scheme_are_read(tmp_path: Path, features: checks.Features) -> None:
+    for number, prefix in enumerate(("/photos/all/", "file:/photos/all/", "file:///photos/all/")):
+        write(tmp_path / str(number), features, prefix=prefix)
+        found = checks.read(tmp_path / str(number), IMAGES)
+        assert found.names == NAMES
+        np.testing.assert_array_equal(found.vectors, features.vectors)
+        checks.check(found, frozenset(NAMES))
+        assert checks.difference(found, features) == 0
 
 
-def test_a_path_that_is_url_encoded_is_read(tmp_path: Path, features: checks.Features) -> None:
+def test_a_url_encoded_path_is_read(tmp_path: Path, features: checks.Features) -> None:
     folder = Path("/my photos")
     quoted = replace(features, names=tuple(quote(name) for name in NAMES))
     write(tmp_path / "out", quoted, prefix="file:///my%20photos/")
@@ -68,21 +73,17 @@ def test_other_lengths_are_refused(tmp_path: Path, features: checks.Features) ->
         checks.read(tmp_path / "out", IMAGES)
 
 
-@pytest.mark.parametrize(
-    "vectors",
-    [
+def test_other_types_and_missing_values_are_refused(tmp_path: Path, features: checks.Features) -> None:
+    wrong = (
         pa.array([[1.0] * 1280] * 3, pa.list_(pa.float64())),
         pa.array([[1.0] * 1280, None, [1.0] * 1280], pa.list_(pa.float32())),
         pa.array([[1.0] * 1280, [None] * 1280, [1.0] * 1280], pa.list_(pa.float32())),
         pa.array(["1", "2", "3"]),
-    ],
-)
-def test_other_types_and_missing_values_are_refused(
-    tmp_path: Path, features: checks.Features, vectors: pa.Array
-) -> None:
-    write(tmp_path / "out", features, vectors=vectors)
-    with pytest.raises(ValueError, match="float32"):
-        checks.read(tmp_path / "out", IMAGES)
+    )
+    for number, vectors in enumerate(wrong):
+        write(tmp_path / str(number), features, vectors=vectors)
+        with pytest.raises(ValueError, match="float32"):
+            checks.read(tmp_path / str(number), IMAGES)
 
 
 def test_a_missing_row_is_refused(features: checks.Features) -> None:
@@ -91,19 +92,19 @@ def test_a_missing_row_is_refused(features: checks.Features) -> None:
         checks.check(found, frozenset(NAMES))
 
 
-def test_a_row_of_no_photo_is_refused(features: checks.Features) -> None:
-    with pytest.raises(ValueError, match=r"1 rows of no photo, the first is Lemon/1.jpg"):
+def test_a_row_without_a_photo_is_refused(features: checks.Features) -> None:
+    with pytest.raises(ValueError, match=r"1 rows without a photo, the first is Lemon/1.jpg"):
         checks.check(features, frozenset(NAMES[:2]))
 
 
-def test_a_doubled_path_is_refused(features: checks.Features) -> None:
+def test_a_duplicated_path_is_refused(features: checks.Features) -> None:
     rows = [0, 1, 2, 1]
     found = checks.Features(
         tuple(features.names[row] for row in rows),
         tuple(features.labels[row] for row in rows),
         features.vectors[rows],
     )
-    with pytest.raises(ValueError, match=r"1 rows doubled, the first is Lemon/0.jpg"):
+    with pytest.raises(ValueError, match=r"1 rows duplicated, the first is Lemon/0.jpg"):
         checks.check(found, frozenset(NAMES))
 
 
@@ -112,14 +113,14 @@ def test_a_wrong_label_is_refused(features: checks.Features) -> None:
         checks.check(replace(features, labels=("Lemon",) * 3), frozenset(NAMES))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_value_that_is_not_finite_is_refused(features: checks.Features, value: float) -> None:
-    features.vectors[1, 7] = value
-    with pytest.raises(ValueError, match=r"1 rows with values that are not finite, the first is Lemon/0.jpg"):
-        checks.check(features, frozenset(NAMES))
+def test_a_value_that_is_not_finite_is_refused(features: checks.Features) -> None:
+    for value in (np.nan, np.inf):
+        features.vectors[1, 7] = value
+        with pytest.raises(ValueError, match=r"1 rows with values that are not finite, the first is Lemon/0.jpg"):
+            checks.check(features, frozenset(NAMES))
 
 
-def test_rows_are_compared_by_path_whatever_their_order(features: checks.Features) -> None:
+def test_rows_are_compared_by_path_in_any_order(features: checks.Features) -> None:
     rows = [2, 0, 1]
     found = checks.Features(
         tuple(NAMES[row] for row in rows), tuple(features.labels[row] for row in rows), features.vectors[rows].copy()
@@ -139,14 +140,76 @@ def test_one_wrong_value_is_refused(features: checks.Features) -> None:
 
 
 def test_vectors_of_other_photos_are_refused(features: checks.Features) -> None:
-    with pytest.raises(ValueError, match="of 3 photos"):
+    with pytest.raises(ValueError, match="of 3 photos differ by more"):
         checks.difference(replace(features, vectors=np.roll(features.vectors, 1, axis=0)), features)
 
 
-def test_the_marginal_rate_leaves_the_fixed_cost_out() -> None:
+def test_the_marginal_rate_excludes_the_fixed_cost() -> None:
     assert comparison.marginal_rate({960: 10 + 960 / 60, 4800: 10 + 4800 / 60}) == 60.0
     assert comparison.marginal_rate({960: 12.0}) is None
     assert comparison.marginal_rate({48: 12.0, 96: 11.5}) is None
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Three photos, and a stand-in for each side that writes the same features."""
+    images = tmp_path / "images"
+    for name in NAMES:
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).write_bytes(b"photo")
+    bench = Bench(images, 3, tmp_path, tmp_path, tmp_path / "work", "local[1]", laps=2, sizes=(2, 5))
+
+    def featurize(bench: Bench, images: Path, name: str) -> dict[str, float]:
+        write_lap(pipeline.run_folder(bench, name) / FEATURES_FOLDER, images)
+        return {"seconds": 1.0 + len(list(images.rglob("*.jpg"))), "peak_memory_mib": 100.0}
+
+    def run_module(module: str, *arguments: str, log_file: Path, **options: object) -> process.Measured:
+        options = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+        log_file.touch()
+        write_lap(Path(str(options["output"])), Path(str(options["images"])))
+        return process.Measured("", 3.0 + 4.0 * len(list(Path(str(options["images"])).rglob("*.jpg"))), 200.0)
+
+    monkeypatch.setattr(environments, "installed", lambda name: Path(sys.executable))
+    monkeypatch.setattr(pipeline, "featurize", featurize)
+    monkeypatch.setattr(process, "measure_module", run_module)
+    return bench
+
+
+def write_lap(output: Path, images: Path, vector: float = 1.0) -> None:
+    names = tuple(sorted(path.relative_to(images).as_posix() for path in images.rglob("*.jpg")))
+    vectors = np.full((len(names), 1280), vector, np.float32)
+    if output.exists():
+        output.rmdir()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write(output, checks.Features(names, tuple(name.split("/")[0] for name in names), vectors), prefix=f"{images}/")
+
+
+def test_all_sides_are_measured_and_checked(bench: Bench) -> None:
+    result = comparison.measure(bench)
+    assert list(result["sides"]) == [side.key for side in comparison.SIDES]
+    for key, side in result["sides"].items():
+        ours = key == comparison.OURS.key
+        assert {size: each["seconds"] for size, each in side["sizes"].items()} == (
+            {"2": 3.0, "5": 6.0} if ours else {"2": 11.0, "5": 23.0}
+        )
+        assert side["marginal_images_per_second"] == (1.0 if ours else 0.2)
+        assert [len(each["laps_seconds"]) for each in side["sizes"].values()] == [2, 2]
+
+
+def test_a_side_with_other_features_fails_the_benchmark(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_right = process.measure_module
+
+    def run_module(module: str, *arguments: str, log_file: Path, **options: Any) -> process.Measured:
+        if not module.endswith("ray_data"):
+            return run_right(module, *arguments, log_file=log_file, **options)
+        given = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+        log_file.write_text("the reason\n")
+        write_lap(Path(given["output"]), Path(given["images"]), vector=2.0)
+        return process.Measured("", 1.0, 1.0)
+
+    monkeypatch.setattr(process, "measure_module", run_module)
+    with pytest.raises(SystemExit, match=r"(?s)ray_data-keras-2-1: features of .* its log ends with\nthe reason"):
+        comparison.measure(bench)
 
 
 def summary(side: comparison.Side, fixed: float, rate: float) -> dict[str, object]:

@@ -27,7 +27,7 @@ def test_each_rival_has_a_lock_of_its_requirements(name: str) -> None:
     assert any(package.startswith("tensorflow") for package, _ in pins(lock)) == name.endswith("keras")
 
 
-def test_changed_requirements_make_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_requirements_get_a_new_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
     def install(requirements: Path, folder: Path) -> None:

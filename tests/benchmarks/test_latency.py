@@ -9,7 +9,7 @@ from benchmarks.s3_proxy import Counts
 
 
 class Proxy:
-    """Stands for a proxy that has counted this."""
+    """A proxy with these counts."""
 
     def __init__(self, requests: dict[tuple[str, str], int], passed_on: int) -> None:
         self._counts = Counts(
@@ -30,18 +30,18 @@ LISTING = {("GET", ""): 2, ("HEAD", "photos"): 1}
 
 
 def test_only_objects_of_the_photos_count_as_reads() -> None:
-    seen = latency.seen(Proxy({**LISTING, ("GET", "a"): 1, ("GET", "b"): 2}, passed_on=3), 2)
-    assert (seen["reads"], seen["other_requests"], seen["bytes_in_flight"]) == (3, 3, 9)
+    figures = latency.proxy_figures(Proxy({**LISTING, ("GET", "a"): 1, ("GET", "b"): 2}, passed_on=3), 2)
+    assert (figures["reads"], figures["other_requests"], figures["bytes_in_flight"]) == (3, 3, 9)
 
 
 def test_a_photo_that_was_not_read_through_the_proxy_fails_the_benchmark() -> None:
     with pytest.raises(SystemExit, match="1 objects were read through the proxy, expected 2"):
-        latency.seen(Proxy({**LISTING, ("GET", "a"): 1}, passed_on=3), 2)
+        latency.proxy_figures(Proxy({**LISTING, ("GET", "a"): 1}, passed_on=3), 2)
 
 
-def test_a_photo_that_the_store_was_asked_for_fails_the_benchmark() -> None:
-    with pytest.raises(SystemExit, match="asked the store for 1 objects"):
-        latency.seen(Proxy({**LISTING, ("GET", "a"): 1}, passed_on=4), 1)
+def test_a_photo_that_was_read_from_the_store_fails_the_benchmark() -> None:
+    with pytest.raises(SystemExit, match="read 1 objects from the store"):
+        latency.proxy_figures(Proxy({**LISTING, ("GET", "a"): 1}, passed_on=4), 1)
 
 
 def step(seconds: float, proxy: dict[str, Any] | None) -> dict[str, Any]:

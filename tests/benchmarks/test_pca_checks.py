@@ -28,7 +28,7 @@ def reference(features: Path) -> checks.Reference:
 
 @pytest.fixture(scope="module")
 def scores(features: Path) -> tuple[pa.Table, list[float]]:
-    """What scikit-learn makes of the features: centred."""
+    """scikit-learn's centred scores and ratios of the features."""
     table = pq.read_table(features)
     vectors = np.array(table["features"].to_pylist(), dtype=np.float64)
     pca = PCA(TARGET, svd_solver="covariance_eigh").fit(vectors)
@@ -71,14 +71,14 @@ def test_signs_order_and_files_do_not_matter(
     assert checks.check(tmp_path, ratio, reference, centred=True, exact=True).score < 1e-12
 
 
-def test_scores_that_are_not_centred_are_those_plus_their_mean(
+def test_uncentred_scores_are_the_centred_scores_plus_their_mean(
     tmp_path: Path, scores: tuple[pa.Table, list[float]], reference: checks.Reference
 ) -> None:
     table, ratio = scores
     signs = np.sign((components(table) * (reference.projected - reference.mean)).sum(axis=0))
     pq.write_table(with_components(table, components(table) * signs + reference.mean), tmp_path / "part-0.parquet")
     assert checks.check(tmp_path, ratio, reference, centred=False, exact=True).score < 1e-12
-    with pytest.raises(ValueError, match="a score differs by"):
+    with pytest.raises(ValueError, match="a score differs"):
         checks.check(tmp_path, ratio, reference, centred=True, exact=True)
 
 
@@ -89,7 +89,7 @@ def test_one_wrong_score_is_refused(
     table, ratio = scores
     matrix = components(table)
     matrix[7, -1] += wrong * np.abs(matrix).max()
-    with pytest.raises(ValueError, match="a score differs by"):
+    with pytest.raises(ValueError, match="a score differs"):
         checked(tmp_path, with_components(table, matrix), ratio, reference)
 
 
@@ -97,7 +97,7 @@ def test_scores_of_other_images_are_refused(
     tmp_path: Path, scores: tuple[pa.Table, list[float]], reference: checks.Reference
 ) -> None:
     table, ratio = scores
-    with pytest.raises(ValueError, match="a score differs by"):
+    with pytest.raises(ValueError, match="a score differs"):
         checked(tmp_path, with_components(table, np.roll(components(table), 1, axis=0)), ratio, reference)
 
 
@@ -106,11 +106,11 @@ def test_a_wrong_ratio_is_refused(
     tmp_path: Path, scores: tuple[pa.Table, list[float]], reference: checks.Reference, exact: bool, wrong: float
 ) -> None:
     table, ratio = scores
-    with pytest.raises(ValueError, match="an explained variance ratio differs by"):
+    with pytest.raises(ValueError, match="an explained variance ratio differs"):
         checked(tmp_path, table, [ratio[0] + wrong, *ratio[1:]], reference, exact=exact)
 
 
-def test_a_side_that_is_not_exact_is_told_how_far_it_is(
+def test_the_difference_of_an_inexact_side_is_reported(
     tmp_path: Path, scores: tuple[pa.Table, list[float]], reference: checks.Reference
 ) -> None:
     table, ratio = scores
@@ -124,7 +124,7 @@ def test_another_number_of_components_is_refused(
     tmp_path: Path, scores: tuple[pa.Table, list[float]], reference: checks.Reference
 ) -> None:
     table, ratio = scores
-    with pytest.raises(ValueError, match=f"components are not all {reference.k}"):
+    with pytest.raises(ValueError, match=f"not every row has {reference.k} components"):
         checked(tmp_path, with_components(table, components(table)[:, :-1]), ratio, reference)
     with pytest.raises(ValueError, match="explained variance ratios: expected"):
         checked(tmp_path, table, ratio[:-1], reference)
@@ -139,11 +139,11 @@ def test_float32_scores_are_refused(
 
 
 @pytest.mark.parametrize("rows", [range(1, IMAGES), [*range(IMAGES), 3], [*range(IMAGES - 1), 0]])
-def test_missing_and_doubled_rows_are_refused(
+def test_missing_and_duplicated_rows_are_refused(
     tmp_path: Path, scores: tuple[pa.Table, list[float]], reference: checks.Reference, rows: list[int]
 ) -> None:
     table, ratio = scores
-    with pytest.raises(ValueError, match=r"rows of \d+ of the 400 images"):
+    with pytest.raises(ValueError, match=r"rows for \d+ of the 400 images"):
         checked(tmp_path, table.take(list(rows)), ratio, reference)
 
 
@@ -154,5 +154,5 @@ def test_a_wrong_label_is_refused(
     labels = table["label"].to_pylist()
     labels[0] = "Lemon"
     relabelled = table.set_column(table.column_names.index("label"), "label", pa.array(labels))
-    with pytest.raises(ValueError, match="1 labels are not those of the images"):
+    with pytest.raises(ValueError, match="1 rows have a wrong label"):
         checked(tmp_path, relabelled, ratio, reference)

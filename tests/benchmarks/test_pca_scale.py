@@ -35,22 +35,22 @@ def write_csv(file: Path, matrix: np.ndarray, labels: list[str], columns: int = 
     return file
 
 
-def test_a_csv_of_the_scores_is_taken(tmp_path: Path, scores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "CSV_BLOCK_BYTES", 200)  # several blocks, which end in the midst of files of scores
+def test_a_csv_of_the_scores_is_accepted(tmp_path: Path, scores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "CSV_BLOCK_BYTES", 200)  # several blocks, which end within files of scores
     scale.check_csv(write_csv(tmp_path / "a.csv", MATRIX, LABELS), scores, 7, 3)
 
 
-def test_a_csv_whose_last_digit_is_another_is_refused(tmp_path: Path, scores: Path) -> None:
+def test_a_csv_that_differs_in_the_last_bit_is_refused(tmp_path: Path, scores: Path) -> None:
     matrix = MATRIX.copy()
     matrix[5, 2] = np.nextafter(matrix[5, 2], np.inf)
-    with pytest.raises(SystemExit, match=r"a.csv has other values or labels than the scores"):
+    with pytest.raises(SystemExit, match=r"a.csv and the scores differ in values, labels or order"):
         scale.check_csv(write_csv(tmp_path / "a.csv", matrix, LABELS), scores, 7, 3)
 
 
 def test_a_csv_in_another_order_is_refused(tmp_path: Path, scores: Path) -> None:
-    with pytest.raises(SystemExit, match="in another order"):
+    with pytest.raises(SystemExit, match="labels or order"):
         scale.check_csv(write_csv(tmp_path / "a.csv", MATRIX, LABELS[::-1]), scores, 7, 3)
-    with pytest.raises(SystemExit, match="in another order"):
+    with pytest.raises(SystemExit, match="labels or order"):
         scale.check_csv(write_csv(tmp_path / "a.csv", MATRIX[::-1], LABELS), scores, 7, 3)
 
 
@@ -93,7 +93,7 @@ def test_the_drivers_memory_is_that_of_its_jvm_and_its_python() -> None:
         ("bash spark-class org.apache.spark.deploy.SparkSubmit", 4.0),
         ("java -cp jars org.apache.spark.launcher.Main org.apache.spark.deploy.SparkSubmit pca.py", 60.0),
         ("java -Xmx1g org.apache.spark.deploy.SparkSubmit pca.py", 300.0),
-        ("java -Xmx1g org.apache.spark.deploy.SparkSubmit pca.py", 290.0),  # what it started, before that was itself
+        ("java -Xmx1g org.apache.spark.deploy.SparkSubmit pca.py", 290.0),  # a fork of it
         ("python pca.py --run=x", 200.0),
         ("python -m pyspark.daemon pyspark.worker", 45.0),
         ("python -m pyspark.daemon pyspark.worker", 250.0),

@@ -27,7 +27,7 @@ def vectors(table: pa.Table) -> np.ndarray:
     return np.array(table["features"].to_pylist(), dtype=np.float32)
 
 
-def test_files_and_row_groups_are_as_featurize_leaves_them(run: Path) -> None:
+def test_files_and_row_groups_have_the_layout_of_featurize(run: Path) -> None:
     found = features.find(run.as_uri())
     assert (found.images, found.dimensions) == (IMAGES, DIMENSIONS)
     assert [file.rows for file in found.files] == [(2048, 952), (2000,)]
@@ -50,7 +50,7 @@ def test_stored_moments_are_those_of_the_vectors(run: Path) -> None:
 
 
 def test_the_same_features_without_moments_are_links(run: Path, tmp_path: Path) -> None:
-    synthetic.without_moments(run, tmp_path / "raw")
+    synthetic.link_without_moments(run, tmp_path / "raw")
     assert features.find((tmp_path / "raw").as_uri()).images == IMAGES
     assert not (tmp_path / "raw" / MOMENTS_FOLDER).exists()
     for file in (run / FEATURES_FOLDER).iterdir():
@@ -69,7 +69,7 @@ def test_features_depend_on_the_seed_alone(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_features_are_like_those_of_photos(tmp_path: Path) -> None:
-    """Ranges around what MobileNetV2 gives 960 photos: maximum 5.7, mean 0.32, 42 % zeros, 39 components."""
+    """The ranges include those of MobileNetV2 on 960 photos: maximum 5.7, mean 0.32, 42 % zeros, 39 components."""
     synthetic.write_run(tmp_path / "run", 3_000, 1280)
     rows = vectors(pq.read_table(tmp_path / "run" / FEATURES_FOLDER))
     variances = np.linalg.eigvalsh(np.cov(rows.T))[::-1]

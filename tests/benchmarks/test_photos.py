@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import photos
+from benchmarks.table import Bench
 
 
 @pytest.fixture
@@ -43,14 +44,14 @@ def test_the_rest_is_spread_over_the_labels(source: Path, tmp_path: Path) -> Non
     assert len(names(tmp_path / "six")) == 6
 
 
-def test_they_cost_no_disk(source: Path, tmp_path: Path) -> None:
+def test_the_photos_are_hard_links(source: Path, tmp_path: Path) -> None:
     photos.repeat(source, tmp_path / "made", 12)
     original = source / "Lemon/0_100.jpg"
     assert (tmp_path / "made" / "Lemon/0_100-r00002.jpg").samefile(original)
     assert original.stat().st_nlink == 1 + 3
 
 
-def test_copies_stand_for_links_on_another_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_photos_are_copies_on_another_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -60,15 +61,21 @@ def test_copies_stand_for_links_on_another_disk(source: Path, tmp_path: Path, mo
     assert (source / "Lemon/0_100.jpg").stat().st_nlink == 1
 
 
-def test_a_folder_that_is_there_is_refused(source: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_refused(source: Path, tmp_path: Path) -> None:
     photos.repeat(source, tmp_path / "made", 4)
     with pytest.raises(FileExistsError):
         photos.repeat(source, tmp_path / "made", 4)
 
 
-def test_no_photos_cannot_be_asked_for(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="0 photos asked for"):
+def test_a_count_of_zero_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 photos requested"):
         photos.repeat(source, tmp_path / "made", 0)
+
+
+def test_each_size_has_a_folder(source: Path, tmp_path: Path) -> None:
+    bench = Bench(source, 4, tmp_path, tmp_path, tmp_path / "work", "local[1]")
+    folders = photos.prepare(bench, (2, 6))
+    assert {size: len(names(folder)) for size, folder in folders.items()} == {2: 2, 6: 6}
 
 
 def test_reading_once_reads_every_byte(source: Path) -> None:

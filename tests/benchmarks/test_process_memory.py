@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # every test starts processes
 
 MIB = 2**20
 HOLD = "import time; held = bytearray(b'x') * (64 * 2**20); print(len(held), flush=True); time.sleep({seconds})"
-"""Touches 64 MiB, says so, and holds it for a while."""
+"""Allocates and touches 64 MiB, prints their number, and keeps them for some seconds."""
 
 
 def python(code: str) -> list[str]:
@@ -37,7 +37,7 @@ def test_memory_of_a_childs_child_counts(tmp_path: Path) -> None:
 
 def test_memory_of_an_orphan_in_a_session_of_its_own_counts(tmp_path: Path) -> None:
     hold = HOLD.format(seconds=1)
-    # The one in between ends at once, so that the holder's parent is init.
+    # The process in between ends at once, so that the holder becomes an orphan.
     between = (
         f"import subprocess, sys; subprocess.Popen([sys.executable, '-S', '-c', {hold!r}], start_new_session=True)"
     )
@@ -73,7 +73,7 @@ def test_shared_pages_count_once(tmp_path: Path) -> None:
     assert 64 < measured(forked, tmp_path).peak_memory_mib < 120
 
 
-def test_the_peak_of_each_process_is_known_though_it_was_over_between_two_looks(tmp_path: Path) -> None:
+def test_the_peak_of_each_process_is_measured_even_between_two_samples(tmp_path: Path) -> None:
     code = "import time; held = bytearray(b'x') * (64 * 2**20); del held; time.sleep(0.5)"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {code!r}], check=True)"
     peaks = {
@@ -83,7 +83,7 @@ def test_the_peak_of_each_process_is_known_though_it_was_over_between_two_looks(
     assert 0 < peaks["outer"] < 40
 
 
-def test_what_a_command_leaves_running_is_ended_and_not_waited_for_in_its_time(
+def test_processes_left_running_are_ended_outside_the_measured_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "GRACE_SECONDS", 0.5)

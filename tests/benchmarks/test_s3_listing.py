@@ -72,7 +72,7 @@ def test_start_after_leaves_out_the_key_itself(s3: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_key_is_described_and_nothing_is_read(s3: Any) -> None:
+def test_an_object_has_a_size_but_cannot_be_read(s3: Any) -> None:
     keys = Keys(COUNT)
     assert s3.head_object(Bucket="bucket", Key=keys[1_234])["ContentLength"] == keys.size(1_234)
     with pytest.raises(ClientError, match="404"):

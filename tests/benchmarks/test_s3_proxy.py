@@ -29,11 +29,11 @@ pytestmark = pytest.mark.slow  # almost every test starts the proxy's process
 ROOT = Path(__file__).resolve().parents[2]
 
 BIG = bytes(range(256)) * 20_000
-"""5 MB: more than any buffer on its way."""
+"""5 MB: larger than any buffer between store and client."""
 
 
 class Upstream(ThreadingHTTPServer):
-    """Objects over plain HTTP, with what was asked for."""
+    """A store of objects over plain HTTP, which records the requests."""
 
     daemon_threads = True
     request_queue_size = 512
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except ConnectionError:  # the proxy has given the answer up
+        except ConnectionError:  # the proxy has closed the connection
             self.close_connection = True
 
     def do_GET(self) -> None:
@@ -111,10 +111,10 @@ def ask(connection: http.client.HTTPConnection, path: str, method: str = "GET", 
     return data
 
 
-@pytest.mark.parametrize("remember", [False, True])
-def test_bytes_pass_unchanged_over_one_connection(upstream: Upstream, remember: bool) -> None:
+@pytest.mark.parametrize("cache", [False, True])
+def test_bytes_pass_unchanged_over_one_connection(upstream: Upstream, cache: bool) -> None:
     upstream.objects = {"/b/big": BIG, "/b/empty": b"", "/b/a%20b%C3%A9": b"\r\n\r\n"}
-    with S3Proxy(upstream.url, remember=remember) as proxy, connected(proxy.url) as connection:
+    with S3Proxy(upstream.url, cache=cache) as proxy, connected(proxy.url) as connection:
         for _ in range(2):
             for path, data in upstream.objects.items():
                 assert ask(connection, path) == data
@@ -124,15 +124,15 @@ def test_bytes_pass_unchanged_over_one_connection(upstream: Upstream, remember: 
         assert ask(connection, "/b/big") == BIG[::-1]
         counts = proxy.counts()
     assert upstream.hosts == {urlsplit(proxy.url).netloc}
-    assert upstream.asked["GET", "/b/empty"] == (1 if remember else 2)
-    assert upstream.asked["GET", "/b/big"] == (2 if remember else 3)
+    assert upstream.asked["GET", "/b/empty"] == (1 if cache else 2)
+    assert upstream.asked["GET", "/b/big"] == (2 if cache else 3)
     assert counts.requests["GET", "a bé"] == 2
     assert counts.requests["HEAD", "big"] == counts.requests["PUT", "big"] == 1
     assert counts.bytes_sent == 3 * len(BIG) + 2 * 4
     assert counts.bytes_in_flight == len(BIG)
     assert counts.requests_in_flight == 1
     assert counts.total("GET") == 8
-    assert counts.passed_on == sum(upstream.asked.values()) == (7 if remember else 10)
+    assert counts.passed_on == sum(upstream.asked.values()) == (7 if cache else 10)
 
 
 def test_delayed_gets_wait_together(upstream: Upstream) -> None:
@@ -145,17 +145,16 @@ def test_delayed_gets_wait_together(upstream: Upstream) -> None:
         assert proxy.counts().bytes_sent == 0
 
 
-@pytest.mark.parametrize("remember", [False, True])
-def test_a_delayed_get_is_answered_in_full_and_no_sooner(upstream: Upstream, remember: bool) -> None:
+def test_a_delayed_get_is_answered_in_full_and_no_sooner(upstream: Upstream) -> None:
     upstream.objects = {"/b/small": b"small", "/b/big": BIG}
-    with S3Proxy(upstream.url, delay_seconds=0.1, remember=remember) as proxy, connected(proxy.url) as connection:
-        for path, data in [*upstream.objects.items()] * 2:
+    with S3Proxy(upstream.url, delay_seconds=0.1, cache=True) as proxy, connected(proxy.url) as connection:
+        for path, data in [*upstream.objects.items()] * 2:  # first from the store, then from the cache
             begin = time.monotonic()
             assert ask(connection, path) == data
             assert time.monotonic() - begin >= 0.1
 
 
-def test_only_gets_are_delayed_and_they_hold_back_nobody(upstream: Upstream) -> None:
+def test_only_gets_are_delayed_and_they_block_no_other_request(upstream: Upstream) -> None:
     upstream.objects = {"/b/slow": b"slow"}
     with S3Proxy(upstream.url, delay_seconds=3_600) as proxy, connected(proxy.url) as slow:
         slow.request("GET", "/b/slow")
@@ -168,7 +167,7 @@ def test_only_gets_are_delayed_and_they_hold_back_nobody(upstream: Upstream) -> 
         assert proxy.counts().bytes_in_flight == 7
 
 
-def test_bytes_of_one_after_another_are_not_added_up(upstream: Upstream) -> None:
+def test_bytes_in_flight_of_sequential_gets_are_not_added(upstream: Upstream) -> None:
     upstream.objects = {"/b/1": b"1" * 70_000, "/b/2": b"2" * 50_000}
     with S3Proxy(upstream.url) as proxy, connected(proxy.url) as connection:
         for path in upstream.objects:
@@ -188,36 +187,35 @@ def test_bytes_that_the_client_does_not_take_stay_in_flight(upstream: Upstream) 
         assert answer.read() == BIG * 4
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "code"),
-    [
-        ("slow_down", 503, "SlowDown"),
-        ("internal_error", 500, "InternalError"),
-        ("access_denied", 403, "AccessDenied"),
-        ("not_found", 404, "NoSuchKey"),
-    ],
-)
-def test_an_error_is_answered_as_s3_words_it(upstream: Upstream, fault: str, status: int, code: str) -> None:
+def test_an_error_has_the_status_and_code_of_s3(upstream: Upstream) -> None:
     upstream.objects = {"/b/a&b.jpg": b"data", "/b/other": b"other"}
-    with S3Proxy(upstream.url, rules=[Rule("*.jpg", fault, times=2)]) as proxy, connected(proxy.url) as connection:
-        for _ in range(2):
-            connection.request("GET", "/b/a&b.jpg")
-            answer = connection.getresponse()
-            error = ElementTree.fromstring(answer.read())
-            assert (answer.status, error.findtext("Code"), error.findtext("Key")) == (status, code, "a&b.jpg")
-        assert ask(connection, "/b/a&b.jpg") == b"data"
+    errors = {
+        "slow_down": (503, "SlowDown"),
+        "internal_error": (500, "InternalError"),
+        "access_denied": (403, "AccessDenied"),
+        "not_found": (404, "NoSuchKey"),
+    }
+    with S3Proxy(upstream.url) as proxy, connected(proxy.url) as connection:
+        for fault, expected in errors.items():
+            proxy.set_rules([Rule("*.jpg", fault, times=2)])
+            for _ in range(2):
+                connection.request("GET", "/b/a&b.jpg")
+                answer = connection.getresponse()
+                error = ElementTree.fromstring(answer.read())
+                assert (answer.status, error.findtext("Code"), error.findtext("Key")) == (*expected, "a&b.jpg")
+            assert ask(connection, "/b/a&b.jpg") == b"data"
         assert ask(connection, "/b/other") == b"other"
         counts = proxy.counts()
-    assert counts.faults == 2
-    assert counts.requests["GET", "a&b.jpg"] == 3
-    assert upstream.asked["GET", "/b/a&b.jpg"] == 1
+    assert counts.faults == 2 * len(errors)
+    assert counts.requests["GET", "a&b.jpg"] == 3 * len(errors)
+    assert upstream.asked["GET", "/b/a&b.jpg"] == len(errors)
 
 
 def test_a_reset_comes_instead_of_an_answer_or_amid_it(upstream: Upstream) -> None:
     upstream.objects = {"/b/before": BIG, "/b/amid": BIG}
     rules = [Rule("before", "reset", times=1), Rule("amid", "reset_in_body", times=1)]
-    for remember in (False, True):
-        with S3Proxy(upstream.url, rules=rules, remember=remember) as proxy:
+    for cache in (False, True):
+        with S3Proxy(upstream.url, rules=rules, cache=cache) as proxy:
             with connected(proxy.url) as connection, pytest.raises(ConnectionResetError):
                 ask(connection, "/b/before")
             with connected(proxy.url) as connection:
@@ -231,20 +229,20 @@ def test_a_reset_comes_instead_of_an_answer_or_amid_it(upstream: Upstream) -> No
             assert proxy.counts().faults == 2
 
 
-def test_a_rule_is_for_its_methods_keys_and_times() -> None:
+def test_a_rule_matches_its_methods_and_keys() -> None:
     always, empty = Rule("data/*", "reset", methods=("GET", "PUT")), Rule("", "slow_down")
-    assert always.takes("PUT", "data/a/b.jpg")
-    assert not always.takes("HEAD", "data/a/b.jpg")
-    assert not Rule("*", "reset").takes("GET", "")
-    assert empty.takes("GET", "")
-    assert not empty.takes("GET", "data")
+    assert always.matches("PUT", "data/a/b.jpg")
+    assert not always.matches("HEAD", "data/a/b.jpg")
+    assert not Rule("*", "reset").matches("GET", "")
+    assert empty.matches("GET", "")
+    assert not empty.matches("GET", "data")
     with pytest.raises(ValueError, match="is not one of the faults"):
         Rule("*", "slow")
     with pytest.raises(ValueError, match="expected 1 or more"):
         Rule("*", "reset", times=0)
 
 
-def test_a_put_that_is_refused_leaves_the_connection_in_order(upstream: Upstream) -> None:
+def test_a_refused_put_does_not_break_the_connection(upstream: Upstream) -> None:
     with S3Proxy(upstream.url, rules=[Rule("*", "slow_down", times=1, methods=("PUT",))]) as proxy:
         with connected(proxy.url) as connection:
             connection.request("PUT", "/b/k", b"GET /b/x HTTP/1.1\r\n\r\n")
@@ -279,7 +277,7 @@ def test_the_process_ends_when_its_parent_is_killed() -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process runs; one that nobody has waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -293,7 +291,7 @@ def await_equal(value: Callable[[], object], expected: object, seconds: float = 
     assert value() == expected
 
 
-def test_signatures_stay_valid_before_a_store_that_checks_them(tmp_path: Path) -> None:
+def test_signatures_stay_valid_for_a_store_that_checks_them(tmp_path: Path) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     with (
         StoreProcess(tmp_path, environment={**os.environ, **keys}) as store,

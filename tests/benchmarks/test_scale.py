@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import driver, scale
+from benchmarks import driver, process, scale
 from benchmarks.s3_listing import Keys, ListingServer
+from benchmarks.table import Bench
 from spark_jobs.args import LISTING_FILE, FeaturizeArgs
 from spark_jobs.featurize import extraction
 from spark_jobs.images import listing
@@ -23,7 +24,7 @@ def args(tmp_path: Path) -> FeaturizeArgs:
     return FeaturizeArgs(images="s3://many/data", run=run.as_uri(), model="file:///none", images_per_task=300)
 
 
-def test_files_are_links_that_are_not_empty_and_lie_as_the_keys_do(tmp_path: Path) -> None:
+def test_files_are_nonempty_links_with_the_names_of_the_keys(tmp_path: Path) -> None:
     scale.make_files(tmp_path / "many", COUNT)
     found = sorted((path for path in (tmp_path / "many").rglob("*.jpg")), key=os.fsencode)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == list(Keys(COUNT, folder="many"))
@@ -34,7 +35,7 @@ def test_files_are_links_that_are_not_empty_and_lie_as_the_keys_do(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_driver_lists_the_stand_in_as_a_bucket(
+def test_the_driver_lists_the_simulated_bucket(
     args: FeaturizeArgs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ListingServer(COUNT) as server:
@@ -47,7 +48,7 @@ def test_the_driver_lists_the_stand_in_as_a_bucket(
     assert rows["size"].to_pylist() == [keys.size(index) for index in range(COUNT)]
     assert pages < 3 * (len(set(rows["label"].to_pylist())) + COUNT / 1_000)
     assert figures["listed"] == COUNT
-    # However the photos are spread over labels, tasks are of the same work: nine tenths are in one label.
+    # The tasks have the same work, although one label has 90 % of the photos.
     assert figures["tasks"] == len(figures["borders"]) - 1 > 16
     least, most = figures["work_a_task"]
     assert most < 1.05 * least
@@ -55,7 +56,7 @@ def test_the_driver_lists_the_stand_in_as_a_bucket(
     assert sum(extraction.read_listing(args.run, share).num_rows for share in shares) == COUNT
 
 
-def test_figures_of_tasks_are_of_their_ranges(args: FeaturizeArgs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_of_tasks_come_from_their_ranges(args: FeaturizeArgs, monkeypatch: pytest.MonkeyPatch) -> None:
     def list_three(images: str, pattern: str, target: str, *, rows_per_group: int) -> listing.Listed:
         Path(target.removeprefix("file://")).write_bytes(b"123")
         return listing.Listed(np.array([5, 7, 11, 13]), 0)
@@ -66,6 +67,14 @@ def test_figures_of_tasks_are_of_their_ranges(args: FeaturizeArgs, monkeypatch: 
     assert figures["images_a_task"] == [2, 2]
     assert figures["bytes_a_task"] == [12, 24]
     assert figures["listing_bytes"] == 3
+
+
+def test_an_object_that_no_task_reads_fails_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = process.Measured('{"listed": 100, "rows": 99}', 1.0, 100.0)
+    monkeypatch.setattr(process, "measure_module", lambda *_, **options: measured)
+    bench = Bench(tmp_path, 0, tmp_path, tmp_path, tmp_path, "local[1]")
+    with pytest.raises(SystemExit, match="100 objects: 100 were listed and the tasks read 99"):
+        scale.run_driver(bench, "s3://many/data", "s3", {}, 100)
 
 
 def test_the_table_has_a_column_for_each_side() -> None:
