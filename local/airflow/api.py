@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from datetime import datetime
 from typing import Any
 
 
@@ -44,6 +45,13 @@ class AirflowApi:
             if error.code != 404:
                 raise
             return None
+
+    def last_parsed(self, dag_id: str) -> datetime | None:
+        """Return when Airflow last parsed a DAG; None if it never did."""
+        dag = self.dag(dag_id)
+        if dag is None or dag["last_parsed_time"] is None:
+            return None
+        return datetime.fromisoformat(dag["last_parsed_time"])
 
     def import_errors(self) -> list[str]:
         """Return the stack traces of the DAG files that cannot be imported."""

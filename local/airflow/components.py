@@ -11,12 +11,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.processes import guard
 
 GRACE_SECONDS = 8.0
+RESTART_SECONDS = 5.0
+"""Time between the end of a component and its restart."""
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Component:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     ended: float | None = None
-    """Time at which the supervisor noticed its end, on the monotonic clock."""
+    """Time at which :meth:`restart_if_ended` noticed its end, on the monotonic clock."""
 
     def start(self) -> None:
         """Start the component."""
@@ -51,6 +55,16 @@ class Component:
     def alive(self) -> bool:
         """Whether it is running."""
         return self.process is not None and self.process.poll() is None
+
+    def restart_if_ended(self, report: Callable[[str], None]) -> None:
+        """Report that the component has ended; start it again :data:`RESTART_SECONDS` later."""
+        if self.alive:
+            return
+        if self.ended is None:
+            self.ended = time.monotonic()
+            report(f"the {self.name} has ended unexpectedly; restarting it (see {self.log})")
+        elif time.monotonic() - self.ended >= RESTART_SECONDS:
+            self.start()
 
     def interrupt(self) -> None:
         """Send SIGINT. The guard kills what is still running after :data:`GRACE_SECONDS`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+import psutil
 
 from local.processes import guard
 
@@ -25,6 +27,16 @@ def stop_descendants_at_exit() -> Iterator[None]:
         yield
     finally:
         guard.kill_descendants()
+
+
+def kill_other_children(known: Collection[int]) -> None:
+    """Kill the children of this process that are not known by their process id, with their descendants."""
+    for child in psutil.Process().children():
+        if child.pid not in known:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in (*child.children(recursive=True), child):
+                    process.kill()
+                child.wait(timeout=10)
 
 
 def ignore_stop_signals() -> None:

@@ -7,7 +7,6 @@ becomes a child of this process, which kills it.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from include.settings.dag_ids import FEATURES_DAG, REAPER_DAG
 from local.airflow.api import AirflowApi
 from local.airflow.components import Component, component_commands, fresh_log
 from local.airflow.configuration import USER, component_environment, read_password
-from local.airflow.descendants import ignore_stop_signals
+from local.airflow.descendants import ignore_stop_signals, kill_other_children
 from local.emr.process import EndpointProcess
 from local.environment import UNREACHABLE_URL
 from local.processes.ports import free_ports
@@ -34,8 +33,6 @@ DAGS = (FEATURES_DAG, REAPER_DAG)
 
 START_SECONDS = 300.0
 POLL_SECONDS = 0.25
-RESTART_SECONDS = 5.0
-"""Time between the end of a component and its restart."""
 
 
 class ServiceError(RuntimeError):
@@ -131,7 +128,7 @@ class Service:
         """
         while True:
             for component in self._components:
-                self._restart_if_ended(component)
+                component.restart_if_ended(self.report)
             if self._endpoint is not None and not psutil.pid_exists(self._endpoint.pid):
                 self.report("the local EMR endpoint has ended unexpectedly; restarting it")
                 self._start_endpoint()
@@ -161,37 +158,19 @@ class Service:
             environment=self.environment(UNREACHABLE_URL),  # it calls no other endpoint
         )
 
-    def _restart_if_ended(self, component: Component) -> None:
-        if component.alive:
-            return
-        if component.ended is None:
-            component.ended = time.monotonic()
-            self.report(f"the {component.name} has ended unexpectedly; restarting it (see {component.log})")
-        elif time.monotonic() - component.ended >= RESTART_SECONDS:
-            component.start()
-
     def _kill_orphans(self) -> None:
         """Kill the children that lost their guard, before a restarted component conflicts with them."""
         known = self._other_children | {component.process.pid for component in self._components if component.process}
         known |= {self._endpoint.pid} if self._endpoint is not None else set()
-        for child in psutil.Process().children():
-            if child.pid not in known:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    for process in (*child.children(recursive=True), child):
-                        process.kill()
-                    child.wait(timeout=10)
+        kill_other_children(known)
 
     def _parsed_since(self, started: datetime, api: AirflowApi, dag_id: str) -> bool:
-        """Return whether Airflow has parsed a DAG since then."""
+        """Return whether Airflow has parsed a DAG since a time."""
         errors = api.import_errors()
         if errors:
             raise ServiceError(f"a DAG file cannot be imported:\n{errors[-1]}")
-        dag = api.dag(dag_id)
-        return (
-            dag is not None
-            and dag["last_parsed_time"] is not None
-            and datetime.fromisoformat(dag["last_parsed_time"]) > started
-        )
+        parsed = api.last_parsed(dag_id)
+        return parsed is not None and parsed > started
 
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
