@@ -12,17 +12,17 @@ from local.images.sample import make_sample
 
 SHARED = REPOSITORY.parent / "shared"
 PATTERN = "*.jpg"
-"""The notebook's pattern. Our default matches more files, so ours gets this pattern too."""
+"""The notebook's pattern. Our default pattern matches more files, so our steps get this pattern too."""
 
 
-def choose_images(asked: Path | None, work: Path) -> tuple[Path, int]:
+def choose_images(requested: Path | None, work: Path) -> tuple[Path, int]:
     """Return the folder of photos and their number: the requested folder, the shared one, or a generated sample."""
     photos = SHARED / "fruits" / "Training"
-    if asked is None and not photos.is_dir():
+    if requested is None and not photos.is_dir():
         print("NO PHOTOS ON THIS MACHINE: using generated drawings; times are valid, k is not", flush=True)
         photos = work / "sample"
         make_sample(photos)
-    folder = (asked or photos).resolve()
+    folder = (requested or photos).resolve()
     return folder, len(find_images(folder, PATTERN))
 
 

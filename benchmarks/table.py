@@ -54,7 +54,7 @@ class Table(Protocol):
         Raises
         ------
         SystemExit
-            If a side fails or the sides' results differ: the speed of a wrong result means nothing.
+            If a side fails, or if the results of the sides differ.
         """
 
     def lines(self, result: dict[str, Any]) -> list[str]:
@@ -62,7 +62,7 @@ class Table(Protocol):
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table. The first column is left-aligned; the other columns, which have figures, right-aligned.
+    """Return a Markdown table. The first column is left-aligned, the others are right-aligned.
 
     Raises
     ------

@@ -202,7 +202,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         rows.append([title, "", cold, "", "", memory, "", *([""] * len(ours))])
     note = (
         f"{result['images']:,} x {result['dimensions']} features, {result['k']} components; median of "
-        f"{result['sessions']} session(s) of {LAPS} laps, and of as many runs of the whole step; each is a process. "
+        f"{result['sessions']} session(s) with {LAPS} laps each, and of the same number of runs of the whole step. "
         "Differences of scores are relative to the largest score of the reference. The sides in float32 and the solver "
         "auto of scikit-learn are not exact. Last columns: how many times as fast ours is, warm lap against warm lap."
     )

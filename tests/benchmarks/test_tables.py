@@ -44,7 +44,7 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTable:
     fake = FakeTable()
     weights = ("file:///w/weights.h5", tmp_path / "weights.h5")
     monkeypatch.setattr(dispatcher, "load", lambda name: fake)
-    monkeypatch.setattr(dispatcher, "choose_images", lambda asked, work: (asked, 7))
+    monkeypatch.setattr(dispatcher, "choose_images", lambda requested, work: (requested, 7))
     monkeypatch.setattr(dispatcher, "choose_weights", lambda work: weights)
     monkeypatch.setattr(pipeline, "export_model", lambda name, work: tmp_path / "model")
     monkeypatch.setattr(pipeline, "write_code", lambda work: None)
