@@ -137,6 +137,8 @@ class Run(TypedDict):
     cluster_name: str
     round: str
     """A new value each time ``open_run`` runs; the clusters of one round carry it as a tag."""
+    opened_at: str
+    """ISO 8601 time in UTC at which the round began."""
     lake: str
     """URI of the lake's root."""
     images: str

@@ -1,9 +1,9 @@
 """The clusters and steps of a run in EMR: find, create and terminate them without duplicates or leaks.
 
 RunJobFlow and AddJobFlowSteps have no idempotency token. Before such a request is sent, and again after one that was
-not answered, this module searches for an existing cluster (:mod:`include.emr.identity`) or step (by name). A terminated
-cluster of an earlier round is replaced by one new cluster. A terminated cluster of the current round is not replaced:
-whatever terminated it would probably terminate the next one too.
+not answered, this module searches for an existing cluster (:mod:`include.emr.identity`) or step (by name and command).
+A terminated cluster of an earlier round is replaced by one new cluster. A terminated cluster of the current round is
+not replaced: whatever terminated it would probably terminate the next one too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from include.autopsy.examination import describe_cluster
 from include.aws.endpoints import check_endpoint
 from include.aws.retries import SINGLE_ATTEMPT, RetryPolicy, is_outcome_unknown, pause_before_retry
-from include.emr.identity import LIVE_CLUSTER_STATES, Cluster, RunIdentity, is_live
+from include.emr.identity import LIVE_CLUSTER_STATES, Cluster, RunIdentity, created_at, is_live
 from include.records import ClusterRequest, JsonObject, StepRequest
 from include.settings.deployment import Settings
 
@@ -115,7 +115,8 @@ class Emr:
         since = identity.run_after - CLOCK_TOLERANCE
         listed = self.list_all("list_clusters", "Clusters", CreatedAfter=since, **states)
         candidates = [self.describe(cluster["Id"]) for cluster in listed if cluster["Name"] == identity.name]
-        return [cluster for cluster in candidates if identity.owns(cluster) and (is_live(cluster) or not live)]
+        found = [cluster for cluster in candidates if identity.owns(cluster) and (is_live(cluster) or not live)]
+        return sorted(found, key=created_at, reverse=True)
 
     def find_or_create_cluster(
         self, identity: RunIdentity, request: ClusterRequest, report_pending: Callable[[bool], None]
@@ -141,7 +142,7 @@ class Emr:
         cluster = self._find_cluster(identity)
         if cluster is not None:
             log.info("Attaching to the cluster of this run: %s", describe_cluster(cluster))
-            return cluster
+            return self.attach(identity, cluster)
         pauses = self.retry_policy.pauses()
         while True:
             report_pending(True)
@@ -162,6 +163,17 @@ class Emr:
                 log.info("Created the cluster %s (%s)", cluster_id, identity.name)
                 return self.describe(cluster_id)
 
+    def attach(self, identity: RunIdentity, cluster: Cluster) -> Cluster:
+        """Give a live cluster the tag of the current round, and return it.
+
+        If it ends, it then counts as the cluster of this round: no other cluster replaces it.
+        """
+        if identity.is_of_this_round(cluster):
+            return cluster
+        self.call("add_tags", ResourceId=cluster["Id"], Tags=[identity.round_tag])
+        log.info("The cluster %s has the tag of this round: %s", cluster["Id"], identity.round)
+        return self.describe(cluster["Id"])
+
     def _find_cluster(self, identity: RunIdentity) -> Cluster | None:
         clusters = self.clusters(identity, live=False)
         for cluster in clusters:
@@ -173,7 +185,10 @@ class Emr:
         return None
 
     def find_or_add_steps(self, cluster_id: str, steps: list[StepRequest]) -> list[str]:
-        """Return the ids of these steps on a cluster, in their order; add the steps whose names are missing.
+        """Return the ids of these steps on a cluster, in their order; add those that the cluster does not have.
+
+        A step is reused if its name and its command are those of the request. A live step that has the name but another
+        command is from an earlier plan of the run, for example with other code: it is cancelled.
 
         Raises
         ------
@@ -183,17 +198,23 @@ class Emr:
             If EMR rejects the request, or the retry timeout has passed.
         """
         pauses = self.retry_policy.pauses()
+        commands = {step["Name"]: _command(step["HadoopJarStep"]) for step in steps}
         while True:
-            known = self.steps(cluster_id, REUSABLE_STEP_STATES)
+            existing = self.steps(cluster_id, REUSABLE_STEP_STATES)
+            same_name = [step for step in existing if step["Name"] in commands]
+            known = {
+                step["Name"]: step["Id"] for step in same_name if _command(step["Config"]) == commands[step["Name"]]
+            }
+            self._cancel_outdated(cluster_id, [step for step in same_name if step["Id"] not in known.values()])
             missing = [step for step in steps if step["Name"] not in known]
-            if len(missing) < len(steps):
+            if known:
                 log.info("Existing steps of the cluster: %s", known)
             if not missing:
                 return [known[step["Name"]] for step in steps]
             try:
                 added = self.client.add_job_flow_steps(JobFlowId=cluster_id, Steps=missing)["StepIds"]
             except (ClientError, BotoCoreError) as error:
-                if is_outcome_unknown(error) and self._wait_for_steps(cluster_id, {step["Name"] for step in missing}):
+                if is_outcome_unknown(error) and self._wait_for_steps(cluster_id, missing):
                     continue
                 if not pause_before_retry(error, pauses):
                     cluster = self.describe(cluster_id)
@@ -204,25 +225,44 @@ class Emr:
                 known |= dict(zip([step["Name"] for step in missing], added, strict=True))
                 return [known[step["Name"]] for step in steps]
 
-    def _wait_for_steps(self, cluster_id: str, names: set[str]) -> bool:
-        """Whether the steps of an unanswered AddJobFlowSteps have appeared."""
-        return _wait_for_result(lambda: names <= set(self.steps(cluster_id, REUSABLE_STEP_STATES)) or None) or False
+    def _cancel_outdated(self, cluster_id: str, steps: list[JsonObject]) -> None:
+        live = [step["Id"] for step in steps if step["Status"]["State"] in LIVE_STEP_STATES]
+        if live:
+            log.warning("Cancelling steps that run another command than this plan: %s", ", ".join(live))
+            self._cancel(cluster_id, live)
 
-    def steps(self, cluster_id: str, states: tuple[str, ...]) -> dict[str, str]:
-        """Return the ids of a cluster's steps in these states, by name."""
+    def _wait_for_steps(self, cluster_id: str, requests: list[StepRequest]) -> bool:
+        """Whether the steps of an unanswered AddJobFlowSteps have appeared."""
+
+        def appeared() -> bool | None:
+            found = [(step["Name"], _command(step["Config"])) for step in self.steps(cluster_id, REUSABLE_STEP_STATES)]
+            return all((each["Name"], _command(each["HadoopJarStep"])) in found for each in requests) or None
+
+        return _wait_for_result(appeared) or False
+
+    def steps(self, cluster_id: str, states: tuple[str, ...]) -> list[JsonObject]:
+        """Return a cluster's steps in these states, in the order of their creation."""
         listed = self.list_all("list_steps", "Steps", ClusterId=cluster_id, StepStates=list(states))
-        return {step["Name"]: step["Id"] for step in listed}
+        return sorted(listed, key=lambda step: step["Status"]["Timeline"]["CreationDateTime"])
 
     def cancel_steps(self, cluster_id: str) -> list[str]:
         """Cancel a cluster's running and pending steps; return their ids."""
-        ids = list(self.steps(cluster_id, LIVE_STEP_STATES).values())
+        ids = [step["Id"] for step in self.steps(cluster_id, LIVE_STEP_STATES)]
         if ids:
-            self.call("cancel_steps", ClusterId=cluster_id, StepIds=ids, StepCancellationOption="TERMINATE_PROCESS")
+            self._cancel(cluster_id, ids)
         return ids
+
+    def _cancel(self, cluster_id: str, ids: list[str]) -> None:
+        self.call("cancel_steps", ClusterId=cluster_id, StepIds=ids, StepCancellationOption="TERMINATE_PROCESS")
 
     def terminate(self, cluster_ids: list[str]) -> None:
         """Terminate clusters; repeating it is harmless."""
         self.call("terminate_job_flows", JobFlowIds=cluster_ids)
+
+
+def _command(config: JsonObject) -> tuple[str, list[str]]:
+    """Return the command of a step: of ``HadoopJarStep`` in a request, or of ``Config`` in an answer."""
+    return config["Jar"], config["Args"]
 
 
 def _wait_for_result(find: Callable[[], T | None]) -> T | None:

@@ -2,8 +2,9 @@
 
 ListClusters does not return tags. A cluster is a candidate when its *name* contains the run's slug; it belongs to the
 run when DescribeCluster shows the run's tags, because two Airflow deployments in one account may have runs with the
-same id. Another tag contains the *round* in which the cluster was created. Each execution of ``open_run`` starts a
-round; Airflow repeats ``open_run`` when a person clears any task that uses the cluster.
+same id. Another tag contains the last *round* that used the cluster. Each execution of ``open_run`` starts a round;
+Airflow repeats ``open_run`` when a person clears any task that uses the cluster. A task that attaches to a live cluster
+of an earlier round changes its tag to the current round.
 """
 
 from __future__ import annotations
@@ -55,18 +56,29 @@ class RunIdentity:
         tags = cluster_tags(cluster)
         return tags.get(RUN_TAG) == self.slug and tags.get(LAKE_TAG) == encode_tag(self.lake)
 
+    @property
+    def round_tag(self) -> dict[str, str]:
+        """The tag of a cluster that the current round uses, as EMR expects it."""
+        return {"Key": ROUND_TAG, "Value": self.round}
+
     def is_of_this_round(self, cluster: Cluster) -> bool:
-        """Whether a described cluster was created in the current round."""
+        """Whether the current round created a described cluster or attached to it."""
         return cluster_tags(cluster).get(ROUND_TAG) == self.round
 
     def with_round(self, request: ClusterRequest) -> ClusterRequest:
         """Return a RunJobFlow request with the tag of the current round."""
-        return request | {"Tags": [*request["Tags"], {"Key": ROUND_TAG, "Value": self.round}]}
+        return request | {"Tags": [*request["Tags"], self.round_tag]}
 
 
 def cluster_tags(cluster: Cluster) -> dict[str, str]:
     """Return the tags of a described cluster."""
     return {tag["Key"]: tag.get("Value", "") for tag in cluster.get("Tags", [])}
+
+
+def created_at(cluster: Cluster) -> datetime:
+    """Return when a cluster was created; EMR lists clusters in no promised order."""
+    created: datetime = cluster["Status"]["Timeline"]["CreationDateTime"]
+    return created
 
 
 def is_live(cluster: Cluster) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from include.cluster.request import cluster_name
 from include.cluster.tags import LAKE_TAG, PROJECT, PROJECT_TAG, RUN_ID_TAG, RUN_TAG, decode_tag, encode_tag
@@ -65,28 +65,48 @@ class Reaper:
         )
 
 
-def reap(emr: Emr, reaper: Reaper) -> dict[str, str]:
-    """Terminate the orphaned clusters.
+@dataclass(frozen=True)
+class Reaped:
+    """What a reaper has done.
 
-    Returns
-    -------
-    dict
+    Attributes
+    ----------
+    terminated : dict
         Id of each terminated cluster, and the reason.
+    failures : dict
+        Id of each cluster that could not be described or terminated, and the error.
+    """
+
+    terminated: dict[str, str]
+    failures: dict[str, str]
+
+
+def reap(emr: Emr, reaper: Reaper) -> Reaped:
+    """Terminate the orphaned clusters. A cluster that EMR refuses to terminate does not protect the others.
 
     Raises
     ------
     botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError
-        If EMR rejects a request, or the retry timeout has passed.
+        If the clusters cannot be listed.
     """
     listed = emr.list_all("list_clusters", "Clusters", ClusterStates=list(LIVE_CLUSTER_STATES))
     ids = [cluster["Id"] for cluster in listed if cluster["Name"].startswith(cluster_name(""))]
-    candidates = [cluster for cluster_id in ids if (cluster := _describe(emr, cluster_id)) is not None]
-    reasons = {cluster["Id"]: reason for cluster in candidates if (reason := reaper.reason_to_terminate(cluster))}
-    for cluster_id, reason in reasons.items():
-        log.warning("Terminating %s: %s", cluster_id, reason)
-        emr.terminate([cluster_id])
-    log.info("%d live clusters, %d with a name like ours, %d terminated", len(listed), len(candidates), len(reasons))
-    return reasons
+    reaped = Reaped({}, {})
+    for cluster_id in ids:
+        try:
+            cluster = _describe(emr, cluster_id)
+            reason = reaper.reason_to_terminate(cluster) if cluster is not None else None
+            if reason is None:
+                continue
+            log.warning("Terminating %s: %s", cluster_id, reason)
+            emr.terminate([cluster_id])
+        except (ClientError, BotoCoreError) as error:
+            log.error("%s: %s", cluster_id, error)
+            reaped.failures[cluster_id] = str(error)
+        else:
+            reaped.terminated[cluster_id] = reason
+    log.info("%d live clusters, %d with a name like ours, %d terminated", len(listed), len(ids), len(reaped.terminated))
+    return reaped
 
 
 def _describe(emr: Emr, cluster_id: str) -> Cluster | None:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from include.autopsy.examination import describe_cluster
 from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import Emr, open_emr
-from include.emr.identity import Cluster, is_live
+from include.emr.identity import Cluster, RunIdentity, is_live
 from include.operators.shared import (
     explaining_ended_cluster,
     find_or_create_cluster,
@@ -25,7 +25,7 @@ from include.settings.deployment import read_airflow_settings
 
 
 class AddSteps(EmrAddStepsOperator):
-    """Add the steps to the run's cluster, or attach to those with the same names that an earlier attempt added.
+    """Add the steps to the run's cluster, or attach to the same steps that an earlier attempt added.
 
     If the cluster has ended since, because this task or one upstream was cleared after the run, one new cluster
     replaces it.
@@ -79,6 +79,6 @@ class AddSteps(EmrAddStepsOperator):
             self.log.warning("The cluster %s cannot be described: %s", self.job_flow_id, error)
         else:
             if is_live(cluster):
-                return cluster
+                return emr.attach(RunIdentity.from_run(self.run), cluster)
             self.log.info("The previous cluster cannot be reused: %s", describe_cluster(cluster))
         return find_or_create_cluster(emr, self.run, self.job_flow_overrides, context)

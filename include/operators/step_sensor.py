@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from datetime import datetime
 from typing import Any
 
 from airflow.providers.amazon.aws.sensors.emr import EmrStepSensor
@@ -14,7 +15,7 @@ from include.autopsy.examination import STREAMS, brief, examine_step, read_log_t
 from include.autopsy.task_failure import DiagnosedError
 from include.aws.retries import SINGLE_ATTEMPT, is_transient
 from include.emr.client import Emr, open_emr
-from include.emr.identity import Cluster, RunIdentity
+from include.emr.identity import Cluster
 from include.operators.links import StepLogsLink
 from include.operators.shared import CLEAR_ADVICE, persist_links
 from include.records import CLUSTER_ID, JsonObject
@@ -92,7 +93,7 @@ class StepSensor(EmrStepSensor):
         emr = open_emr(self.hook, settings)
         step = emr.call("describe_step", ClusterId=self.job_flow_id, StepId=self.step_id)["Step"]
         cluster = self._describe_cluster(emr)
-        is_old = cluster is not None and not RunIdentity.from_run(self.run).is_of_this_round(cluster)
+        is_old = _ended_before(step, datetime.fromisoformat(self.run["opened_at"]))
         autopsy = examine_step(step, cluster, self.aws_conn_id, 0.0 if is_old else settings.log_wait_seconds)
         self.log.error("%s", render(autopsy))
         prefix = "this task was cleared by itself, and a sensor starts no step. " if is_old else ""
@@ -120,3 +121,9 @@ class StepSensor(EmrStepSensor):
             self.log.info("The step's log %s does not exist yet; EMR writes it some minutes after the step", uri)
         elif tail:
             self.log.info("The last lines of %s:\n%s", uri, tail)
+
+
+def _ended_before(step: JsonObject, moment: datetime) -> bool:
+    """Return whether a step had ended before the run's round began: then this round has not run it."""
+    ended: datetime | None = step["Status"]["Timeline"].get("EndDateTime")
+    return ended is not None and ended < moment

@@ -21,6 +21,9 @@ LATE_CLUSTER_SECONDS = 60.0
 """How long to wait for the cluster of an interrupted RunJobFlow: a worker needs up to ten seconds to stop a task that
 was marked failed, and botocore itself would wait sixty seconds for the answer."""
 
+TERMINATION_SECONDS = 60.0
+"""How long to wait until EMR describes the clusters as terminating: TerminateJobFlows is asynchronous (EMR API)."""
+
 POLL_SECONDS = 3.0
 
 
@@ -72,10 +75,10 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
             self._cancel_steps(emr, cluster_id)
         emr.terminate(live)
         persist_links(self, context, live[0])
-        left = [cluster["Id"] for cluster in emr.clusters(identity, live=True)]
+        left = self._wait_for_termination(emr, identity)
         if left:
             raise AirflowException(
-                f"{', '.join(left)} ({identity.name}) still live after TerminateJobFlows; "
+                f"{', '.join(left)} ({identity.name}) still live {TERMINATION_SECONDS:g} s after TerminateJobFlows; "
                 "check whether termination protection is on"
             )
 
@@ -98,6 +101,15 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
             return
         if cancelled:
             self.log.info("Cancelled %s", ", ".join(cancelled))
+
+    def _wait_for_termination(self, emr: Emr, identity: RunIdentity) -> list[str]:
+        """Wait until no cluster of the run is live; return those that still are after :data:`TERMINATION_SECONDS`."""
+        deadline = time.monotonic() + TERMINATION_SECONDS
+        while True:
+            left = [str(cluster["Id"]) for cluster in emr.clusters(identity, live=True)]
+            if not left or time.monotonic() >= deadline:
+                return left
+            time.sleep(POLL_SECONDS)
 
     def _is_cluster_pending(self, context: Context) -> bool:
         ti = context["ti"]

@@ -19,7 +19,8 @@ def reap_clusters() -> None:
     Raises
     ------
     AirflowFailException
-        If there were orphaned clusters. They are terminated by then; a person has to find out why they were left.
+        If there were orphaned clusters. They are terminated by then; a person has to find out why they were left. If a
+        cluster could not be described or terminated; the others are terminated by then.
     """
     settings, ti = read_airflow_settings(), get_current_context()["ti"]
     reaper = Reaper(
@@ -30,10 +31,21 @@ def reap_clusters() -> None:
             ti.get_dr_count(dag_id=FEATURES_DAG, run_ids=[run_id], states=["queued", "running"])
         ),
     )
-    terminated = reap(open_emr(create_hook(settings), settings), reaper)
-    if terminated:
-        listed = "; ".join(f"{cluster_id}: {reason}" for cluster_id, reason in terminated.items())
-        raise AirflowFailException(
-            f"{len(terminated)} orphaned clusters were terminated. {listed}. The logs of terminate_cluster in their "
-            "runs show why they were left; check what they have cost"
+    reaped = reap(open_emr(create_hook(settings), settings), reaper)
+    problems = []
+    if reaped.terminated:
+        problems.append(
+            f"{len(reaped.terminated)} orphaned clusters were terminated. {_listed(reaped.terminated)}. The logs of "
+            "terminate_cluster in their runs show why they were left; check what they have cost"
         )
+    if reaped.failures:
+        problems.append(
+            f"{len(reaped.failures)} clusters could not be described or terminated. {_listed(reaped.failures)}. If "
+            "they are still live, terminate them in the EMR console; switch termination protection off first"
+        )
+    if problems:
+        raise AirflowFailException(". ".join(problems))
+
+
+def _listed(by_id: dict[str, str]) -> str:
+    return "; ".join(f"{cluster_id}: {text}" for cluster_id, text in by_id.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException
@@ -40,7 +41,7 @@ def open_run() -> Run:
     AccessError
         If the lake does not answer.
     """
-    context = get_current_context()
+    context, opened_at = get_current_context(), datetime.now(UTC)
     settings = read_airflow_settings()
     params = RunParams.from_params(dict(context["params"]))
     lake = Lake(settings.lake_root)
@@ -64,6 +65,7 @@ def open_run() -> Run:
         "run_after": dag_run.run_after.isoformat(),
         "cluster_name": cluster_name(slug),
         "round": uuid.uuid4().hex[:12],
+        "opened_at": opened_at.isoformat(),
         "lake": lake.root,
         "images": images,
         "image_count": image_count,

@@ -35,6 +35,7 @@ def run_record(**changes: Any) -> dict[str, Any]:
         "run_after": "2026-11-22T12:00:00+00:00",
         "cluster_name": f"fruit-features {SLUG}",
         "round": "0123456789ab",
+        "opened_at": "2026-11-22T12:00:00+00:00",
         "lake": "file:///lake",
         "images": "file:///lake/data",
         "image_count": 4,

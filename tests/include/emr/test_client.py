@@ -211,9 +211,19 @@ def test_the_next_round_creates_one_new_cluster(account: Account, identity: RunI
     assert account.cluster_ids(identity.name) == [second["Id"], first["Id"]]
 
 
-def test_a_live_cluster_of_an_earlier_round_is_reused(account: Account, identity: RunIdentity) -> None:
+def test_a_live_cluster_of_an_earlier_round_is_reused_and_belongs_to_the_current_round(
+    account: Account, identity: RunIdentity
+) -> None:
     first = account.find_or_create(identity)
-    assert account.find_or_create(RunIdentity(identity.slug, LAKE, identity.run_after, "round2"))["Id"] == first["Id"]
+    again = RunIdentity(identity.slug, LAKE, identity.run_after, "round2")
+    attached = account.find_or_create(again)
+    assert attached["Id"] == first["Id"]
+    assert again.is_of_this_round(attached)
+    assert again.is_of_this_round(account.client.describe_cluster(ClusterId=first["Id"])["Cluster"])
+    account.terminate(first["Id"])
+    with pytest.raises(ClusterEndedError):
+        account.find_or_create(again)
+    assert account.cluster_ids(identity.name) == [first["Id"]], "an ended cluster of the round is not replaced"
 
 
 ADD_FAULTS = {name: [rule | {"action": "AddJobFlowSteps"} for rule in rules[:1]] for name, rules in FAULTS.items()}
@@ -243,6 +253,20 @@ def test_a_failed_step_is_added_again(account: Account, identity: RunIdentity) -
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert account.emr.find_or_add_steps(cluster_id, [step("a")]) != first
+
+
+def test_a_step_of_an_earlier_plan_is_cancelled_and_the_step_of_this_plan_is_added(
+    account: Account, identity: RunIdentity
+) -> None:
+    """`plan_cluster` was cleared after a deployment: the command names other code."""
+    cluster_id = account.find_or_create(identity)["Id"]
+    old = account.emr.find_or_add_steps(cluster_id, [step("a", "sleep", "600"), step("b", "sleep", "601")])
+    new = account.emr.find_or_add_steps(cluster_id, [step("a", "sleep", "602"), step("b", "sleep", "601")])
+    assert new[0] not in old, "the old command does not count as this step"
+    assert new[1] == old[1], "the same command is not started twice"
+    states = {item["Id"]: item["Status"]["State"] for item in account.client.list_steps(ClusterId=cluster_id)["Steps"]}
+    assert states[old[0]] in {"CANCEL_PENDING", "CANCELLED"}
+    assert states[new[0]] in {"PENDING", "RUNNING"}
 
 
 def test_no_step_is_added_to_a_terminated_cluster(account: Account, identity: RunIdentity) -> None:

@@ -85,12 +85,16 @@ def test_cluster_without_a_valid_run_id_is_kept_for_the_longest_run(run_id: str 
 
 
 class Clusters:
-    """A fake EMR client. It records the terminated clusters; describing a cluster in ``forbidden`` is an error."""
+    """A fake EMR client. It records the terminated clusters.
+
+    It refuses to describe those in ``forbidden``, and to terminate those in ``protected``.
+    """
 
     def __init__(self, *clusters: Any) -> None:
         self.by_id = {f"j-{number}": found | {"Id": f"j-{number}"} for number, found in enumerate(clusters)}
         self.terminated: list[str] = []
         self.forbidden: set[str] = set()
+        self.protected: set[str] = set()
 
     def list_clusters(self, ClusterStates: list[str]) -> dict[str, Any]:  # noqa: N803
         found = [item for item in self.by_id.values() if item["Status"]["State"] in ClusterStates]
@@ -102,13 +106,15 @@ class Clusters:
         return {"Cluster": self.by_id[ClusterId]}
 
     def terminate_job_flows(self, JobFlowIds: list[str]) -> dict[str, Any]:  # noqa: N803
+        if self.protected & set(JobFlowIds):
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "TerminateJobFlows")
         self.terminated += JobFlowIds
         return {}
 
 
 def test_only_clusters_of_ended_runs_of_this_lake_are_terminated() -> None:
     emr = Clusters(cluster(), cluster(lake="s3://another"), cluster(age_minutes=1), cluster(name="x"), cluster())
-    assert set(reap(Emr(emr, RetryPolicy(1)), reaper())) == {"j-0", "j-4"}
+    assert set(reap(Emr(emr, RetryPolicy(1)), reaper()).terminated) == {"j-0", "j-4"}
     assert emr.terminated == ["j-0", "j-4"]
 
 
@@ -116,4 +122,14 @@ def test_cluster_that_cannot_be_described_does_not_protect_the_others() -> None:
     """The policy in ``infra`` allows only clusters with our tag, but any cluster may have a name like ours."""
     emr = Clusters(cluster(), cluster())
     emr.forbidden = {"j-0"}
-    assert set(reap(Emr(emr, RetryPolicy(1)), reaper())) == {"j-1"}
+    reaped = reap(Emr(emr, RetryPolicy(1)), reaper())
+    assert (set(reaped.terminated), reaped.failures) == ({"j-1"}, {})
+
+
+def test_a_protected_cluster_is_reported_and_the_others_are_terminated() -> None:
+    emr = Clusters(cluster(), cluster(), cluster())
+    emr.protected = {"j-0", "j-1"}
+    reaped = reap(Emr(emr, RetryPolicy(1)), reaper())
+    assert emr.terminated == ["j-2"] == list(reaped.terminated)
+    assert set(reaped.failures) == {"j-0", "j-1"}
+    assert "ValidationException" in reaped.failures["j-0"]

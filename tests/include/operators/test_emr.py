@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import botocore.session
@@ -33,7 +33,14 @@ pytestmark = pytest.mark.slow  # imports Airflow's EMR provider; each operator o
 
 SLUG = "20261122T120000Z-0123abcd"
 NAME = f"fruit-features {SLUG}"
-RUN = {"slug": SLUG, "lake": "s3://lake", "run_after": "2026-11-22T12:00:00+00:00", "round": "round2"}
+ROUND_BEGAN = datetime(2026, 11, 22, 12, tzinfo=UTC)
+RUN = {
+    "slug": SLUG,
+    "lake": "s3://lake",
+    "run_after": ROUND_BEGAN.isoformat(),
+    "round": "round2",
+    "opened_at": ROUND_BEGAN.isoformat(),
+}
 SINCE = {"CreatedAfter": datetime(2026, 11, 21, 12, tzinfo=UTC)}
 LIVE = SINCE | {"ClusterStates": list(LIVE_CLUSTER_STATES)}
 AWS = {"aws_conn_id": None, "region_name": "eu-west-3"}
@@ -107,6 +114,12 @@ def step_request(name: str) -> dict[str, Any]:
     return {"Name": name, "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["true"]}}
 
 
+def known_step(step_id: str, name: str) -> dict[str, Any]:
+    """Return a running step as ListSteps does."""
+    status = {"State": "RUNNING", "Timeline": {"CreationDateTime": ROUND_BEGAN}}
+    return {"Id": step_id, "Name": name, "Config": step_request(name)["HadoopJarStep"], "Status": status}
+
+
 def sensor() -> StepSensor:
     sensor = StepSensor(task_id="wait", add_task_id="add_featurize", run=RUN, poke_interval=1, mode="reschedule", **AWS)
     sensor.job_flow_id, sensor.step_id = "j-1", "s-1"  # the values of the rendered templates
@@ -123,12 +136,13 @@ def cluster(cluster_id: str = "j-1", state: str = "WAITING", **more: Any) -> dic
     """Return EMR's description of a cluster of this run."""
     tags = {RUN_TAG: SLUG, LAKE_TAG: "s3://lake", ROUND_TAG: "round2"}
     listed = [{"Key": key, "Value": value} for key, value in tags.items()]
-    return {"Cluster": {"Id": cluster_id, "Status": {"State": state}, "Tags": listed} | more}
+    status = {"State": state, "Timeline": {"CreationDateTime": ROUND_BEGAN}}
+    return {"Cluster": {"Id": cluster_id, "Status": status, "Tags": listed} | more}
 
 
-def step(state: str) -> dict[str, Any]:
+def step(state: str, ended: datetime = ROUND_BEGAN + timedelta(minutes=5)) -> dict[str, Any]:
     """Return EMR's description of a step, with the reason of its failure."""
-    status = {"State": state, "FailureDetails": {"Message": "no space left"}}
+    status = {"State": state, "FailureDetails": {"Message": "no space left"}, "Timeline": {"EndDateTime": ended}}
     return OK | {"Step": {"Id": "s-1", "Name": "featurize", "Status": status}}
 
 
@@ -208,7 +222,7 @@ def test_only_missing_steps_are_added_and_the_order_is_kept(script: Any, context
     emr = script(operator)
     for _ in range(2):
         emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-    emr.add_response("list_steps", {"Steps": [{"Id": "s-b", "Name": "b"}]}, REUSABLE_STEPS)
+    emr.add_response("list_steps", {"Steps": [known_step("s-b", "b")]}, REUSABLE_STEPS)
     missing = [step_request("a"), step_request("c")]
     emr.add_response("add_job_flow_steps", OK | {"StepIds": ["s-a", "s-c"]}, {"JobFlowId": "j-1", "Steps": missing})
     assert operator.execute(context) == ["s-a", "s-b", "s-c"]
@@ -220,7 +234,7 @@ def test_the_link_to_the_logs_never_fails_a_task(script: Any, context: dict[str,
     for log_uri in ("file:///lake/logs/", "s3://bucket/logs/", "s3:///", "https://x/y", "x", ""):
         emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
         emr.add_response("describe_cluster", cluster(LogUri=log_uri), ANY_CLUSTER)
-        emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "featurize"}]}, REUSABLE_STEPS)
+        emr.add_response("list_steps", {"Steps": [known_step("s-1", "featurize")]}, REUSABLE_STEPS)
         assert operator.execute(context) == ["s-1"], log_uri
 
 
@@ -233,6 +247,19 @@ def test_a_step_that_did_not_complete_fails_the_sensor_without_retries(script: A
             emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
         with pytest.raises(AirflowFailException, match=f"'featurize' \\(s-1\\) ended {state}"):
             operator.poke(context)
+
+
+def test_a_sensor_cleared_alone_says_so_and_does_not_wait_for_logs(script: Any, context: dict[str, Any]) -> None:
+    """The step had failed before this round began; a step that fails in this round is a failure like any other."""
+    operator = sensor()
+    emr = script(operator)
+    for ended, alone in ((ROUND_BEGAN - timedelta(seconds=1), True), (ROUND_BEGAN + timedelta(seconds=1), False)):
+        for _ in range(2):
+            emr.add_response("describe_step", step("FAILED", ended), STEP)
+            emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+        with pytest.raises(AirflowFailException) as failure:
+            operator.poke(context)
+        assert ("cleared by itself" in str(failure.value)) is alone
 
 
 def test_the_failure_is_reported_although_the_cluster_cannot_be_described(script: Any, context: dict[str, Any]) -> None:
@@ -280,7 +307,7 @@ def test_all_live_clusters_are_terminated_although_steps_cannot_be_cancelled(
     operator = terminate()
     emr = script(operator)
     script_search(emr, cluster(), cluster("j-2"))
-    emr.add_response("list_steps", {"Steps": [{"Id": "s-1", "Name": "featurize"}]}, LIVE_STEPS)
+    emr.add_response("list_steps", {"Steps": [known_step("s-1", "featurize")]}, LIVE_STEPS)
     cancelled = {"ClusterId": "j-1", "StepIds": ["s-1"], "StepCancellationOption": "TERMINATE_PROCESS"}
     emr.add_response("cancel_steps", {}, cancelled)
     emr.add_client_error("list_steps", service_error_code="AccessDeniedException")
@@ -306,13 +333,30 @@ def test_the_teardown_fails_when_listing_fails_and_no_id_is_known(script: Any, c
         operator.execute(context)
 
 
-def test_a_cluster_that_stays_live_fails_the_teardown(script: Any, context: dict[str, Any]) -> None:
+def test_a_cluster_that_stays_live_fails_the_teardown(script: Any, context: dict[str, Any], clock: list[float]) -> None:
     operator = terminate("j-1")
     emr = script(operator)
     script_search(emr, cluster())
     script_termination(emr, cluster())
-    with pytest.raises(AirflowException, match=r"j-1 .* still live after TerminateJobFlows; check whether termination"):
+    for _ in range(int(terminate_cluster.TERMINATION_SECONDS / terminate_cluster.POLL_SECONDS)):
+        script_search(emr, cluster())
+    with pytest.raises(AirflowException, match=r"j-1 .* still live 60 s after TerminateJobFlows; check whether"):
         operator.execute(context)
+    assert sum(clock) == terminate_cluster.TERMINATION_SECONDS
+
+
+def test_a_cluster_that_is_still_described_as_live_for_a_moment_does_not_fail_the_teardown(
+    script: Any, context: dict[str, Any], clock: list[float]
+) -> None:
+    """TerminateJobFlows is asynchronous."""
+    operator = terminate("j-1")
+    emr = script(operator)
+    script_search(emr, cluster())
+    script_termination(emr, cluster())
+    script_search(emr, cluster())
+    script_search(emr, cluster(state="TERMINATING"))
+    operator.execute(context)
+    assert clock == [terminate_cluster.POLL_SECONDS] * 2
 
 
 def test_the_teardown_does_not_wait_without_an_interrupted_request(
