@@ -118,7 +118,7 @@ with DAG(
         **aws,
     )
     report_cost = task(results.report_cost)(open_run)
-    verify_results = task(multiple_outputs=True)(results.verify_results)(open_run)
+    verify_results = task(multiple_outputs=True)(results.verify_results)(open_run, plan_cluster["jobs"])
     publish_results = task(multiple_outputs=True, outlets=[RESULTS])(results.publish_results)(
         open_run,
         verify_results,

@@ -266,6 +266,8 @@ class PlanSummary(TypedDict):
 class Plan(PlanSummary):
     """The record that ``plan_cluster`` returns: all requests of the run, as data."""
 
+    jobs: str
+    """Digest of the jobs' sources, which the jobs report too."""
     job_flow_overrides: ClusterRequest
     featurize_steps: list[StepRequest]
     pca_steps: list[StepRequest]

@@ -103,6 +103,8 @@ class FeaturizeSummary(TypedDict):
     """``featurize.json``. If the file exists, features and rejects are complete."""
 
     job: str
+    code: str
+    """Digest of the sources that ran (:func:`spark_jobs.sources.sources_digest`)."""
     listed: int
     """Files that match the pattern: the sum of ``features`` and ``rejects``."""
     skipped: int
@@ -239,6 +241,8 @@ class PcaSummary(TypedDict):
     """``pca.json``. If the file exists, the outputs of the job are complete."""
 
     job: str
+    code: str
+    """Digest of the sources that ran (:func:`spark_jobs.sources.sources_digest`)."""
     images: int
     dimensions: int
     k: int

@@ -1,4 +1,4 @@
-"""The code bundle: the files that a run uploads for the cluster. Their content names their folder."""
+"""The code bundle: the files that a run uploads for the cluster. The digest of their sources names their folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from spark_jobs.sources import sources_digest
 
 PROJECT = Path(__file__).resolve().parents[2]
 """The folder that contains ``include`` and ``spark_jobs``."""
@@ -22,9 +24,20 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Bundle:
-    """Files by name, and the digest of all files, which is the version of the code."""
+    """Files by name, and the digest of their sources, which is the version of the code.
+
+    Attributes
+    ----------
+    digest : str
+        Of all sources. It does not depend on how the zip is compressed, which differs between builds of zlib.
+    jobs : str
+        Of the package ``spark_jobs``; the jobs report the digest of what they ran (:mod:`spark_jobs.sources`).
+    files : dict
+        The content of each file.
+    """
 
     digest: str
+    jobs: str
     files: dict[str, bytes]
 
 
@@ -49,7 +62,8 @@ def build_bundle(root: Path = PROJECT) -> Bundle:
     files |= {f"{name}.py": (jobs / "entrypoints" / f"{name}.py").read_bytes() for name in ENTRYPOINTS}
     files[BOOTSTRAP_FILE] = (root / "include" / "cluster" / BOOTSTRAP_FILE).read_bytes()
     files[REQUIREMENTS_FILE] = (root / REQUIREMENTS_FILE).read_bytes()
-    return Bundle(_digest(files), files)
+    jobs_digest = sources_digest(jobs)
+    return Bundle(_digest(jobs_digest, files[BOOTSTRAP_FILE], files[REQUIREMENTS_FILE]), jobs_digest, files)
 
 
 def zip_sources(root: Path, sources: list[Path]) -> bytes:
@@ -64,8 +78,9 @@ def zip_sources(root: Path, sources: list[Path]) -> bytes:
     return buffer.getvalue()
 
 
-def _digest(files: dict[str, bytes]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+def _digest(jobs: str, *others: bytes) -> str:
+    """Return the digest of the jobs' sources and of the other files."""
+    total = hashlib.sha256(jobs.encode())
+    for data in others:
+        total.update(hashlib.sha256(data).digest())
     return total.hexdigest()[:16]

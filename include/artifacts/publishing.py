@@ -62,8 +62,13 @@ def publish_model(lake: Lake, weights: str, cache: Path, aws_conn_id: str | None
 
 
 def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
-    """Upload a code bundle into the folder that its digest names; return the folder's URI."""
+    """Upload a code bundle into the folder that its digest names; return the folder's URI.
+
+    Files that exist are kept: the digest names their content, and steps of other runs may be reading them.
+    """
     folder = lake.code(bundle.digest)
     for name, data in bundle.files.items():
-        write_bytes(lake_path(f"{folder}/{name}", aws_conn_id), data)
+        target = lake_path(f"{folder}/{name}", aws_conn_id)
+        if not target.exists():
+            write_bytes(target, data)
     return folder

@@ -97,8 +97,19 @@ def _with_chunk(footer: Footer, chunk: Any, file: str) -> Footer:
     return replace(footer, values=values, nulls=footer.nulls + statistics.null_count, bounds=bounds)
 
 
-def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) -> Verified:
+def verify_run(run: RunLocations, params: RunParams, jobs: str, aws_conn_id: str | None) -> Verified:
     """Check the outputs of a run; return its figures.
+
+    Parameters
+    ----------
+    run : RunLocations
+        The run.
+    params : RunParams
+        Its parameters.
+    jobs : str
+        Digest of the jobs' sources that the run planned to use.
+    aws_conn_id : str or None
+        Airflow's connection for S3.
 
     Raises
     ------
@@ -108,6 +119,7 @@ def verify_run(run: RunLocations, params: RunParams, aws_conn_id: str | None) ->
     featurize: FeaturizeSummary = _read_summary(run.featurize_summary, "featurize", aws_conn_id)
     pca: PcaSummary = _read_summary(run.pca_summary, "pca", aws_conn_id)
     problems = _collect(
+        partial(_code_problems, (featurize, pca), jobs),
         partial(_listing_problems, run, featurize, aws_conn_id),
         partial(_features_problems, run, featurize, aws_conn_id),
         partial(_rejects_problems, run, featurize, params, aws_conn_id),
@@ -146,6 +158,15 @@ def _collect(*checks: Callable[[], list[str]]) -> list[str]:
 
 def _expect(name: str, found: object, expected: object) -> list[str]:
     return [] if found == expected else [f"{name}: found {found}, expected {expected}"]
+
+
+def _code_problems(summaries: tuple[FeaturizeSummary | PcaSummary, ...], jobs: str) -> list[str]:
+    return [
+        f"{summary['job']} ran other code ({summary['code'][:16]}) than the plan names ({jobs[:16]}): "
+        "clear plan_cluster with its downstream tasks"
+        for summary in summaries
+        if summary["code"] != jobs
+    ]
 
 
 def _listing_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:

@@ -14,7 +14,7 @@ from include.cost.forecast import check_cap, describe_forecast, forecast_cost, m
 from include.cost.prices import load_prices
 from include.lake.layout import Lake
 from include.lake.objects import lake_path, read_json
-from include.records import Forecast, Plan, Run
+from include.records import Forecast, Manifest, Plan, Run
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
 from include.tasks.failures import without_retry
@@ -37,8 +37,8 @@ def plan_cluster(run: Run) -> Plan:
     params = RunParams.from_record(run["params"])
     check_cluster(slug=run["slug"], settings=settings, params=params)
     lake = Lake(run["lake"])
-    slug, digest = run["slug"], build_bundle().digest
-    code, run_root = lake.code(digest), lake.run(slug).root
+    slug, bundle = run["slug"], build_bundle()
+    code, run_root = lake.code(bundle.digest), lake.run(slug).root
     featurize = FeaturizeArgs(
         images=run["images"],
         run=run_root,
@@ -61,7 +61,8 @@ def plan_cluster(run: Run) -> Plan:
     limit = params.step_time_limit_minutes
     forecast = _forecast(run, params, settings)
     return {
-        "code": digest,
+        "code": bundle.digest,
+        "jobs": bundle.jobs,
         "forecast": forecast,
         "job_flow_overrides": run_job_flow_request(
             slug=slug,
@@ -80,14 +81,27 @@ def plan_cluster(run: Run) -> Plan:
 
 def _forecast(run: Run, params: RunParams, settings: Settings) -> Forecast:
     """Return the forecast of the run's cost, with the rates of the previous run; raise if it is above the cap."""
-    previous, manifest = run["previous"]["run"], None
-    if previous:
-        path = lake_path(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id)
-        manifest = read_json(path, "publish_results writes it") if path.exists() else None
+    manifest = _previous_manifest(run, settings)
     forecast = forecast_cost(load_prices(settings), params, run["image_count"], measured_rates(manifest))
     log.info("Forecast: %s", describe_forecast(forecast))
     check_cap(forecast, params.max_cost_eur)
     return forecast
+
+
+def _previous_manifest(run: Run, settings: Settings) -> Manifest | None:
+    """Return the manifest of the published run; None if there is none, or if it is damaged: this run replaces it."""
+    previous = run["previous"]["run"]
+    if not previous:
+        return None
+    path = lake_path(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id)
+    try:
+        manifest: Manifest = read_json(path, "publish_results writes it")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.warning("The forecast uses default rates, since the manifest of the published run is damaged: %s", error)
+        return None
+    return manifest
 
 
 def publish_code(run: Run, code: str) -> str:

@@ -26,8 +26,15 @@ log = logging.getLogger(__name__)
 
 
 @without_retry
-def verify_results(run: Run) -> Verified:
+def verify_results(run: Run, jobs: str) -> Verified:
     """Check the outputs of the run; if anything is wrong, nothing is published.
+
+    Parameters
+    ----------
+    run : dict
+        What ``open_run`` returned.
+    jobs : str
+        ``jobs`` of ``plan_cluster``.
 
     Raises
     ------
@@ -38,7 +45,7 @@ def verify_results(run: Run) -> Verified:
     lake = Lake(run["lake"])
     locations = lake.run(run["slug"])
     abort_uploads(lake, locations.root, settings)  # no process of the run writes any more
-    verified = verify_run(locations, RunParams.from_record(run["params"]), settings.aws_conn_id)
+    verified = verify_run(locations, RunParams.from_record(run["params"]), jobs, settings.aws_conn_id)
     log.info("Verified %s: %s", locations.root, verified)
     return verified
 

@@ -32,6 +32,7 @@ from spark_jobs.left_out import describe, warn
 from spark_jobs.model import mobilenet
 from spark_jobs.records import FeaturizeSummary
 from spark_jobs.runtime import launcher, progress, summary
+from spark_jobs.sources import sources_digest
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -129,6 +130,7 @@ def run(
     seconds = stopwatch.seconds()
     record: FeaturizeSummary = {
         "job": FeaturizeArgs.program,
+        "code": sources_digest(),
         "listed": listed,
         "skipped": images.left_out[0]["skipped"],
         "hidden": images.left_out[0]["hidden"],

@@ -32,6 +32,7 @@ from spark_jobs.pca.analysis import Analysis
 from spark_jobs.quality import certificate, drift, sampling
 from spark_jobs.records import Drift, PcaSummary, Quality
 from spark_jobs.runtime import context, launcher, summary, workers
+from spark_jobs.sources import sources_digest
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ def run(arguments: PcaArgs) -> PcaSummary:
         logger.warning("%s", warning)
     record: PcaSummary = {
         "job": PcaArgs.program,
+        "code": sources_digest(),
         "images": run_features.images,
         "dimensions": run_features.dimensions,
         "k": fitted.k,

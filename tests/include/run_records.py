@@ -24,6 +24,8 @@ from tests.include.price_tables import prices
 from tests.spark_jobs.feature_runs import realistic
 
 MODEL_DIGEST = "ab" * 32
+JOBS = "0badc0de" * 8
+"""Digest of the jobs' sources."""
 SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
 
 
@@ -53,6 +55,7 @@ def featurize_summary(**changes: Any) -> dict[str, Any]:
     """The summary that featurize writes."""
     return {
         "job": "featurize",
+        "code": JOBS,
         "listed": 4,
         "features": 3,
         "rejects": 1,
@@ -89,6 +92,7 @@ def pca_summary(**changes: Any) -> dict[str, Any]:
     """The summary that pca writes."""
     return {
         "job": "pca",
+        "code": JOBS,
         "images": 3,
         "dimensions": 1280,
         "k": 2,

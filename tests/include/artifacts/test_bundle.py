@@ -38,6 +38,15 @@ def test_same_sources_give_the_same_bytes(copy: Path) -> None:
     assert build_bundle(copy) == build_bundle()
 
 
+def test_another_compression_does_not_change_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of zlib compress differently; the nodes of Airflow may have different ones."""
+    expected = build_bundle()
+    monkeypatch.setattr(zipfile, "ZIP_DEFLATED", zipfile.ZIP_STORED)
+    stored = build_bundle()
+    assert stored.files[JOBS_ZIP] != expected.files[JOBS_ZIP]
+    assert stored.digest == expected.digest
+
+
 def test_zip_holds_every_module_of_the_jobs_under_their_package() -> None:
     with zipfile.ZipFile(io.BytesIO(build_bundle().files[JOBS_ZIP])) as archive:
         expected = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "spark_jobs").rglob("*.py"))
@@ -49,12 +58,13 @@ def test_zip_holds_every_module_of_the_jobs_under_their_package() -> None:
 @pytest.mark.slow
 def test_cluster_can_import_the_jobs_from_the_zip_alone(tmp_path: Path) -> None:
     (tmp_path / JOBS_ZIP).write_bytes(build_bundle().files[JOBS_ZIP])
-    code = "import spark_jobs.args as module; print(module.__file__)"
+    code = "import spark_jobs.sources as module; print(module.__file__, module.sources_digest())"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(tmp_path / JOBS_ZIP)}, cwd=tmp_path,
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert JOBS_ZIP in done.stdout
+    assert done.stdout.split()[-1] == build_bundle().jobs, "a job reports the digest that Airflow has planned with"
 
 
 def test_each_changed_added_or_renamed_file_changes_the_digest(copy: Path) -> None:

@@ -48,12 +48,15 @@ def test_model_is_named_only_when_it_is_complete_and_a_repetition_completes_it(
 
 
 def test_bundle_is_complete_in_the_folder_that_its_digest_names(tmp_path: Path) -> None:
-    bundle = build_bundle()
-    for _ in range(2):
-        folder = publishing.put_bundle(Lake(f"file://{tmp_path}"), bundle, None)
-    assert folder == f"file://{tmp_path}/code/{bundle.digest}"
-    uploaded = {path.name: path.read_bytes() for path in (tmp_path / "code" / bundle.digest).iterdir()}
-    assert uploaded == bundle.files
+    bundle, folder = build_bundle(), tmp_path / "code" / build_bundle().digest
+    assert publishing.put_bundle(Lake(f"file://{tmp_path}"), bundle, None) == f"file://{folder}"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == bundle.files
+    written = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    (folder / "pca.py").unlink()
+    publishing.put_bundle(Lake(f"file://{tmp_path}"), bundle, None)
+    assert (folder / "pca.py").read_bytes() == bundle.files["pca.py"], "a missing file is written"
+    kept = {name: inode for name, inode in written.items() if name != "pca.py"}
+    assert kept.items() <= {path.name: path.stat().st_ino for path in folder.iterdir()}.items(), "others are not"
 
 
 def replace_python(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:

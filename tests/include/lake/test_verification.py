@@ -31,7 +31,7 @@ from tests.include.run_folders import (
     write_run,
     write_scores,
 )
-from tests.include.run_records import SLUG, featurize_summary
+from tests.include.run_records import JOBS, SLUG, featurize_summary
 
 IMAGES = 5
 PARAMS = RunParams(max_reject_ratio=0.2)
@@ -39,7 +39,7 @@ Damage = Callable[[Path], None]
 
 
 def verify(lake: Path, params: RunParams = PARAMS) -> dict[str, Any]:
-    return verify_run(Lake(f"file://{lake}").run(SLUG), params, None)
+    return verify_run(Lake(f"file://{lake}").run(SLUG), params, JOBS, None)
 
 
 @pytest.fixture
@@ -132,6 +132,8 @@ def remove_features(run: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Damage, str]] = {
+    "featurize ran other code": (featurize(code="1" * 64), f"featurize ran other code ({'1' * 16})"),
+    "pca ran other code": (pca(code="2" * 64), f"pca ran other code ({'2' * 16}) than the plan names ({JOBS[:16]})"),
     "a part of the features is gone": (remove(FEATURES), "rows of features: found 3, expected 5"),
     "all features are gone": (remove_features, "rows of features: found 0"),
     "a row of features is missing": (

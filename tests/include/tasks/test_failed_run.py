@@ -23,6 +23,7 @@ from include.tasks import failed_run, results
 from include.tasks.failures import NoImagesError
 from tests.include.run_folders import write_json, write_run
 from tests.include.run_records import (
+    JOBS,
     PREVIOUS,
     cost_record,
     created_record,
@@ -110,7 +111,7 @@ def test_run_that_fails_before_it_is_opened_has_a_report_if_the_lake_is_in_an_al
 def test_run_that_fails_after_it_has_published_adds_the_failure_to_its_report(lake: Path, opened: Opened) -> None:
     run = opened(max_reject_ratio=0.5) | {"slug": SLUG}
     write_run(lake, slug=SLUG)
-    results.publish_results(run, results.verify_results(run), plan_record(), created_record(), None)
+    results.publish_results(run, results.verify_results(run, JOBS), plan_record(), created_record(), None)
     written = read_report(lake)
     assert (written["state"], written["failed_tasks"]) == ("success", [])
     context = context_of({("open_run", "return_value"): run})
@@ -133,7 +134,7 @@ def test_run_that_fails_after_it_has_published_adds_the_failure_to_its_report(la
 def test_reports_of_published_and_failed_runs_are_one_table(lake: Path, opened: Opened) -> None:
     run = opened(max_reject_ratio=0.5)
     write_run(lake, slug=run["slug"])
-    results.publish_results(run, results.verify_results(run), plan_record(), created_record(), None)
+    results.publish_results(run, results.verify_results(run, JOBS), plan_record(), created_record(), None)
     failed_run.report_failure(context_of({("open_run", "return_value"): opened()}), {"open_run": "success"}, [])
     lines = [json.loads(path.read_text()) for path in sorted(lake.glob("reports/run=*/report.json"))]
     table = pd.DataFrame(lines).set_index("run")

@@ -16,6 +16,7 @@ from include.settings.parameters import RunParams
 from include.tasks import plan as tasks
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 from tests.include.price_tables import table
+from tests.include.run_records import PREVIOUS
 from tests.include.service_model import problems_of
 
 Opened = Callable[..., dict[str, Any]]
@@ -102,6 +103,17 @@ def test_forecast_that_is_above_the_limit_or_unknown_stops_a_run_with_a_limit(
     path.write_text("{}")
     with pytest.raises(AirflowFailException, match=f"PriceTableError.*{path.name}"):
         tasks.plan_cluster(opened())
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"profile": "aws"}'])
+def test_a_damaged_manifest_of_the_published_run_does_not_block_the_next_run(
+    lake: Path, opened: Opened, damage: str
+) -> None:
+    run = opened() | {"previous": {"run": PREVIOUS, "pca_model": None, "note": None}}
+    manifest = lake / "runs" / PREVIOUS / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(damage)
+    assert tasks.plan_cluster(run)["forecast"]["expected"] == tasks.plan_cluster(opened())["forecast"]["expected"]
 
 
 def test_every_parameter_of_the_form_changes_a_request(opened: Opened) -> None:

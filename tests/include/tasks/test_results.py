@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from include.tasks import results as tasks
 from spark_jobs.args import PCA_SUMMARY_FILE
 from tests.include.run_folders import edit_json, write_run
-from tests.include.run_records import cost_record, created_record, plan_record
+from tests.include.run_records import JOBS, cost_record, created_record, plan_record
 
 Opened = Callable[..., dict[str, Any]]
 
@@ -30,7 +30,7 @@ def run(lake: Path, opened: Opened) -> dict[str, Any]:
 
 
 def test_verified_run_is_published_with_report_and_manifest(lake: Path, run: dict[str, Any]) -> None:
-    verified, plan, created, cost = tasks.verify_results(run), plan_record(), created_record(), cost_record()
+    verified, plan, created, cost = tasks.verify_results(run, JOBS), plan_record(), created_record(), cost_record()
     for _ in range(2):  # a retry leads to the same state
         published = tasks.publish_results(run, json.loads(json.dumps(verified)), plan, created, cost)
     assert len(pd.read_parquet(lake / "results")) == verified["images"] == 5
@@ -54,7 +54,7 @@ def test_verified_run_is_published_with_report_and_manifest(lake: Path, run: dic
 def test_damaged_run_is_not_published_and_not_retried(lake: Path, run: dict[str, Any]) -> None:
     next((lake / "runs" / run["slug"] / "features").glob("*.parquet")).unlink()
     with pytest.raises(AirflowFailException, match=r"VerificationError: .*rows of features"):
-        tasks.verify_results(run)
+        tasks.verify_results(run, JOBS)
     assert not (lake / "results").exists()
 
 
@@ -64,7 +64,7 @@ def test_manifest_is_written_last(lake: Path, run: dict[str, Any], monkeypatch: 
 
     monkeypatch.setattr(tasks, "report_line", fail)
     with pytest.raises(RuntimeError, match="no line"):
-        tasks.publish_results(run, tasks.verify_results(run), plan_record(), created_record(), None)
+        tasks.publish_results(run, tasks.verify_results(run, JOBS), plan_record(), created_record(), None)
     assert (lake / "current.json").exists()
     assert not (lake / "runs" / run["slug"] / "manifest.json").exists()
 
@@ -74,7 +74,7 @@ def test_reports_of_all_runs_are_one_table_for_pandas(lake: Path, opened: Opened
     for number, params in enumerate([{}, {"variance_target": None, "n_components": 2}]):
         run = opened(max_reject_ratio=0.5, **params) | {"slug": f"2026112{number}T120000Z-0123abcd"}
         edit_json(write_run(lake, slug=run["slug"]) / PCA_SUMMARY_FILE, **params)
-        tasks.publish_results(run, tasks.verify_results(run), plan_record(), created_record(), None)
+        tasks.publish_results(run, tasks.verify_results(run, JOBS), plan_record(), created_record(), None)
     lines = [path.read_text() for path in sorted(lake.glob("reports/run=*/report.json"))]
     table = pd.read_json(StringIO("".join(lines)), lines=True)
     assert table["run"].tolist() == ["20261120T120000Z-0123abcd", "20261121T120000Z-0123abcd"]
