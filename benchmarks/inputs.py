@@ -43,6 +43,6 @@ def choose_weights(work: Path) -> tuple[str, Path]:
 
 
 def _write_random_weights(file: str) -> None:
-    from spark_jobs.model import export
+    from spark_jobs.model.export import keras_model, weights
 
-    export.build_keras_model(export.find_weights(RANDOM)).save_weights(file)
+    keras_model.build_keras_model(weights.find_weights(RANDOM)).save_weights(file)

@@ -152,7 +152,7 @@ SOURCES_OF_IMAGES = {
         *(f"spark_jobs/{name}.py" for name in ("args", "left_out", "records", "walk")),
     ],
     "emr": ["local/emr", "local/processes", "spark_jobs"],
-    "init": ["include", "local/images", "spark_jobs/model/export.py"],
+    "init": ["include", "local/images", "spark_jobs/model/export"],
 }
 NOT_IN_THE_STEPS_IMAGE = {"tensorflow", "keras"}
 """Imported only by the export of the model, which the init image runs."""

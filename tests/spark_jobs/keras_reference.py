@@ -10,7 +10,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from spark_jobs.model import export
+from spark_jobs.model.export.keras_model import build_keras_model
+from spark_jobs.model.export.weights import find_weights
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     from tensorflow.keras.preprocessing.image import img_to_array
 
     if weights.startswith("random:"):
-        model = export.build_keras_model(export.find_weights(weights))
+        model = build_keras_model(find_weights(weights))
     else:
         model = MobileNetV2(include_top=False, pooling="avg", weights=weights, input_shape=(224, 224, 3))
     images = [preprocess_input(img_to_array(Image.open(file).resize([224, 224]))) for file in files]
