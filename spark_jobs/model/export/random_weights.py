@@ -35,8 +35,10 @@ def set_random_weights(model: Any, seed: int) -> None:
         norm.momentum = 0.0  # the next batch alone determines the moving statistics
     model(pictures, training=True)
     last = norms[-1]
+    body, head = type(model)(model.input, last.input), type(model)(last.input, model.output)
+    maps = body(pictures, training=False)  # once: only the last BatchNorm changes below
     for _ in range(3):  # because of ReLU6 the deviation is not exactly proportional to the scale
-        deviation = float(np.std(model(pictures, training=False), axis=0).mean())
+        deviation = float(np.std(head(maps, training=False), axis=0).mean())
         gamma, beta, mean, variance = last.get_weights()
         last.set_weights([gamma * (RANDOM_DEVIATION / deviation), beta, mean, variance])
 
