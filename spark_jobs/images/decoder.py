@@ -73,8 +73,8 @@ class Decoder:
     def decode(self, data: Data) -> Pixels | Reject:
         """Decode a file.
 
-        Only a file that kills a child which has decoded nothing before is blamed for it: what an earlier file has left
-        behind costs no other. A child that ran out of time or memory is not given the file a second time.
+        The result does not depend on earlier files. If a child ends during a file, however it ends, the file goes to a
+        fresh child. Only a file that also ends a child which has decoded nothing before is rejected for it.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class Decoder:
                 return _exchange(child, data)
             except (BrokenPipeError, EOFError):
                 code = self._end(child)
-            if was_fresh or code in (-signal.SIGALRM, OUT_OF_MEMORY_EXIT):
+            if was_fresh:
                 return Reject("decoder_crashed", self._cause(code))
 
     def close(self) -> None:

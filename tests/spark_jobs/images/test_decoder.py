@@ -110,6 +110,21 @@ def test_what_an_earlier_file_has_broken_costs_no_other(deadly: Decoder) -> None
     assert same(deadly.decode(PLAIN), decoding.decode(PLAIN, max_pixels=MAX_PIXELS))
 
 
+@pytest.mark.parametrize("data", [deadly_decoder.GOOD, deadly_decoder.FRAGILE])
+def test_a_good_photo_after_two_leaking_ones_is_decoded(deadly: Decoder, data: bytes) -> None:
+    """The memory that is missing is that of earlier files, also if a library reports its lack as damage."""
+    for _ in range(2):
+        deadly.decode(deadly_decoder.LEAK)
+    pixels = deadly.decode(data)
+    assert not isinstance(pixels, Reject), pixels
+    assert (pixels == (255, 0, 0)).all()
+
+
+def test_a_photo_that_is_slow_because_of_an_earlier_one_is_decoded(deadly: Decoder) -> None:
+    deadly.decode(deadly_decoder.SLOWING)
+    assert same(deadly.decode(PLAIN), decoding.decode(PLAIN, max_pixels=MAX_PIXELS))
+
+
 def test_a_child_that_died_while_it_had_nothing_to_do_is_replaced(child: Decoder) -> None:
     before = children()
     child.decode(PLAIN)
