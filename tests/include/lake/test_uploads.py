@@ -14,6 +14,7 @@ from include.lake import uploads
 from include.lake.layout import Lake
 from include.lake.uploads import STALE, abort_uploads
 from include.settings.deployment import Settings
+from include.settings.parameters import MAX_STEP_MINUTES
 from tests.s3_store import REGION, Store, connection
 
 pytestmark = pytest.mark.slow
@@ -101,6 +102,11 @@ def test_only_old_uploads_are_aborted_if_an_age_is_given(
     monkeypatch.setattr(uploads, "datetime", Clock)
     assert abort_uploads(begun.lake, begun.lake.root, worker, older_than=STALE) == before - younger
     assert begun.keys() == ["runs/a/new"] * younger
+
+
+def test_an_upload_of_the_longest_step_is_not_old() -> None:
+    """A new run aborts the old uploads of all runs, and another run may be in progress."""
+    assert timedelta(minutes=MAX_STEP_MINUTES) < STALE
 
 
 def test_all_pages_are_read(begun: Uploads, worker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

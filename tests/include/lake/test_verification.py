@@ -283,6 +283,20 @@ def test_target_that_is_missed_only_by_rounding_is_reached(run: Path, tmp_path: 
         assert verify(tmp_path)["k"] == K
 
 
+def test_shares_that_sum_to_more_than_1_only_by_rounding_are_accepted(run: Path, tmp_path: Path) -> None:
+    """The sum of 1280 rounded shares may be off by 1280 units of rounding: 1280 * 2^-53, which is 1.4e-13."""
+    for reached in (1.0, 1 + 1280 * 2**-53):
+        pca(variance_reached=reached)(run)
+        assert verify(tmp_path)["variance_reached"] == reached
+    for above in (1e-9, 1.0):
+        pca(variance_reached=1 + above)(run)
+        with pytest.raises(VerificationError, match=r"variance reached: found .*, expected 0 to 1$"):
+            verify(tmp_path)
+    pca(variance_reached=0.8 - 1e-9)(run)
+    with pytest.raises(VerificationError, match=r"expected 0\.8 or a warning$"):
+        verify(tmp_path)
+
+
 def test_number_of_components_is_exact_or_an_upper_limit(run: Path, tmp_path: Path) -> None:
     for target, number, expected in [(None, 2, None), (None, 3, 3), (None, 1, 1), (0.8, 2, None), (0.8, 3, None)]:
         changes: dict[str, Any] = {"variance_target": target, "n_components": number}
