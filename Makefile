@@ -12,24 +12,28 @@ WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
 
 # What the user types reaches the commands through the environment, so that spaces, quotes and dollars stay as they are.
-export USER_IMAGES := $(value IMAGES)
-export USER_LAKE := $(value LAKE)
-export USER_PARAMS := $(value PARAMS)
+$(foreach name,IMAGES LAKE PARAMS STORE PORT ROOT SETTINGS STACK FORMAT LAPS,$(eval export USER_$(name) := $$(value $(name))))
+# An option with the value of such a variable, if it is set: $(call option,--port,PORT). TESTS, TABLES and OPTIONS are lists
+# of words instead: the shell alone splits them, as $(value …) leaves them to it.
+option = $(if $(USER_$(2)),$(1) "$$USER_$(2)")
 # The folder in which `make` was called: the shell's, if `make -C` (which sets the flag w) has changed the folder.
 export USER_FOLDER = $(if $(findstring w,$(firstword -$(MAKEFLAGS)))$(findstring print-directory,$(MAKEFLAGS)),$(PWD),$(CURDIR))
-USER_PATHS = --relative-to "$$USER_FOLDER" $(if $(USER_IMAGES),--images "$$USER_IMAGES") $(if $(USER_LAKE),--lake "$$USER_LAKE")
+USER_PATHS = --relative-to "$$USER_FOLDER" $(call option,--images,IMAGES) $(call option,--lake,LAKE) $(call option,--store,STORE)
+# An option with the absolute path of a file of the user, for the commands without --relative-to.
+ABSOLUTE = import os, sys; print(os.path.abspath(os.path.join(sys.argv[1], os.path.expanduser(sys.argv[2]))))
+path_option = $(if $(USER_$(2)),$(1) "$$($(PYTHON) -c '$(ABSOLUTE)' "$$USER_FOLDER" "$$USER_$(2)")")
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: ## create .venv, and find or install Python 3.11 and Java 17; the other commands do this first [STORE=s3]
-	@scripts/setup.sh $(STORE)
+	@scripts/setup.sh $(call option,,STORE)
 
 run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [STORE=s3] [PARAMS='name=value …']
-	@$(IN_VENV) -m local.run $(USER_PATHS) $(if $(STORE),--store "$(STORE)") $(if $(USER_PARAMS),--params "$$USER_PARAMS")
+	@$(IN_VENV) -m local.run $(USER_PATHS) $(call option,--params,PARAMS)
 
 up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder] [LAKE=folder] [STORE=s3] [PORT=8080]
-	@$(IN_VENV) -m local.run.service up $(USER_PATHS) $(if $(STORE),--store "$(STORE)") $(if $(PORT),--port "$(PORT)")
+	@$(IN_VENV) -m local.run.service up $(USER_PATHS) $(call option,--port,PORT)
 
 down: setup ## stop what `make up` started; lake, database and logs are kept
 	@$(IN_VENV) -m local.run.service down
@@ -41,19 +45,19 @@ check: setup ## lint, types, and the tests that start no Spark, no Airflow and n
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target quick-tests lint
 
 quick-tests: setup
-	@$(IN_VENV) -m pytest -q -m "not soak and not slow" --numprocesses 2 --dist loadfile --durations=0 --durations-min=1 $(TESTS)
+	@$(IN_VENV) -m pytest -q -m "not soak and not slow" --numprocesses 2 --dist loadfile --durations=0 --durations-min=1 $(value TESTS)
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']
-	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(IN_VENV) -m pytest -m "not soak" --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(value TESTS)
 
 soak: setup ## the long tests and the fault matrix, with a dated report in docs/soak [TESTS=…]
 	@mkdir -p .local
-	@$(IN_VENV) -m pytest -m "soak or matrix" --junitxml=.local/soak.xml $(TESTS); code=$$?; \
+	@$(IN_VENV) -m pytest -m "soak or matrix" --junitxml=.local/soak.xml $(value TESTS); code=$$?; \
 		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
 		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && exit $$code
 
 bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
-	@$(IN_VENV) -m benchmarks $(TABLES) $(if $(USER_IMAGES),--images "$$USER_IMAGES") $(if $(LAPS),--laps $(LAPS))
+	@$(IN_VENV) -m benchmarks $(value TABLES) $(call path_option,--images,IMAGES) $(call option,--laps,LAPS)
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
 	@$(IN_VENV) -m include.artifacts model
@@ -62,16 +66,16 @@ wheels: setup ## download the packages that cluster nodes install into .local/wh
 	@$(IN_VENV) -m include.artifacts wheels
 
 publish: setup ## publish model, code and wheels into a lake, before its first run: ROOT=s3://bucket
-	@$(IN_VENV) -m include.artifacts publish --root "$(ROOT)"
+	@$(IN_VENV) -m include.artifacts publish --root "$$USER_ROOT"
 
 settings: setup ## print the DAG's settings from the stack's outputs [STACK=fruit-features] [FORMAT=env|variables]
-	@$(IN_VENV) -m include.deployment settings $(if $(STACK),--stack "$(STACK)") $(if $(FORMAT),--format "$(FORMAT)")
+	@$(IN_VENV) -m include.deployment settings $(call option,--stack,STACK) $(call option,--format,FORMAT)
 
 mwaa: setup ## build the folder for Amazon MWAA, .local/mwaa [SETTINGS=file, the output of `make settings`]
-	@$(IN_VENV) -m include.deployment mwaa $(if $(SETTINGS),--settings "$(SETTINGS)")
+	@$(IN_VENV) -m include.deployment mwaa $(call path_option,--settings,SETTINGS)
 
 prices: setup ## write a new price table from the AWS Price List API [OPTIONS='--eur-per-usd 0.90 --eur-date 2026-11-20']
-	@$(IN_VENV) -m include.cost $(OPTIONS)
+	@$(IN_VENV) -m include.cost $(value OPTIONS)
 
 docs: setup ## regenerate the generated documents
 	@$(IN_VENV) scripts/write_dag_docs.py

@@ -49,10 +49,10 @@ def test_documents_name_no_command_that_does_not_exist() -> None:
         assert named <= set(TARGETS), f"{path.name} names {named - set(TARGETS)}"
 
 
-def arguments_of_run(*options: str, **environ: str) -> list[str]:
-    """Return the arguments that `make run` gives to Python; set-up is left out."""
+def arguments_of(command: str, *options: str, **environ: str) -> list[str]:
+    """Return the arguments that a command of make gives to Python; set-up is left out."""
     done = subprocess.run(
-        ["make", "--old-file=setup", *options, "run", r"IN_VENV=printf '%s\n'"],
+        ["make", "--old-file=setup", *options, command, r"IN_VENV=printf '%s\n'"],
         cwd=environ.pop("cwd", ROOT),
         env=os.environ | environ,
         capture_output=True,
@@ -66,21 +66,58 @@ def value_of(option: str, arguments: list[str]) -> str:
     return arguments[arguments.index(option) + 1]
 
 
-@pytest.mark.parametrize(
-    "name", ["/my photos", "~/photos", "it's", 'a"b', "a$b", "$(shell id)", "a$$b", "a#b", "a;b&c", "a\\b", "é"]
-)
+NAMES = ["/my photos", "~/photos", "it's", 'a"b', "a$b", "$(shell id)", "a$$b", "a#b", "a;b&c", "a\\b", "é"]
+"""Values that make or a shell could change."""
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_run_hands_names_on_as_they_are(name: str) -> None:
-    given = arguments_of_run(f"IMAGES={name}", f"LAKE={name}", "PARAMS=variance_target=0.9 data_prefix=x")
+    given = arguments_of("run", f"IMAGES={name}", f"LAKE={name}", "PARAMS=variance_target=0.9 data_prefix=x")
     assert value_of("-m", given) == "local.run"
     assert value_of("--images", given) == value_of("--lake", given) == name
     assert value_of("--params", given) == "variance_target=0.9 data_prefix=x"
-    assert value_of("--images", arguments_of_run(IMAGES=name)) == name
+    assert value_of("--images", arguments_of("run", IMAGES=name)) == name
+
+
+def test_every_command_hands_its_variables_on_as_they_are(tmp_path: Path) -> None:
+    variables = [
+        ("run", "STORE", "--store"),
+        ("up", "STORE", "--store"),
+        ("up", "PORT", "--port"),
+        ("up", "IMAGES", "--images"),
+        ("up", "LAKE", "--lake"),
+        ("publish", "ROOT", "--root"),
+        ("settings", "STACK", "--stack"),
+        ("settings", "FORMAT", "--format"),
+        ("bench", "LAPS", "--laps"),
+    ]
+    for command, variable, option in variables:
+        assert option not in arguments_of(command) or command == "publish", (command, variable)
+        for name in NAMES:
+            assert value_of(option, arguments_of(command, f"{variable}={name}")) == name, (command, variable)
+    for command, variable, option in [("mwaa", "SETTINGS", "--settings"), ("bench", "IMAGES", "--images")]:
+        assert option not in arguments_of(command), (command, variable)
+        for name in NAMES:
+            given = arguments_of(
+                command, "-C", str(ROOT), f"{variable}={name}", cwd=str(tmp_path), PWD=str(tmp_path), HOME=str(tmp_path)
+            )
+            path = str(tmp_path / name.replace("~", str(tmp_path)))
+            assert value_of(option, given) == path, (command, variable)
+
+
+def test_lists_of_words_are_split_as_the_shell_does() -> None:
+    for command, variable in [("bench", "TABLES"), ("prices", "OPTIONS"), ("test", "TESTS"), ("soak", "TESTS")]:
+        if command == "soak":  # it goes on after pytest
+            assert "junitxml=.local/soak.xml -k 'a$b or c'; code" in make("--dry-run", "soak", "TESTS=-k 'a$b or c'")
+            continue
+        given = arguments_of(command, f"{variable}=-k 'a$b or c$(shell id)' \"é é\"")
+        assert given[-3:] == ["-k", "a$b or c$(shell id)", "é é"], command
 
 
 def test_relative_names_start_from_the_users_folder(tmp_path: Path) -> None:
-    assert "--images" not in arguments_of_run()
-    assert value_of("--relative-to", arguments_of_run(PWD="/stale")) == str(ROOT)
-    elsewhere = arguments_of_run("-C", str(ROOT), cwd=str(tmp_path), PWD=str(tmp_path))
+    assert "--images" not in arguments_of("run")
+    assert value_of("--relative-to", arguments_of("run", PWD="/stale")) == str(ROOT)
+    elsewhere = arguments_of("run", "-C", str(ROOT), cwd=str(tmp_path), PWD=str(tmp_path))
     assert value_of("--relative-to", elsewhere) == str(tmp_path)
 
 
