@@ -380,6 +380,9 @@ class FailureReport(TypedDict):
     rejects: int | None
     rejects_by_reason: dict[str, int]
     first_rejects: list[RejectedFile]
+    skipped: int | None
+    hidden: int | None
+    left_out: list[LeftOut]
     attestations: list[Attestation]
     """Where the data may be: the checks before the run, then those of its cluster, as far as they were made."""
     forecast: Forecast | None

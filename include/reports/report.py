@@ -124,7 +124,7 @@ def render_report(report: Report) -> str:
 
 def render_failure(report: FailureReport) -> str:
     """Return the report of a failed run as one HTML page; every text is escaped."""
-    return _render("failure.html.jinja", **report, money=describe_amount)
+    return _render("failure.html.jinja", **report, describe_left_out=describe, money=describe_amount)
 
 
 def render_index(slugs: list[str]) -> str:

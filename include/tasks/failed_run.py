@@ -106,6 +106,7 @@ def _build(
     dag_run, run = context["dag_run"], outcome.xcom("open_run")
     slug = run_slug(dag_run.run_id, dag_run.run_after)
     featurize = _read(lake.run(slug).featurize_summary, settings.aws_conn_id)
+    left_out = featurize.get("left_out", [])
     clusters = [outcome.xcom(task, CLUSTER_ID) for task in CREATORS]
     attestations = [outcome.xcom(task, ATTESTATION) for task in CREATORS]
     cluster_attestation = next(filter(None, attestations), None)
@@ -128,6 +129,9 @@ def _build(
         "rejects": featurize.get("rejects"),
         "rejects_by_reason": featurize.get("rejects_by_reason", {}),
         "first_rejects": featurize.get("first_rejects", []),
+        "skipped": sum(item["skipped"] for item in left_out) if featurize else None,
+        "hidden": sum(item["hidden"] for item in left_out) if featurize else None,
+        "left_out": left_out,
         "attestations": [before, *([cluster_attestation] if cluster_attestation else [])],
         "forecast": outcome.xcom("plan_cluster", "forecast"),
         "cost": outcome.xcom("report_cost"),

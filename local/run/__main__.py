@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from include.lake.layout import Lake
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.parameters import RunParams
 from local.airflow.home import RunError, state_lock
@@ -134,7 +135,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
             display.print_line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
             ended = run_dag(ready.environment(endpoint.url), conf, ready.database, endpoint_dir, log, display)
         succeeded = ended is not None and ended.state == "success"
-        text = read_summary(environ, lake) if succeeded else failure_text(ended, log)
+        if succeeded:
+            text = read_summary(environ, lake)
+        else:
+            slug = watch.read_reported_run(ready.database, FEATURES_DAG, ended.run_id) if ended else None
+            text = failure_text(ended, log, Lake(lake).run(slug).report_html if slug else None)
     console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
     return 0 if succeeded else 1
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.airflow.home import open_read_only
 from spark_jobs.runtime.progress import PROGRESS_PATTERN
+
+CLOSING_TASK = "close_run"
+"""The DAG's last task, which writes the report of a failed run."""
 
 TAIL_BYTES = 16 * 1024
 """Only the end of a step's log is read, since a log may be long."""
@@ -70,6 +74,16 @@ def known_runs(database: Path, dag_id: str) -> frozenset[str]:
     with contextlib.closing(open_read_only(database, timeout=5)) as connection:
         rows = connection.execute("SELECT run_id FROM dag_run WHERE dag_id = ?", [dag_id]).fetchall()
     return frozenset(run_id for (run_id,) in rows)
+
+
+def read_reported_run(database: Path, dag_id: str, run_id: str) -> str | None:
+    """Return the slug of a failed run if its report is written: ``close_run`` then leaves it as an XCom."""
+    with contextlib.closing(open_read_only(database, timeout=5)) as connection:
+        row = connection.execute(
+            "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = ? AND key = 'run'",
+            [dag_id, run_id, CLOSING_TASK],
+        ).fetchone()
+    return str(json.loads(row[0])) if row else None
 
 
 @dataclass(frozen=True)

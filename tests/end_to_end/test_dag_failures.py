@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.end_to_end.conftest import Outcome, snapshot
+from local.run.watch import read_reported_run
+from tests.end_to_end.conftest import DAG_ID, Outcome, snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,7 @@ def test_pca_step_fails(bench, published_copy, tmp_path):
     assert failure["advice"] in html.unescape((failed / "report.html").read_text(encoding="utf-8"))
     table = {path.parent.name for path in (published_copy / "reports").glob("run=*/report.json")}
     assert f"run={failed.name}" in table
+    assert read_reported_run(bench.home / "airflow.db", DAG_ID, outcome.state.run_id) == failed.name
 
 
 def test_terminate_fails_after_success(bench, published_copy, tmp_path):

@@ -21,6 +21,7 @@ from include.records import FAILURE, FailureReport
 from include.residency.checks import ResidencyError
 from include.tasks import failed_run, results
 from include.tasks.failures import NoImagesError
+from spark_jobs.left_out import LeftOutCounter
 from tests.include.run_folders import write_json, write_run
 from tests.include.run_records import (
     JOBS,
@@ -58,7 +59,11 @@ def test_report_of_a_failed_run_has_task_cause_residency_settings_and_the_run_th
 ) -> None:
     run = opened() | {"slug": SLUG}
     write_json(lake / "current.json", {"run": PREVIOUS})
-    write_json(lake / "runs" / SLUG / "featurize.json", featurize_summary())
+    counter = LeftOutCounter()
+    counter.skip("1.PNG", "banana", at_top=False)
+    counter.hidden = 2
+    left_out = [counter.record("file:///lake/data", "*.jpg")]
+    write_json(lake / "runs" / SLUG / "featurize.json", featurize_summary(left_out=left_out))
     plan, created, cost = plan_record(), created_record(), cost_record()
     xcoms = {
         ("open_run", "return_value"): run,
@@ -80,9 +85,12 @@ def test_report_of_a_failed_run_has_task_cause_residency_settings_and_the_run_th
     assert report["attestations"] == [run["residency"], created["attestation"]]
     assert (report["params"], report["code"], report["model"]) == (run["params"], plan["code"], run["model"])
     assert (report["cluster"]["id"], report["cost"], report["images"]) == ("j-1", cost, 3)
+    assert (report["skipped"], report["hidden"], report["left_out"]) == (1, 2, left_out)
     page = (lake / "runs" / SLUG / "report.html").read_text(encoding="utf-8")
     for text in ("wait_pca", "No space left on device &lt;b&gt;", "Increase ebs_gib.", PREVIOUS, "variance_target"):
         assert text in page
+    assert "1 file in file:///lake/data left out by name" in page
+    assert "labels without any image: banana" in page
     [line] = (lake / "reports" / f"run={SLUG}" / "report.json").read_text().splitlines()
     assert json.loads(line)["failed_tasks"] == report["failed_tasks"]
     assert context["ti"].pushed == {"run": SLUG}, "the link to the report"

@@ -314,7 +314,9 @@ def test_failure_has_the_task_and_each_of_the_last_errors_once(tmp_path: Path) -
     lines = [f"noise {number}\nValueError: cause {number}" for number in range(9)]
     log.write_text("\n".join([*lines, "ValueError: cause 8", "airflow.sdk.exceptions.AirflowFailException: é \udc80"]),
                    encoding="utf-8", errors="surrogateescape")  # fmt: skip
-    shown = failure_text(RunState("r", "failed", {"wait_pca": "failed", "open_run": "success"}), log)
+    state = RunState("r", "failed", {"wait_pca": "failed", "open_run": "success"})
+    shown = failure_text(state, log, "file:///my lake/runs/r/report.html")
+    assert "Report: /my lake/runs/r/report.html" in shown
     assert "The run FAILED in wait_pca." in shown
     assert "cause 0" not in shown
     assert shown.count("cause 8") == 1
@@ -325,4 +327,5 @@ def test_failure_has_the_task_and_each_of_the_last_errors_once(tmp_path: Path) -
 def test_failure_without_a_log_has_a_message(tmp_path: Path) -> None:
     shown = failure_text(None, tmp_path / "missing.log")
     assert "The run FAILED." in shown
+    assert "Report:" not in shown
     assert "missing.log" in shown
