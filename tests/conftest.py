@@ -188,8 +188,8 @@ def drop_cached_clients() -> None:
         airflow_store._STORE_CACHE.clear()
     if s3fs := sys.modules.get("s3fs"):
         s3fs.S3FileSystem.clear_instance_cache()
-    if reading := sys.modules.get("spark_jobs.images.reading"):
-        reading._stores.cache_clear()
+    if object_store := sys.modules.get("spark_jobs.lake.object_store"):
+        object_store.open_bucket.cache_clear()
     # The default session stays if it has the keys of this file: a new one reads the services' descriptions again.
     if (boto3 := sys.modules.get("boto3")) and (session := boto3.DEFAULT_SESSION):
         from botocore.exceptions import BotoCoreError

@@ -8,30 +8,21 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pyarrow import fs
 
 from spark_jobs.images.rejects import Reject
 from spark_jobs.lake import storage
+from spark_jobs.lake.object_store import RETRIES, open_bucket
 
 if TYPE_CHECKING:
     from obstore import Bytes
-    from obstore.store import S3Config, S3Store
+    from obstore.store import S3Store
 
 Data: TypeAlias = "bytes | Bytes"
 Read: TypeAlias = "Callable[[str, int], Data | Reject]"
 """From a path without its scheme and a size in bytes, as listed, to the file's content or why there is none."""
-
-RETRIES: Final = 10
-RETRY_SECONDS: Final = 180
-"""How often, and for how long, a store's errors of the moment are met by another try, with exponential backoff and
-jitter from 0.1 s to 15 s (the defaults of object_store). After that the task fails, and Spark tries it again."""
-
-REQUEST_SECONDS: Final = 120
-CONNECT_SECONDS: Final = 10
 
 _REFUSED_KEYS: Final = (
     "ExpiredToken",
@@ -93,38 +84,13 @@ def _s3_reader(bucket: str) -> Read:
 
     def read(path: str, size: int) -> Data | Reject:
         key = path.partition("/")[2]
-        store, other = _stores(bucket, os.environ.get("AWS_ENDPOINT_URL_S3"))
+        store, other = open_bucket(bucket, os.environ.get("AWS_ENDPOINT_URL_S3"))
         try:
             return read_object(store, key, size)
         except ValueError:  # a name with control characters, which S3 allows and object_store does not
             return _read_by_pyarrow(other, path, size)
 
     return read
-
-
-@cache
-def _stores(bucket: str, endpoint: str | None) -> tuple[S3Store, fs.S3FileSystem]:
-    """Return this process's clients of a bucket: connections are kept open from one file to the next."""
-    from obstore.store import S3Store
-
-    other = fs.S3FileSystem(endpoint_override=endpoint)
-    # Of the region, object_store itself asks neither the machine nor the profile. A bucket whose name has dots fits no
-    # certificate as a part of the host's name.
-    by_host = not endpoint and "." not in bucket
-    config: S3Config = {"region": other.region, "virtual_hosted_style_request": by_host}
-    if endpoint:
-        config["endpoint"] = endpoint
-    store = S3Store(
-        bucket,
-        config=config,
-        client_options={
-            "allow_http": bool(endpoint),
-            "timeout": f"{REQUEST_SECONDS}s",
-            "connect_timeout": f"{CONNECT_SECONDS}s",
-        },
-        retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
-    )
-    return store, other
 
 
 def read_object(store: S3Store, key: str, size: int) -> Bytes | Reject:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
+
+from spark_jobs.lake.object_store import open_bucket
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -64,26 +68,40 @@ def read_bytes(uri: str) -> bytes:
 def writing(uri: str) -> Iterator[pa.NativeFile]:
     """Write a file atomically from a stream: readers see either the old content or the complete new content.
 
+    The content is collected in a file of this machine: beside the target in a folder, which is then renamed; in the
+    folder of temporary files for S3, which is then uploaded. pyarrow's stream to S3 cannot be used: whenever it is
+    closed, also after an error, it completes the upload of what was written so far.
+
     Yields
     ------
     NativeFile
-        The stream to write to. If the block raises, its output is deleted.
+        The stream to write to. If the block raises, the target is unchanged.
     """
     filesystem, path = locate(uri)
     parent, _, name = path.rpartition("/")
     local = isinstance(filesystem, fs.LocalFileSystem)
-    # S3 shows an object when its upload is complete. On a disk, a temporary name does the same.
-    target = f"{parent}/.{name}.{uuid.uuid4().hex}" if local else path
     if local:
         filesystem.create_dir(parent)
+    collected = f"{parent if local else tempfile.gettempdir()}/.{name}.{uuid.uuid4().hex}"
     try:
-        with filesystem.open_output_stream(target) as stream:
+        with fs.LocalFileSystem().open_output_stream(collected) as stream:
             yield stream
-    except BaseException:
-        delete(f"{uri.partition('://')[0]}://{target}")
-        raise
-    if local:
-        filesystem.move(target, path)
+        if local:
+            filesystem.move(collected, path)
+        else:
+            _upload(Path(collected), path)
+    finally:
+        with suppress(FileNotFoundError):
+            fs.LocalFileSystem().delete_file(collected)
+
+
+def _upload(source: Path, path: str) -> None:
+    """Upload a file; an upload that fails is aborted and never completed."""
+    import obstore
+
+    bucket, _, key = path.partition("/")
+    store, _ = open_bucket(bucket, os.environ.get("AWS_ENDPOINT_URL_S3"))
+    obstore.put(store, key, source)
 
 
 def write_bytes(uri: str, data: bytes) -> None:

@@ -61,8 +61,6 @@ def quote(label: str) -> str:
 def assemble(parts: list[str], k: int, destination: str) -> None:
     """Concatenate a header and the parts' texts into one file, some megabytes in memory at a time.
 
-    On S3 this is a multipart upload: the object becomes visible when the upload is complete.
-
     Parameters
     ----------
     parts : list of str

@@ -18,6 +18,7 @@ from benchmarks.s3_proxy import S3Proxy
 from spark_jobs.images import reading
 from spark_jobs.images.reading import StoreError, read_ahead, read_local, reader
 from spark_jobs.images.rejects import Reject
+from spark_jobs.lake import object_store
 from tests.s3_store import Store, use_environment
 
 LIMITS = {"max_reads": 8, "max_bytes": 10_000, "max_file_bytes": 1_000}
@@ -237,8 +238,9 @@ class TestS3:
     def test_a_store_that_stays_broken_is_an_error_that_names_the_object(
         self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(reading, "RETRIES", 2)
-        monkeypatch.setattr(reading, "_stores", reading._stores.__wrapped__)
+        for module in (reading, object_store):
+            monkeypatch.setattr(module, "RETRIES", 2)
+        monkeypatch.setattr(reading, "open_bucket", object_store.open_bucket.__wrapped__)
         bucket.put("data/1.jpg", b"x")
         bucket.proxy.set_rules([Rule("data/*", "slow_down")])
         with pytest.raises(StoreError, match=r"data/1\.jpg cannot be read, in 2 tries: .*503"):
@@ -250,7 +252,7 @@ class TestS3:
     ) -> None:
         bucket.put("data/1.jpg", b"x")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        monkeypatch.setattr(reading, "_stores", reading._stores.__wrapped__)
+        monkeypatch.setattr(reading, "open_bucket", object_store.open_bucket.__wrapped__)
         with pytest.raises(StoreError, match="refuses the job's credentials"):
             bucket.read("data/1.jpg", 1)
 
