@@ -11,10 +11,12 @@ from pyarrow import fs
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Store
 
-RETRIES: Final = 10
+RETRIES: Final = 15
 RETRY_SECONDS: Final = 180
-"""How often, and for how long, a request is repeated while the store fails, with exponential backoff and jitter from
-0.1 s to 15 s (the defaults of object_store). After that the task fails, and Spark repeats it."""
+BACKOFF_BASE: Final = 3
+"""How often, and for how long, a request is repeated while the store fails. A pause is drawn from 0.1 s to the base
+times the last pause, at most 15 s. With object_store's default base of 2 the pauses hardly grow: 10 retries took 2.2 s,
+which is too short for a bucket that S3 is scaling. After that the task fails, and Spark repeats it."""
 
 REQUEST_SECONDS: Final = 120
 CONNECT_SECONDS: Final = 10
@@ -48,6 +50,10 @@ def open_bucket(bucket: str, endpoint: str | None) -> tuple[S3Store, fs.S3FileSy
             "timeout": f"{REQUEST_SECONDS}s",
             "connect_timeout": f"{CONNECT_SECONDS}s",
         },
-        retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+        retry_config={
+            "max_retries": RETRIES,
+            "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+            "backoff": {"base": BACKOFF_BASE},
+        },
     )
     return store, other

@@ -19,6 +19,7 @@ import boto3
 import httpx
 import psutil
 
+from include.settings.dag_ids import REAPER_DAG
 from tests.end_to_end.conftest import DAG_ID, copy_database, put_pictures
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -170,6 +171,21 @@ class Service:
     def fault_matched(self, kind: str) -> bool:
         rules = httpx.get(f"{self.endpoint}/local-emr/faults", trust_env=False).json()[kind]
         return all(rule["matched"] for rule in rules)
+
+    @contextlib.contextmanager
+    def variable(self, key: str, value: str) -> Iterator[None]:
+        """Set an Airflow Variable within a block."""
+        self.call("POST", "/variables", {"key": key, "value": value})
+        yield
+        self.client.delete(f"/api/v2/variables/{key}").raise_for_status()
+
+    def reap(self) -> tuple[str, str]:
+        """Run the reaper; return its state and its log."""
+        runs = f"/dags/{REAPER_DAG}/dagRuns"
+        run_id = self.call("POST", runs, {"logical_date": None})["dag_run_id"]
+        wait_until(lambda: self.call("GET", f"{runs}/{run_id}")["state"] in ENDED, "the reaper has ended", interval=1)
+        content = self.call("GET", f"{runs}/{run_id}/taskInstances/reap_clusters/logs/1")["content"]
+        return self.call("GET", f"{runs}/{run_id}")["state"], json.dumps(content)
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run in the lake; a run that failed early has none."""

@@ -20,7 +20,6 @@ from tests.end_to_end.service.airflow_service import CONF, Service, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-REAPER = "fruit_reaper"
 NEVER_IDLE = {"idle_timeout_minutes": 1440}
 
 
@@ -68,7 +67,9 @@ def clear(service: Service, run_id: str, task: str, *, alone: bool = False) -> C
     last = "terminate_cluster" if alone else "close_run"
     before = service.tasks(run_id)[last]["end_date"]
     tasks = service.clear_alone(run_id, task) if alone else service.clear(run_id, task)
-    wait_until(lambda: service.tasks(run_id)[last]["end_date"] not in {before, None}, f"{last} has run again")
+    wait_until(
+        lambda: service.tasks(run_id)[last]["end_date"] not in {before, None}, f"{last} has run again", interval=1
+    )
     return Cleared(
         tasks,
         service.finish(run_id),
@@ -124,26 +125,6 @@ def test_clearing_the_verification_creates_no_cluster_and_publishes_the_same(
     assert changed <= {"current.json"}, "it contains the time of publication"
 
 
-@contextlib.contextmanager
-def variable(service: Service, key: str, value: str) -> Iterator[None]:
-    service.call("POST", "/variables", {"key": key, "value": value})
-    yield
-    answer = service.client.delete(f"/api/v2/variables/{key}")
-    answer.raise_for_status()
-
-
-def reap(service: Service) -> tuple[str, str]:
-    """Run the reaper; return its state and its log."""
-    runs = f"/dags/{REAPER}/dagRuns"
-    run_id = service.call("POST", runs, {"logical_date": None})["dag_run_id"]
-    state = wait_until(
-        lambda: (found := service.call("GET", f"{runs}/{run_id}")["state"]) in {"success", "failed"} and found,
-        "it ends",
-    )
-    content = service.call("GET", f"{runs}/{run_id}/taskInstances/reap_clusters/logs/1")["content"]
-    return state, json.dumps(content)
-
-
 def test_time_limit_and_reaper_work_when_teardown_and_idle_time_out_fail(service: Service) -> None:
     faults = {
         "api": [{"action": "TerminateJobFlows", "error": "AccessDeniedException", "times": "forever"}],
@@ -154,24 +135,13 @@ def test_time_limit_and_reaper_work_when_teardown_and_idle_time_out_fail(service
         assert service.finish(run_id) == "failed"
         assert "Why it failed: TIME LIMIT" in service.log(run_id, "wait_featurize"), "the time limit ended the step"
         assert service.clusters_of(run_id) == ["WAITING"]
-    assert reap(service)[0] == "success", "a young cluster is not terminated"
+    assert service.reap()[0] == "success", "a young cluster is not terminated"
     assert service.clusters_of(run_id) == ["WAITING"]
-    with variable(service, "fruits_reaper_grace_minutes", "0.01"):
-        state, log = reap(service)
+    with service.variable("fruits_reaper_grace_minutes", "0.01"):
+        state, log = service.reap()
     assert state == "failed", "a leak must be visible"
     assert f"its run {run_id} is not live" in log
     wait_until(lambda: service.clusters_of(run_id) == ["TERMINATED"], "the cluster has terminated")
-
-
-def test_the_reaper_keeps_the_cluster_of_a_live_run(service: Service) -> None:
-    with service.faults({"steps": [{"name": "featurize*", "hangs": True}]}):
-        run_id = service.trigger(CONF)
-        wait_until(lambda: service.fault_matched("steps"), "featurize runs")
-        with variable(service, "fruits_reaper_grace_minutes", "0.01"):
-            assert reap(service)[0] == "success"
-        assert service.clusters_of(run_id) == ["RUNNING"]
-        service.mark_failed(run_id)
-        assert service.finish(run_id) == "failed"
 
 
 def kill_task(service: Service, run_id: str, task: str, *, worker: bool) -> None:

@@ -174,18 +174,27 @@ class Cut:
     after: dict[str, str]
     """… and directly after it. Other tests of the same service may publish later."""
 
+    reaped: tuple[str, list[str]] | None = None
+    """State of a run of the reaper while the step ran, and the states of the run's clusters after it."""
+
 
 @pytest.fixture(scope="module")
 def cut_mid_step(service: Service, finished: str) -> Cut:
-    """Marked failed while featurize runs; the step would never end."""
+    """Marked failed while featurize runs, after the reaper has run; the step would never end."""
     before = snapshot(service.lake)
     with service.faults({"steps": [{"name": "featurize*", "hangs": True}]}):
         run_id = service.trigger(CONF)
         wait_until(lambda: service.fault_matched("steps"), "featurize runs")
-        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the sensor waits for it")
+        wait_until(
+            lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule",
+            "the sensor waits for it",
+            interval=1,
+        )
+        with service.variable("fruits_reaper_grace_minutes", "0.01"):
+            reaped = service.reap()[0], service.clusters_of(run_id)
         service.mark_failed(run_id)
         service.finish(run_id)
-    return Cut(run_id, before, snapshot(service.lake))
+    return Cut(run_id, before, snapshot(service.lake), reaped)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +207,10 @@ def cut_in_create(service: Service, finished: str) -> Cut:
         service.mark_failed(run_id)
         service.finish(run_id)
     return Cut(run_id, before, snapshot(service.lake))
+
+
+def test_the_reaper_keeps_the_cluster_of_a_live_run(cut_mid_step: Cut) -> None:
+    assert cut_mid_step.reaped == ("success", ["RUNNING"])
 
 
 @pytest.mark.parametrize("cut_run", ["cut_mid_step", "cut_in_create"])
@@ -270,7 +283,7 @@ def test_a_component_that_stops_is_restarted_and_the_run_continues(bench, databa
     prepare_folder(tmp_path, bench.models, database)
     with serving(tmp_path, free_ports(1)[0]) as service:
         run_id = service.trigger(CONF)
-        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the step runs")
+        wait_until(lambda: service.states(run_id)["wait_featurize"] == "up_for_reschedule", "the step runs", interval=1)
         supervisor = psutil.Process(json.loads((tmp_path / "state" / "service.json").read_text())["pid"])
         killed = [
             process
