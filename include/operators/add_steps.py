@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from botocore.exceptions import ClientError
 
 from include.autopsy.examination import describe_cluster
@@ -20,7 +21,7 @@ from include.operators.shared import (
 )
 from include.records import ATTESTATION, CLUSTER_ID, ClusterRequest, StepRequest
 from include.residency.checks import ResidencyError
-from include.residency.cluster import inspect_cluster
+from include.residency.cluster import PlaceUnknownError, inspect_cluster
 from include.settings.deployment import read_airflow_settings
 
 
@@ -52,6 +53,8 @@ class AddSteps(EmrAddStepsOperator):
 
         Raises
         ------
+        AirflowRescheduleException
+            While the cluster starts and EMR does not know its place yet: the task frees its worker until the next poll.
         EndpointRefusedError
             If the client resolves to an address that the profile does not allow.
         AirflowFailException
@@ -67,6 +70,10 @@ class AddSteps(EmrAddStepsOperator):
             persist_links(self, context, cluster_id)
             try:
                 attestation = inspect_cluster(emr, cluster, cast("ClusterRequest", self.job_flow_overrides), settings)
+            except PlaceUnknownError as error:
+                self.log.info("%s; the next poll is in %g s", error, settings.poke_interval_seconds)
+                later = datetime.now(UTC) + timedelta(seconds=settings.poke_interval_seconds)
+                raise AirflowRescheduleException(later) from error  # type: ignore[no-untyped-call]
             except ResidencyError as error:
                 raise AirflowFailException(str(error)) from error
             context["ti"].xcom_push(key=ATTESTATION, value=attestation)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from include.aws.regions import arn_region, zone_region
 from include.emr.client import ClusterEndedError, Emr
-from include.emr.identity import Cluster, cluster_tags, is_live
+from include.emr.identity import Cluster, cluster_tags, created_at, is_live
 from include.records import Attestation, ClusterRequest, JsonObject
 from include.residency.checks import ResidencyChecks, ResidencyError
 from include.residency.resources import check_subnets, describe_subnets
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 ADVICE = "Terminate the cluster; it is not the one that was requested"
 
-LONGEST_START_SECONDS = 3600.0
+LONGEST_START = timedelta(hours=1)
 """How long EMR may take to report the cluster's place: it searches for spot capacity as long as the fleets allow."""
 
 
@@ -34,7 +34,7 @@ class PlaceUnknownError(Exception):
 
 
 def inspect_cluster(emr: Emr, cluster: Cluster, request: ClusterRequest, settings: Settings) -> Attestation:
-    """Return the attestation of a cluster; wait while it starts, and terminate it if a check fails.
+    """Return the attestation of a cluster; terminate the cluster if a check fails.
 
     Parameters
     ----------
@@ -49,6 +49,8 @@ def inspect_cluster(emr: Emr, cluster: Cluster, request: ClusterRequest, setting
 
     Raises
     ------
+    PlaceUnknownError
+        While the cluster starts and its place is not known yet. Try again later.
     ResidencyError
         If a check fails, or EMR does not report the cluster's place; the cluster is being terminated.
     ResidencyUnansweredError
@@ -56,22 +58,18 @@ def inspect_cluster(emr: Emr, cluster: Cluster, request: ClusterRequest, setting
     ClusterEndedError
         If the cluster ended while it started.
     """
-    deadline = time.monotonic() + LONGEST_START_SECONDS
-    while True:
-        if not is_live(cluster):
-            raise ClusterEndedError(cluster)
-        try:
-            return attest_cluster(settings, cluster, request, _describe_subnets(cluster, settings))
-        except ResidencyError as error:
-            _terminate(emr, cluster, error)
+    if not is_live(cluster):
+        raise ClusterEndedError(cluster)
+    try:
+        return attest_cluster(settings, cluster, request, _describe_subnets(cluster, settings))
+    except ResidencyError as error:
+        _terminate(emr, cluster, error)
+        raise
+    except PlaceUnknownError as error:
+        if cluster["Status"]["State"] == "STARTING" and datetime.now(UTC) - created_at(cluster) < LONGEST_START:
             raise
-        except PlaceUnknownError as error:
-            if cluster["Status"]["State"] != "STARTING" or time.monotonic() > deadline:
-                _terminate(emr, cluster, error)
-                raise ResidencyError([f"cluster {cluster['Id']} has started, but {error}"]) from error
-            log.info("%s; the next poll is in %g s", error, settings.poke_interval_seconds)
-            time.sleep(settings.poke_interval_seconds)
-            cluster = emr.describe(cluster["Id"])
+        _terminate(emr, cluster, error)
+        raise ResidencyError([f"cluster {cluster['Id']} has started, but {error}"]) from error
 
 
 def attest_cluster(

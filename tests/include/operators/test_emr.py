@@ -13,7 +13,7 @@ from typing import Any
 
 import botocore.session
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
 
@@ -27,6 +27,7 @@ from include.operators.create_cluster import CreateCluster
 from include.operators.shared import SENDING
 from include.operators.step_sensor import StepSensor
 from include.operators.terminate_cluster import TerminateCluster
+from include.residency.cluster import PlaceUnknownError
 from include.settings.deployment import Settings
 
 pytestmark = pytest.mark.slow  # imports Airflow's EMR provider; each operator opens a boto3 client
@@ -215,6 +216,22 @@ def test_a_killed_create_task_terminates_its_cluster(script: Any, context: dict[
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     operator.execute(context)
     operator.on_kill()
+
+
+def test_a_cluster_whose_place_is_unknown_frees_the_worker_until_the_next_poll(
+    script: Any, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspect(*arguments: Any) -> None:
+        raise PlaceUnknownError(["ClusterArn"])
+
+    monkeypatch.setattr(add_steps, "inspect_cluster", inspect)
+    operator, before = add("a"), datetime.now(UTC)
+    emr = script(operator)
+    for _ in range(2):
+        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    with pytest.raises(AirflowRescheduleException) as later:
+        operator.execute(context)
+    assert later.value.reschedule_date >= before + timedelta(seconds=Settings().poke_interval_seconds)
 
 
 def test_only_missing_steps_are_added_and_the_order_is_kept(script: Any, context: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from include.records import Attestation
 from include.residency import cluster as cluster_module
 from include.residency.checks import ResidencyError
 from include.residency.cluster import (
-    LONGEST_START_SECONDS,
+    LONGEST_START,
     PlaceUnknownError,
     attest_cluster,
     inspect_cluster,
@@ -165,17 +166,13 @@ class StartingCluster:
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses in seconds; time passes only in them."""
-    pauses: list[float] = []
-    monkeypatch.setattr(cluster_module.time, "sleep", pauses.append)
-    monkeypatch.setattr(cluster_module.time, "monotonic", lambda: sum(pauses))
+def known_subnets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_module, "_describe_subnets", lambda cluster, settings: SUBNETS)
-    return pauses
 
 
-def in_state(state: str, **changes: Any) -> dict[str, Any]:
-    return created(**changes) | {"Status": {"State": state}}
+def in_state(state: str, age: timedelta = timedelta(0), **changes: Any) -> dict[str, Any]:
+    timeline = {"CreationDateTime": datetime.now(UTC) - age}
+    return created(**changes) | {"Status": {"State": state, "Timeline": timeline}}
 
 
 UNKNOWN = {"Ec2InstanceAttributes": {}}
@@ -186,39 +183,45 @@ def inspect(client: StartingCluster) -> Attestation:
     return inspect_cluster(Emr(client, RetryPolicy(1)), client.describe_cluster("")["Cluster"], REQUEST, settings)
 
 
-def test_inspection_attests_a_cluster_as_soon_as_its_place_is_known(pauses: list[float]) -> None:
-    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("STARTING", **UNKNOWN), in_state("RUNNING"))
-    assert inspect(client)["verdict"] == "allowed"
-    assert pauses == [60.0, 60.0]
-    assert inspect(client)["verdict"] == "allowed"
-    assert pauses == [60.0, 60.0], "a running cluster is attested without a pause"
+@pytest.mark.usefixtures("known_subnets")
+def test_inspection_attests_a_cluster_as_soon_as_its_place_is_known() -> None:
+    """Before that the caller tries again later; the inspection itself never waits in a worker."""
+    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("STARTING"), in_state("RUNNING"))
+    with pytest.raises(PlaceUnknownError):
+        inspect(client)
+    for _ in range(2):
+        assert inspect(client)["verdict"] == "allowed"
     assert client.terminated == []
 
 
-def test_inspection_terminates_a_cluster_that_differs_from_the_request(pauses: list[float]) -> None:
+@pytest.mark.usefixtures("known_subnets")
+def test_inspection_terminates_a_cluster_that_differs_from_the_request() -> None:
     client = StartingCluster(in_state("STARTING", LogUri="s3n://somebody-else/logs/"))
     with pytest.raises(ResidencyError, match="LogUri"):
         inspect(client)
     assert client.terminated == ["j-1"]
 
 
-def test_inspection_terminates_a_cluster_that_has_started_at_an_unknown_place(pauses: list[float]) -> None:
-    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("RUNNING", **UNKNOWN))
+@pytest.mark.usefixtures("known_subnets")
+def test_inspection_terminates_a_cluster_that_has_started_at_an_unknown_place() -> None:
+    client = StartingCluster(in_state("RUNNING", **UNKNOWN))
     with pytest.raises(ResidencyError, match=r"has started, but .*Ec2AvailabilityZone"):
         inspect(client)
     assert client.terminated == ["j-1"]
 
 
-def test_inspection_terminates_a_cluster_that_never_finishes_starting(pauses: list[float]) -> None:
-    client = StartingCluster(in_state("STARTING", **UNKNOWN))
+@pytest.mark.usefixtures("known_subnets")
+def test_inspection_terminates_a_cluster_that_never_finishes_starting() -> None:
+    with pytest.raises(PlaceUnknownError):
+        inspect(StartingCluster(in_state("STARTING", age=LONGEST_START - timedelta(minutes=1), **UNKNOWN)))
+    client = StartingCluster(in_state("STARTING", age=LONGEST_START, **UNKNOWN))
     with pytest.raises(ResidencyError):
         inspect(client)
-    assert sum(pauses) > LONGEST_START_SECONDS
     assert client.terminated == ["j-1"]
 
 
-def test_inspection_reports_a_cluster_that_ended_while_it_started(pauses: list[float]) -> None:
-    client = StartingCluster(in_state("STARTING", **UNKNOWN), in_state("TERMINATED_WITH_ERRORS", **UNKNOWN))
+def test_inspection_reports_a_cluster_that_ended_while_it_started() -> None:
+    client = StartingCluster(in_state("TERMINATED_WITH_ERRORS", **UNKNOWN))
     with pytest.raises(ClusterEndedError, match="TERMINATED_WITH_ERRORS"):
         inspect(client)
     assert client.terminated == []
