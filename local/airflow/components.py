@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.airflow import preloaded
 from local.processes import guard
 
 GRACE_SECONDS = 8.0
@@ -83,7 +84,7 @@ def component_commands() -> dict[str, list[str]]:
         "dag-processor": [*airflow, "dag-processor"],
         "api-server": [*airflow, "api-server"],
         "triggerer": [*airflow, "triggerer", "--skip-serve-logs"],
-        "scheduler": [*airflow, "scheduler", "--skip-serve-logs"],
+        "scheduler": [sys.executable, "-m", preloaded.__name__, "scheduler", "--skip-serve-logs"],
     }
 
 
