@@ -27,9 +27,7 @@ SHARED = ROOT.parent / "shared"
 BUCKET = "lake-of-the-tests"
 
 # Airflow reads its configuration when it is first imported, so this cannot wait for a fixture.
-_FOREIGN = ("AWS_", "AIRFLOW", "FRUITS_", "SPARK_", "PYSPARK_")
-_OF_MAKE_TEST = ("MAKE", "MFLAGS", "TESTS", "USER_")  # a test that runs make would inherit its options
-for _name in [name for name in os.environ if name.startswith((*_FOREIGN, *_OF_MAKE_TEST))]:
+for _name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW", "FRUITS_", "SPARK_", "PYSPARK_"))]:
     del os.environ[_name]
 _home = tempfile.mkdtemp(prefix="fruit-features-tests-")
 os.environ |= {

@@ -21,8 +21,12 @@ pytestmark = [
 ]
 
 
+PLAIN = {name: value for name, value in os.environ.items() if name in {"HOME", "PATH"}}
+"""An environment without the options and variables of the `make test` that runs these tests."""
+
+
 def make(*arguments: str) -> str:
-    done = subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make", *arguments], cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -54,7 +58,7 @@ def arguments_of(command: str, *options: str, **environ: str) -> list[str]:
     done = subprocess.run(
         ["make", "--old-file=setup", *options, command, r"IN_VENV=printf '%s\n'"],
         cwd=environ.pop("cwd", ROOT),
-        env=os.environ | environ,
+        env=PLAIN | environ,
         capture_output=True,
         text=True,
         check=True,
