@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local.emr.faults.faults import Faults
 from local.emr.faults.scenario import ScenarioError
-from local.emr.options import SHORT_JOB_JVM, Options, half_of_memory_mb
+from local.emr.options import PAGE_SIZE, SHORT_JOB_JVM, Options, half_of_memory_mb
 from local.emr.server import EndpointError, is_loopback, serve
 from local.processes import guard
 
@@ -30,6 +30,13 @@ def _not_negative(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
 
 
@@ -53,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--clock-rate", type=_positive, default=1.0, help="timers run this many times faster")
     add("--boot-seconds", type=_not_negative, default=0.0, help="time that a cluster takes to start")
     add("--interrupt-grace", type=_not_negative, default=10.0, metavar="SECONDS", help="time before a step is killed")
+    add("--page-size", type=_count, default=PAGE_SIZE, metavar="ITEMS", help="number of items in an answer of a list")
+    add("--shuffle", type=int, metavar="SEED", help="shuffle the lists whose order EMR does not promise")
+    add("--staleness", type=_not_negative, default=0.0, metavar="SECONDS", help="age of the described cluster states")
     add("--pass-env", action="append", default=[], metavar="NAME", help="environment variable to pass to steps")
     add("--parent", type=int, metavar="PID", help="stop when this process exits; it must have started the endpoint")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"), help="what to log")
@@ -84,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         boot_seconds=arguments.boot_seconds,
         interrupt_grace_seconds=arguments.interrupt_grace,
         pass_environment=tuple(arguments.pass_env),
+        page_size=arguments.page_size,
+        shuffle_seed=arguments.shuffle,
+        staleness_seconds=arguments.staleness,
     )
     try:
         faults = Faults(arguments.faults, clock_rate=arguments.clock_rate)

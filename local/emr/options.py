@@ -15,6 +15,9 @@ def half_of_memory_mb() -> int:
 SHORT_JOB_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """JVM options for steps of about a minute: with the default options, half of the CPU time is spent on compiling."""
 
+PAGE_SIZE = 50
+"""Number of items in one answer of a List action, as in EMR (EMR API Reference, ListClusters and ListSteps)."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,13 +36,20 @@ class Options:
     jvm_options : str
         Options of the driver's JVM, separated by spaces.
     clock_rate : float
-        Timers (idle timeout, boot time, delays of faults) run this many times faster.
+        Timers (idle timeout, boot time, staleness, delays of faults) run this many times faster.
     boot_seconds : float
         Time from RunJobFlow to a ready cluster; one half is STARTING, the other BOOTSTRAPPING.
     interrupt_grace_seconds : float
         Time from the interruption of a step to its kill.
     pass_environment : tuple of str
         Names of more environment variables that steps receive.
+    page_size : int
+        Number of items in one answer of a List action.
+    shuffle_seed : int or None
+        Seed of the order of lists whose order EMR does not promise; None lists the newest first.
+    staleness_seconds : float
+        ListClusters and DescribeCluster answer with the state of this long ago (eventual consistency). ListClusters
+        does not list a cluster that is younger; DescribeCluster describes it.
     """
 
     state_dir: Path
@@ -51,6 +61,9 @@ class Options:
     boot_seconds: float = 0.0
     interrupt_grace_seconds: float = 10.0
     pass_environment: tuple[str, ...] = ()
+    page_size: int = PAGE_SIZE
+    shuffle_seed: int | None = None
+    staleness_seconds: float = 0.0
 
     def shorten(self, seconds: float) -> float:
         """Return the real duration, in seconds, of a timer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,9 +23,6 @@ from local.emr.faults.api_faults import error_response
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-PAGE_SIZE = 50
-"""Number of items in one answer of a List action, as in EMR."""
 
 ACTIONS = (
     *("AddJobFlowSteps", "AddTags", "CancelSteps", "DescribeCluster", "DescribeStep", "GetAutoTerminationPolicy"),
@@ -84,8 +82,19 @@ class EmrApi(ElasticMapReduceResponse):
             if marker not in ids:
                 raise InvalidRequestError(f"Marker '{marker}' is not valid.")
             start = ids.index(marker) + 1
-        page = list(items[start : start + PAGE_SIZE])
-        return page, {"Marker": identify(page[-1])} if start + PAGE_SIZE < len(items) else {}
+        size = self.registry.options.page_size
+        page = list(items[start : start + size])
+        return page, {"Marker": identify(page[-1])} if start + size < len(items) else {}
+
+    def _shuffled(self, items: Sequence[T], identify: Callable[[T], str]) -> list[T]:
+        """Return items in an order that the seed determines, if the endpoint shuffles.
+
+        The place of an item depends on its id only, so that the pages of a list have each item once.
+        """
+        seed = self.registry.options.shuffle_seed
+        if seed is None:
+            return list(items)
+        return sorted(items, key=lambda item: hashlib.sha256(f"{seed} {identify(item)}".encode()).digest())
 
     # Clusters
 
@@ -101,18 +110,20 @@ class EmrApi(ElasticMapReduceResponse):
             return ActionResult({"Cluster": shapes.cluster_details(cluster)})
 
     def list_clusters(self) -> ActionResult:
-        """List clusters, the newest first."""
+        """List clusters, the newest first; EMR itself promises no order (EMR API Reference, ListClusters)."""
         states = self._request.get("ClusterStates")
         after, before = self._time("CreatedAfter"), self._time("CreatedBefore")
 
         def is_requested(cluster: Cluster) -> bool:
             return (
-                (not states or cluster.state in states)
+                cluster.is_listed
+                and (not states or cluster.visible_status[0] in states)
                 and (after is None or cluster.created > after)
                 and (before is None or cluster.created < before)
             )
 
-        page, marker = self._page(self.registry.all(self.region, is_requested), lambda cluster: cluster.id)
+        clusters = self._shuffled(self.registry.all(self.region, is_requested), lambda cluster: cluster.id)
+        page, marker = self._page(clusters, lambda cluster: cluster.id)
         return ActionResult({"Clusters": [shapes.cluster_summary(cluster) for cluster in page], **marker})
 
     def _time(self, field: str) -> datetime | None:
@@ -217,6 +228,7 @@ class EmrApi(ElasticMapReduceResponse):
             and (not roles or instance["_role"] in roles)
             and (not request.get("InstanceStates") or instance["Status"]["State"] in request["InstanceStates"])
         ]
+        matching = self._shuffled(matching, lambda instance: str(instance["Id"]))
         page, marker = self._page(matching, lambda instance: str(instance["Id"]))
         return ActionResult({"Instances": page, **marker})
 
@@ -259,12 +271,14 @@ class EmrApi(ElasticMapReduceResponse):
             return ActionResult({"Step": shapes.step_details(cluster.step(self._request.get("StepId")))})
 
     def list_steps(self) -> ActionResult:
-        """List a cluster's steps, the newest first."""
+        """List a cluster's steps, the newest first. With a filter, EMR promises no order (EMR API Reference)."""
         cluster = self._cluster()
         ids, states = self._request.get("StepIds"), self._request.get("StepStates")
         with cluster.lock:
             requested = [cluster.step(step_id) for step_id in ids] if ids else cluster.steps
             steps = [step for step in cluster.steps[::-1] if step in requested and (not states or step.state in states)]
+            if states:
+                steps = self._shuffled(steps, lambda step: step.id)
             page, marker = self._page(steps, lambda step: step.id)
             return ActionResult({"Steps": [shapes.step_details(step) for step in page], **marker})
 

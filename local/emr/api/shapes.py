@@ -7,6 +7,7 @@ from typing import Any
 
 from local.emr.clusters import instances
 from local.emr.clusters.cluster import Cluster
+from local.emr.clusters.cluster_state import ENDED_STATES
 from local.emr.spark.steps import Step
 
 COPIED_FIELDS = (
@@ -29,14 +30,14 @@ def arn(cluster: Cluster) -> str:
 
 def cluster_status(cluster: Cluster) -> dict[str, Any]:
     """Return a ClusterStatus."""
-    code, message = cluster.reason
+    state, (code, message) = cluster.visible_status
     timeline = {
         "CreationDateTime": cluster.created,
-        "ReadyDateTime": cluster.ready,
-        "EndDateTime": cluster.ended,
+        "ReadyDateTime": cluster.ready if state not in ("STARTING", "BOOTSTRAPPING") else None,
+        "EndDateTime": cluster.ended if state in ENDED_STATES else None,
     }
     return {
-        "State": cluster.state,
+        "State": state,
         "StateChangeReason": _without_none({"Code": code, "Message": message}),
         "Timeline": _without_none(timeline),
     }
@@ -197,4 +198,4 @@ def _running(cluster: Cluster, count: int) -> int:
 
 def _member_status(cluster: Cluster) -> dict[str, Any]:
     status = cluster_status(cluster)
-    return {"State": instances.STATES[cluster.state], "StateChangeReason": {}, "Timeline": status["Timeline"]}
+    return {"State": instances.STATES[status["State"]], "StateChangeReason": {}, "Timeline": status["Timeline"]}

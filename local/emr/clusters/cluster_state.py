@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -71,6 +72,7 @@ class ClusterState:
         self.idle_since: datetime | None = None
         self.lost_instances: dict[str, dict[str, str]] = {}
         self.steps: list[Step] = []
+        self._earlier: list[tuple[float, str, tuple[str | None, str]]] = []  # until when, state, reason
         self._append_steps(request.get("Steps") or [])
 
     @property
@@ -91,6 +93,14 @@ class ClusterState:
                 return step
         raise unknown_step(step_id)
 
+    def status_before(self, seconds: float) -> tuple[str, tuple[str | None, str]]:
+        """Return the state and its reason as they were some seconds ago; the first ones for a younger cluster."""
+        moment = time.monotonic() - seconds
+        for until, state, reason in self._earlier:
+            if until > moment:
+                return state, reason
+        return self.state, self.reason
+
     def active_steps(self) -> list[Step]:
         """Return the steps that have not ended."""
         return [step for step in self.steps if step.active]
@@ -98,6 +108,7 @@ class ClusterState:
     def _enter(self, state: str, message: str, code: str | None = None) -> None:
         if state != self.state:
             logger.info("%s %r is %s: %s", self.id, self.name, state, message)
+            self._earlier.append((time.monotonic(), self.state, self.reason))
         self.state = state
         self.reason = (code, message)
 

@@ -21,6 +21,7 @@ from local.emr.clusters.terminations import (
     during_step,
 )
 from local.emr.faults.faults import Faults
+from local.emr.faults.scenario import ClusterFault
 from local.emr.faults.triggers import Trigger
 from local.emr.options import Options
 from local.emr.spark.step_outcome import Outcome
@@ -77,6 +78,20 @@ class ClusterSteps(ClusterState):
             finally:
                 self._save(self)
                 self._changed.notify_all()
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether ListClusters lists it already."""
+        return (datetime.now(UTC) - self.created).total_seconds() >= self._staleness_seconds
+
+    @property
+    def visible_status(self) -> tuple[str, tuple[str | None, str]]:
+        """Its state and the reason as the API describes them: those of a while ago if answers are stale."""
+        return self.status_before(self._staleness_seconds)
+
+    @property
+    def _staleness_seconds(self) -> float:
+        return self._options.shorten(self._options.staleness_seconds)
 
     def add_steps(self, configs: Sequence[Mapping[str, Any]]) -> list[Step]:
         """Append steps.
@@ -138,11 +153,18 @@ class ClusterSteps(ClusterState):
         step.state = "RUNNING"
         step.started = datetime.now(UTC)
         fault = self._faults.for_running_cluster(self.name)
-        triggers = [Trigger(fault, lambda _: self._terminate(during_step(fault)))] if fault is not None else []
+        triggers = [Trigger(fault, lambda _: self._apply(fault))] if fault is not None else []
         step.run = self._step_run(step, triggers)
         self._save(self)  # before it runs: a restarted endpoint must not run it again
         logger.info("%s %s %r starts", self.id, step.id, step.name)
         threading.Thread(target=self._run_step, args=(step, step.run), name=f"step {step.id}", daemon=True).start()
+
+    def _apply(self, fault: ClusterFault) -> None:
+        if fault.fails == "protected":
+            with self._change():
+                self.termination_protected = True
+        else:
+            self._terminate(during_step(fault))
 
     def _step_run(self, step: Step, triggers: Sequence[Trigger] = ()) -> StepRun:
         created_ms = int(self.created.timestamp() * 1000)

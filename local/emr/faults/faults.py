@@ -140,7 +140,7 @@ class Faults:
 
     def for_running_cluster(self, cluster_name: str) -> ClusterFault | None:
         """Return the fault of a cluster whose step starts, and count the match."""
-        return self._for_cluster(cluster_name, "lost", "terminated")
+        return self._for_cluster(cluster_name, "lost", "terminated", "protected")
 
     def for_step(self, step_name: str) -> StepFault | None:
         """Return the fault of a step that starts, and count the match."""

@@ -54,11 +54,12 @@ class TimedRule(Rule):
 class ClusterFault(TimedRule):
     """A cluster fails while it starts (``bootstrap``, ``capacity``), or during a step.
 
-    ``lost``: its primary node is lost; ``terminated``: a user terminates it. ``code`` and ``message`` replace the
-    reason that EMR would give. ``stdout`` and ``stderr`` are the output of the failed bootstrap action.
+    ``lost``: its primary node is lost; ``terminated``: a user terminates it; ``protected``: a user sets its termination
+    protection, and it goes on. ``code`` and ``message`` replace the reason that EMR would give. ``stdout`` and
+    ``stderr`` are the output of the failed bootstrap action.
     """
 
-    fails: Literal["bootstrap", "capacity", "lost", "terminated"]
+    fails: Literal["bootstrap", "capacity", "lost", "terminated", "protected"]
     name: str = "*"
     code: str | None = None
     message: str | None = None
@@ -103,7 +104,7 @@ class LogFault(Rule):
 KINDS: dict[str, type[Rule]] = {"api": ApiFault, "clusters": ClusterFault, "steps": StepFault, "logs": LogFault}
 CHOICES = {
     "when": ("before", "after"),
-    "fails": ("bootstrap", "capacity", "lost", "terminated"),
+    "fails": ("bootstrap", "capacity", "lost", "terminated", "protected"),
     "kills": ("driver", "executor"),
     # ClusterStateChangeReasonCode of EMR's service model.
     "code": (

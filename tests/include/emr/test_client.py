@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -29,10 +30,21 @@ THROTTLED = {"error": "ThrottlingException", "message": "Rate exceeded"}
 BROKEN = {"error": "InternalServerError", "http_status": 500}
 
 
+UNORDERED = ("--shuffle", "14", "--page-size", "5")
+"""The endpoint of all tests: the product must not depend on an order or a page size that EMR does not promise."""
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EndpointProcess(tmp_path_factory.mktemp("emr")) as endpoint:
+    with EndpointProcess(tmp_path_factory.mktemp("emr"), UNORDERED) as endpoint:
         yield endpoint.url
+
+
+@pytest.fixture
+def late_account(tmp_path: Path) -> Iterator[Account]:
+    """An account whose new and terminated clusters become visible two seconds late."""
+    with EndpointProcess(tmp_path / "emr", [*UNORDERED, "--staleness", "2"]) as endpoint:
+        yield Account(endpoint.url)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +79,11 @@ class Account:
         return self.emr.find_or_create_cluster(identity, request(identity, lake), self.pending.append)
 
     def cluster_ids(self, name: str) -> list[str]:
-        return [cluster["Id"] for cluster in self.client.list_clusters()["Clusters"] if cluster["Name"] == name]
+        """Return the ids of the clusters with a name, the newest first."""
+        pages = self.client.get_paginator("list_clusters").paginate()
+        found = [cluster for page in pages for cluster in page["Clusters"] if cluster["Name"] == name]
+        found.sort(key=lambda cluster: cluster["Status"]["Timeline"]["CreationDateTime"], reverse=True)
+        return [cluster["Id"] for cluster in found]
 
     def terminate(self, cluster_id: str) -> None:
         self.client.terminate_job_flows(JobFlowIds=[cluster_id])
@@ -291,6 +307,45 @@ def test_running_and_pending_steps_are_cancelled(account: Account, identity: Run
 
 def test_clusters_are_found_on_every_page(account: Account, identity: RunIdentity) -> None:
     cluster = account.find_or_create(identity)
-    for _ in range(51):  # a page holds 50
+    for _ in range(6):  # a page holds 5
         account.client.run_job_flow(**request(identity) | {"Name": "another", "Tags": []})
     assert [live["Id"] for live in account.emr.clusters(identity, live=True)] == [cluster["Id"]]
+
+
+def test_the_newest_cluster_is_the_first_one_in_whatever_order_emr_lists_them(
+    account: Account, identity: RunIdentity
+) -> None:
+    created = []
+    for number in range(6):
+        again = RunIdentity(identity.slug, LAKE, identity.run_after, f"round{number}")
+        created.append(account.find_or_create(again)["Id"])
+        account.terminate(created[-1])
+    assert [cluster["Id"] for cluster in account.emr.clusters(identity, live=False)] == created[::-1]
+
+
+def test_steps_are_in_the_order_of_their_creation_in_whatever_order_emr_lists_them(
+    account: Account, identity: RunIdentity
+) -> None:
+    cluster_id = account.find_or_create(identity)["Id"]
+    steps = [step(f"{number}", "sleep", "600") for number in range(8)]
+    added = [account.emr.find_or_add_steps(cluster_id, [each])[0] for each in steps]
+    assert [item["Id"] for item in account.emr.steps(cluster_id, ("PENDING", "RUNNING"))] == added
+
+
+def test_a_cluster_that_is_listed_late_is_not_created_again(late_account: Account, identity: RunIdentity) -> None:
+    """RunJobFlow takes effect and fails; ListClusters shows its cluster later."""
+    late_account.fail(api=[{"action": "RunJobFlow", "when": "after", **BROKEN}])
+    cluster = late_account.find_or_create(identity)
+    assert late_account.cluster_ids(identity.name) == [cluster["Id"]]
+
+
+def test_a_terminated_cluster_that_is_described_as_live_gets_no_step(
+    late_account: Account, identity: RunIdentity
+) -> None:
+    """EMR refuses the steps. The cluster counts as ended as soon as EMR describes it so."""
+    cluster_id = late_account.find_or_create(identity)["Id"]
+    late_account.client.terminate_job_flows(JobFlowIds=[cluster_id])
+    with pytest.raises((ClusterEndedError, ClientError)):
+        late_account.emr.find_or_add_steps(cluster_id, [step("a")])
+    late_account.client.get_waiter("cluster_terminated").wait(ClusterId=cluster_id, WaiterConfig={"Delay": 1})
+    assert late_account.client.list_steps(ClusterId=cluster_id)["Steps"] == []

@@ -17,7 +17,7 @@ def test_the_example_is_valid_and_has_every_kind() -> None:
     [example] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     rules = parse(example)
     assert rules.keys() == KINDS.keys()
-    assert {rule.fails for rule in rules["clusters"]} == {"capacity", "bootstrap", "lost", "terminated"}  # type: ignore[attr-defined]
+    assert {rule.fails for rule in rules["clusters"]} == {"capacity", "bootstrap", "lost", "terminated", "protected"}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,9 @@ import gzip
 import os
 from typing import Any
 
+import pytest
+from botocore.exceptions import ClientError
+
 PROGRESS = 'for n in 0 50 100; do echo "progress featurize: $n/100 images ($n %)"; sleep 0.3; done; echo done'
 """A script that reports progress as a job does."""
 
@@ -80,3 +83,13 @@ def test_a_user_terminates_the_cluster_during_a_step(emr: Any) -> None:
     status = emr.await_cluster(cluster, "TERMINATED")
     assert status["StateChangeReason"] == {"Code": "USER_REQUEST", "Message": "Terminated by user request"}
     assert emr.status(cluster, step)["State"] == "CANCELLED"
+
+
+def test_a_user_protects_the_cluster_while_a_step_runs_and_it_cannot_be_terminated(emr: Any) -> None:
+    emr.set_faults({"clusters": [{"fails": "protected"}]})
+    cluster = emr.create()
+    [step] = emr.add(cluster, emr.step("sleep", "600"))
+    emr.await_true(lambda: emr.cluster(cluster)["TerminationProtected"], "the cluster is protected")
+    with pytest.raises(ClientError, match="termination protected"):
+        emr.client.terminate_job_flows(JobFlowIds=[cluster])
+    assert emr.status(cluster, step)["State"] == "RUNNING", "its step goes on"
