@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from local.emr.api.applications import describe_application
 from local.emr.clusters import instances
 from local.emr.clusters.cluster import Cluster
 from local.emr.clusters.cluster_state import ENDED_STATES
 from local.emr.spark.steps import Step
 
 COPIED_FIELDS = (
-    *("Applications", "AutoScalingRole", "Configurations", "CustomAmiId", "EbsRootVolumeIops", "EbsRootVolumeSize"),
-    *("EbsRootVolumeThroughput", "ExtendedSupport", "KerberosAttributes", "LogEncryptionKmsKeyId", "LogUri"),
+    *("AutoScalingRole", "Configurations", "CustomAmiId", "EbsRootVolumeIops", "EbsRootVolumeSize"),
+    *("EbsRootVolumeThroughput", "ExtendedSupport", "KerberosAttributes", "LogEncryptionKmsKeyId"),
     *("MonitoringConfiguration", "OSReleaseLabel", "ReleaseLabel", "RepoUpgradeOnBoot", "ScaleDownBehavior"),
     *("SecurityConfiguration", "ServiceRole"),
 )
@@ -26,6 +27,14 @@ def _without_none(record: Mapping[str, Any]) -> dict[str, Any]:
 def arn(cluster: Cluster) -> str:
     """Return the ARN of a cluster."""
     return f"arn:aws:elasticmapreduce:{cluster.region}:{cluster.account}:cluster/{cluster.id}"
+
+
+def log_uri(cluster: Cluster) -> str | None:
+    """Return the LogUri as EMR answers it: ``s3n://bucket/prefix/`` for a folder on S3, whatever its scheme was."""
+    scheme, separator, folder = cluster.log_uri.partition("://")
+    if scheme in ("s3", "s3n", "s3a"):
+        return f"s3n{separator}{folder.rstrip('/')}/"
+    return cluster.log_uri or None
 
 
 def cluster_status(cluster: Cluster) -> dict[str, Any]:
@@ -61,6 +70,8 @@ def cluster_details(cluster: Cluster) -> dict[str, Any]:
     return {
         **cluster_summary(cluster),
         **{name: request[name] for name in COPIED_FIELDS if name in request},
+        **_without_none({"LogUri": log_uri(cluster)}),
+        **_applications(request),
         "AutoTerminate": not cluster.keep_alive,
         "Ec2InstanceAttributes": _ec2_attributes(requested, request, cluster.region),
         "InstanceCollectionType": "INSTANCE_FLEET" if requested.get("InstanceFleets") else "INSTANCE_GROUP",
@@ -71,6 +82,11 @@ def cluster_details(cluster: Cluster) -> dict[str, Any]:
         "UnhealthyNodeReplacement": requested.get("UnhealthyNodeReplacement", False),
         "VisibleToAllUsers": request.get("VisibleToAllUsers", True),
     }
+
+
+def _applications(request: Mapping[str, Any]) -> dict[str, Any]:
+    requested, release = request.get("Applications"), str(request.get("ReleaseLabel"))
+    return {"Applications": [describe_application(item, release) for item in requested]} if requested else {}
 
 
 def _ec2_attributes(requested: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 from moto.utilities.utils import load_resource
 
 from local.emr.clusters.errors import ValidationError
+from local.emr.spark.commands import is_debugging_setup
 
 ACTIONS_ON_FAILURE = ("TERMINATE_JOB_FLOW", "TERMINATE_CLUSTER", "CANCEL_AND_WAIT", "CONTINUE")
 CANCELLATION_OPTIONS = ("SEND_INTERRUPT", "TERMINATE_PROCESS")
@@ -26,6 +27,7 @@ IDLE_TIMEOUT_SECONDS = (60, 604_800)
 RELEASE_LABEL = re.compile(r"emr-(spark-)?\d+\.\d+\.\d+")
 ROLES = ("MASTER", "CORE", "TASK")
 COMMAND_RUNNER = "command-runner.jar"
+SCRIPT_RUNNER = "script-runner.jar"
 MAX_TYPES = 5
 MAX_TYPES_WITH_STRATEGY = 30
 VOLUME_GIB = (1, 1024)
@@ -188,7 +190,7 @@ def _check_types(types: Sequence[str], label: str) -> None:
 
 
 def _check_log_uri(uri: str | None) -> None:
-    if uri and not uri.startswith(("file:///", "s3://")):
+    if uri and not uri.startswith(("file:///", "s3://", "s3n://")):
         raise ValidationError(f"LogUri '{uri}' is not valid: expected s3://bucket/prefix or file:///absolute/folder.")
 
 
@@ -225,9 +227,11 @@ def check_steps(steps: Sequence[Mapping[str, Any]], level: int, active: int) -> 
         jar = (step.get("HadoopJarStep") or {}).get("Jar")
         if not jar:
             raise ValidationError(f"The step '{step.get('Name')}' has no HadoopJarStep.Jar.")
-        if jar.rpartition("/")[2] != COMMAND_RUNNER:
+        name, args = jar.rpartition("/")[2], step["HadoopJarStep"].get("Args") or []
+        if name != COMMAND_RUNNER and not (name == SCRIPT_RUNNER and is_debugging_setup(args)):
             raise ValidationError(
-                f"The step '{step.get('Name')}' has the jar '{jar}': this endpoint runs {COMMAND_RUNNER} only."
+                f"The step '{step.get('Name')}' has the jar '{jar}': this endpoint runs {COMMAND_RUNNER} only. "
+                f"It accepts {SCRIPT_RUNNER} for «Setup Hadoop Debugging» only, which does nothing here."
             )
 
 

@@ -48,6 +48,17 @@ LOOPBACK_SETTINGS = ("spark.driver.host=127.0.0.1", "spark.driver.bindAddress=12
 
 FILE_OPTIONS = {"--archives", "--files", "--jars", "--py-files"}
 
+SPARK_BIN = "/usr/lib/spark/bin/"
+"""Folder of Spark's commands on a node of EMR."""
+
+PYTHON_EXAMPLES = {"SparkPi": "pi.py"}
+"""Spark's examples for ``run-example``, in Python: pyspark contains no compiled examples."""
+
+DEBUGGING_COMMAND = "state-pusher-script"
+DEBUGGING_SCRIPT = re.compile(r"s3://[\w.-]*elasticmapreduce/libs/state-pusher/[\w.]+/fetch")
+"""The step «Setup Hadoop Debugging»: the argument of command-runner.jar (AWS CLI's ``--enable-debugging``), and that of
+script-runner.jar for releases before 4.0."""
+
 LOCAL_CLUSTER = re.compile(r"local-cluster\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]")
 MEMORY = re.compile(r"(\d+)\s*([kmgt]?)b?", re.IGNORECASE)
 MEBIBYTES = {"k": 1 / 1024, "m": 1, "": 1, "g": 1024, "t": 1024 * 1024}
@@ -96,7 +107,8 @@ def translate(argv: Sequence[str], target: Target) -> list[str]:
     """Return the command to run for the arguments of a ``command-runner.jar`` step.
 
     The words before ``spark-submit`` (``timeout 3h …``) and after the application file do not change. A command without
-    ``spark-submit`` is returned unchanged.
+    ``spark-submit`` is returned unchanged, except that ``/usr/lib/spark/bin/`` becomes the local Spark's ``bin``, and
+    that the setup of Hadoop's debugging does nothing. ``run-example`` submits the Python version of the example.
 
     Raises
     ------
@@ -111,7 +123,27 @@ def translate(argv: Sequence[str], target: Target) -> list[str]:
             if any("s3://" in word for word in argv):
                 submission.settings = {**target.s3_settings, **submission.settings}
             return [*argv[:position], target.spark_submit, *_write(submission, target)]
-    return list(argv)
+        if word.rpartition("/")[2] == "run-example":
+            submission = _read(argv[position + 1 :])
+            submission.application[:1] = [_python_example(submission.application, target)]
+            return [*argv[:position], target.spark_submit, *_write(submission, target)]
+    if is_debugging_setup(argv):
+        return ["true"]
+    spark_bin = target.spark_submit.rpartition("/")[0]
+    return [f"{spark_bin}/{word.removeprefix(SPARK_BIN)}" if word.startswith(SPARK_BIN) else word for word in argv]
+
+
+def _python_example(words: Sequence[str], target: Target) -> str:
+    """Return the path of the Python example for the class of ``run-example``."""
+    name = words[0].removeprefix("org.apache.spark.examples.") if words else "no class"
+    if name not in PYTHON_EXAMPLES:
+        raise CommandError(f"run-example: this Spark has no example {name}, only {', '.join(PYTHON_EXAMPLES)}")
+    return target.spark_submit.removesuffix("bin/spark-submit") + f"examples/src/main/python/{PYTHON_EXAMPLES[name]}"
+
+
+def is_debugging_setup(argv: Sequence[str]) -> bool:
+    """Return whether a command is that of the step «Setup Hadoop Debugging», which needs a console that EMR offers."""
+    return list(argv) == [DEBUGGING_COMMAND] or (len(argv) == 1 and bool(DEBUGGING_SCRIPT.fullmatch(argv[0])))
 
 
 def _read(words: Sequence[str]) -> _Submission:

@@ -18,6 +18,13 @@ LOG_RECORD = re.compile(
 )
 """A line of log4j or of Python's logging."""
 
+ERROR_LINE = re.compile(
+    r"^(\S+ ){0,3}(ERROR|FATAL|CRITICAL)\b"
+    r"|^Caused by: |^Exception in thread |^[\w.$]*(Error|Exception|Interrupt)\b(:|$)"
+    r"|\b(error|fatal|failed): |: line \d+: |: (command not found|No such file or directory|Permission denied)$"
+)
+"""A line that says that it is an error: of log4j, logging, the JVM, Python, argparse, a compiler or a shell."""
+
 QUIET_LEVELS = ("DEBUG", "INFO", "WARN", "WARNING")
 IGNORED_PREFIXES = (
     *("Using Spark's default", "Setting default log level", "To adjust logging level", "NOTE: "),
@@ -49,7 +56,7 @@ def explain(argv: Sequence[str], exit_code: int | None, *, stdout: str, stderr: 
 
 
 def _error(argv: Sequence[str], stdout: str, stderr: str) -> str:
-    submitted = any(word.rpartition("/")[2] == "spark-submit" for word in argv)
+    submitted = any(word.rpartition("/")[2] in ("spark-submit", "run-example") for word in argv)
     if not submitted or 'Exception in thread "main"' in stderr:
         return last_error(stderr)
     # spark-submit sends the standard error of a Python driver to its own standard output
@@ -83,19 +90,32 @@ def _signal_name(number: int) -> str:
 def last_error(output: str) -> str:
     """Return the last error in the output of a program; empty if the output has no error.
 
-    The error is the last line that is not a stack frame, a log record below ERROR or a known message without an
-    error. It is a Python exception, a Java ``Exception in thread "main"`` or ``Caused by``, or the last message of the
-    program. If it belongs to the message of a Python traceback, the whole message is returned.
+    ``FailureDetails.Message`` is «text from an error log that describes the root cause of the failure» (EMR API
+    Reference). It is the last line that says that it is an error: the exception of a Python traceback, a Java
+    ``Exception in thread "main"`` or ``Caused by``, a log record of level ERROR, or a line like ``error: …``. What the
+    program prints after it, for example while it cleans up, is no part of it. Without such a line, it is the last line
+    that is not a stack frame, a log record below ERROR or a known message without an error. The exception of a Python
+    traceback is returned with its whole message.
     """
     lines = output.splitlines()
-    ends = [number for number, line in enumerate(lines) if _may_be_error(line)]
-    if not ends:
+    candidates = [number for number, line in enumerate(lines) if _may_be_error(line)]
+    if not candidates:
         return ""
-    end = start = ends[-1]
-    while start > 0 and end - start < LONGEST_BLOCK and _may_be_error(lines[start - 1]):
-        start -= 1
-    in_traceback = start > 0 and lines[start - 1].startswith("  ")
-    return "\n".join(lines[start if in_traceback else end : end + 1]).strip()
+    errors = [number for number in candidates if _ends_traceback(lines, number) or ERROR_LINE.search(lines[number])]
+    start = errors[-1] if errors else candidates[-1]
+    # A long message of an exception may contain lines that look like errors.
+    first = next((n for n in range(start, max(-1, start - LONGEST_BLOCK), -1) if n not in candidates), -1) + 1
+    if not _ends_traceback(lines, first):
+        return lines[start].strip()
+    end = first
+    while end + 1 in candidates and end - first < LONGEST_BLOCK:
+        end += 1
+    return "\n".join(lines[first : end + 1]).strip()
+
+
+def _ends_traceback(lines: Sequence[str], number: int) -> bool:
+    """Return whether a line follows the frames of a Python traceback."""
+    return number > 0 and lines[number - 1].startswith("  ")
 
 
 def _may_be_error(line: str) -> bool:

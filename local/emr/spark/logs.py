@@ -25,8 +25,9 @@ TAIL_BYTES = 64 * 1024
 
 
 def log_folder(log_uri: str, cluster_id: str, *parts: str) -> str:
-    """Return the URI of a folder of a cluster's logs; ``log_uri`` is not URL-decoded."""
-    return "/".join([log_uri.rstrip("/"), cluster_id, *parts])
+    """Return the URI of a folder of a cluster's logs: ``s3://`` for ``s3n://``. ``log_uri`` is not URL-decoded."""
+    root = log_uri.replace("s3n://", "s3://", 1) if log_uri.startswith("s3n://") else log_uri
+    return "/".join([root.rstrip("/"), cluster_id, *parts])
 
 
 def tail(path: Path) -> str:

@@ -81,7 +81,7 @@ def test_a_request_with_fleets_is_described(emr: Any) -> None:
     assert described["SecurityConfiguration"] == "encrypted"
     assert described["LogUri"] == f"file://{emr.log_dir}"
     assert described["ReleaseLabel"] == "emr-spark-8.1.0"
-    assert described["Applications"] == [{"Name": "Spark"}]
+    assert described["Applications"] == [{"Name": "Spark", "Version": "4.1.1"}]
     assert described["StepConcurrencyLevel"] == 3
     assert described["InstanceCollectionType"] == "INSTANCE_FLEET"
     assert described["Ec2InstanceAttributes"]["Ec2SubnetId"] == "subnet-1"
@@ -200,3 +200,31 @@ def test_a_rejected_request_creates_no_cluster(emr: Any) -> None:
     assert refused.value.response["Error"]["Code"] == "ValidationException"
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert name not in [summary["Name"] for summary in emr.client.list_clusters()["Clusters"]]
+
+
+@pytest.mark.parametrize("given", ["s3://bucket/logs", "s3://bucket/logs/", "s3n://bucket/logs"])
+def test_a_log_folder_on_s3_is_answered_as_emr_does_with_s3n_and_a_slash(emr: Any, given: str) -> None:
+    assert emr.cluster(emr.create(LogUri=given))["LogUri"] == "s3n://bucket/logs/"
+
+
+@pytest.mark.parametrize(
+    ("jar", "argument"),
+    [
+        ("command-runner.jar", "state-pusher-script"),
+        (
+            "s3://eu-west-3.elasticmapreduce/libs/script-runner/script-runner.jar",
+            "s3://eu-west-3.elasticmapreduce/libs/state-pusher/0.1/fetch",
+        ),
+    ],
+)
+def test_setup_hadoop_debugging_succeeds_and_the_next_step_runs(emr: Any, jar: str, argument: str) -> None:
+    setup = {
+        "Name": "Setup Hadoop Debugging",
+        "ActionOnFailure": "TERMINATE_CLUSTER",
+        "HadoopJarStep": {"Jar": jar, "Args": [argument]},
+    }
+    cluster = emr.create(Steps=[setup])
+    [step] = emr.add(cluster, emr.step("true"))
+    assert emr.await_step(cluster, step)["State"] == "COMPLETED"
+    states = [item["Status"]["State"] for item in emr.client.list_steps(ClusterId=cluster)["Steps"]]
+    assert states == ["COMPLETED", "COMPLETED"]

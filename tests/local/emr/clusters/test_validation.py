@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.emr.clusters.errors import ValidationError
-from local.emr.clusters.validation import check_run_job_flow
+from local.emr.clusters.validation import check_run_job_flow, check_steps
 from tests.include.golden.regenerate import cluster_requests
 
 SIMPLE = {"MasterInstanceType": "m6g.xlarge", "InstanceCount": 1}
@@ -145,3 +145,18 @@ def test_fleet_without_a_strategy_has_five_types_at_most() -> None:
     types(*names)(request)
     with pytest.raises(ValidationError, match="1 to 5 instance types, not 6"):
         check_run_job_flow(request, "eu-west-3")
+
+
+def test_script_runner_is_accepted_for_setup_hadoop_debugging_only() -> None:
+    def config(jar: str, *args: str) -> dict[str, Any]:
+        return {"Name": "x", "ActionOnFailure": "CONTINUE", "HadoopJarStep": {"Jar": jar, "Args": list(args)}}
+
+    runner = "s3://eu-west-3.elasticmapreduce/libs/script-runner/script-runner.jar"
+    check_steps([config(runner, "s3://eu-west-3.elasticmapreduce/libs/state-pusher/0.1/fetch")], 1, active=0)
+    for wrong in (config(runner, "s3://bucket/mine.sh"), config("s3://bucket/mine.jar")):
+        with pytest.raises(ValidationError, match=r"runs command-runner\.jar only.*Setup Hadoop Debugging"):
+            check_steps([wrong], 1, active=0)
+
+
+def test_the_log_folder_may_have_the_form_of_emrs_answers() -> None:
+    check_run_job_flow(SMALL_REQUEST | {"LogUri": "s3n://bucket/logs/"}, "eu-west-3")

@@ -101,9 +101,30 @@ def test_commands_without_spark_submit_do_not_change() -> None:
 
 
 @pytest.mark.parametrize(
+    "argv",
+    [["state-pusher-script"], ["s3://eu-west-3.elasticmapreduce/libs/state-pusher/0.1/fetch"]],
+    ids=["command-runner", "script-runner"],
+)
+def test_setup_hadoop_debugging_does_nothing(argv: list[str]) -> None:
+    assert translate(argv, Target("/s/bin/spark-submit", "local[*]", 1)) == ["true"]
+
+
+def test_the_commands_of_spark_on_a_node_are_those_of_the_local_spark() -> None:
+    target = Target("/spark/bin/spark-submit", "local[2]", 2048)
+    argv = ["timeout", "3h", "/usr/lib/spark/bin/spark-sql", "-e", "select 1"]
+    assert translate(argv, target) == ["timeout", "3h", "/spark/bin/spark-sql", "-e", "select 1"]
+    assert translate(["/usr/lib/spark/bin/spark-submit", "app.py"], target)[0] == "/spark/bin/spark-submit"
+    example = translate(["/usr/lib/spark/bin/run-example", "SparkPi", "10"], target)
+    assert example[:3] == ["/spark/bin/spark-submit", "--master", "local[2]"]
+    assert example[-2:] == ["/spark/examples/src/main/python/pi.py", "10"]
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
         ([], "no arguments"),
+        (["run-example", "mllib.LDAExample"], "no example mllib.LDAExample, only SparkPi"),
+        (["run-example"], "no example no class"),
         (["spark-submit", "--master", "spark://elsewhere:7077", "app.py"], "spark://elsewhere:7077"),
         (["spark-submit", "--master", "k8s://x", "app.py"], "k8s://x"),
         (["spark-submit", "--conf"], "--conf has no value"),

@@ -65,6 +65,29 @@ def test_the_last_error_is_found(output: str, expected: str) -> None:
     assert last_error(output) == expected
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (TRACEBACK + "closing the store\n", "ValueError: 60 of 100 images are rejects:\napple/0.jpg: truncated"),
+        (
+            JVM + "stopping\n",
+            'Exception in thread "main" org.apache.spark.SparkException: Failed to get main class in JAR',
+        ),
+        ("job: error: no such table\ncleaning up\nbye\n", "job: error: no such table"),
+        ("2026-11-22 08:00:01,123 ERROR no images\n42 files were kept\n", "2026-11-22 08:00:01,123 ERROR no images"),
+        ("bash: line 1: frobnicate: command not found\ndone\n", "bash: line 1: frobnicate: command not found"),
+        (
+            "ls: cannot access 'x': No such file or directory\ndone\n",
+            "ls: cannot access 'x': No such file or directory",
+        ),
+        ("0 errors in 10 files\nit broke\n", "it broke"),
+    ],
+    ids=["traceback", "jvm", "program", "log-record", "shell", "tool", "no-error-line"],
+)
+def test_the_message_is_the_line_that_failed_not_the_last_line_printed(output: str, expected: str) -> None:
+    assert last_error(output) == expected
+
+
 SUBMIT = ["timeout", "-k", "60s", "--signal=TERM", "3h", "spark-submit", "app.py"]
 
 

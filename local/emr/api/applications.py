@@ -1,0 +1,60 @@
+"""The versions of the applications in the releases of EMR, which DescribeCluster answers.
+
+The table is that of the EMR Release Guide («Application versions in Amazon EMR 7.x releases», those of 6.x and 5.x, and
+the histories of Spark, Hadoop and Hive), without the suffixes of Amazon's builds. moto has recorded no versions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+UNKNOWN = "0.0.0"
+"""The version of an application that is not in the table: clients may need one, whatever it is."""
+
+
+def _table(text: str) -> dict[str, str]:
+    return dict(entry.split("=") for entry in text.split())
+
+
+FIRST_RELEASES = {
+    "Spark": _table(
+        "5.5=2.1.0 5.8=2.2.0 5.11=2.2.1 5.13=2.3.0 5.16=2.3.1 5.18=2.3.2 5.20=2.4.0 5.24=2.4.2 5.25=2.4.3 5.27=2.4.4 "
+        "5.30=2.4.5 5.31=2.4.6 5.32=2.4.7 5.34=2.4.8 6.0=2.4.4 6.1=3.0.0 6.2=3.0.1 6.3=3.1.1 6.4=3.1.2 6.6=3.2.0 "
+        "6.7=3.2.1 6.8=3.3.0 6.10=3.3.1 6.11=3.3.2 6.12=3.4.0 6.13=3.4.1 7.0=3.5.0 7.2=3.5.1 7.4=3.5.2 7.6=3.5.3 "
+        "7.8=3.5.4 7.9=3.5.5 7.11=3.5.6"
+    ),
+    "Hadoop": _table(
+        "5.5=2.7.3 5.12=2.8.3 5.16=2.8.4 5.19=2.8.5 5.31=2.10.0 5.32=2.10.1 6.0=3.2.1 6.9=3.3.3 6.15=3.3.6 7.4=3.4.0 "
+        "7.8=3.4.1 7.13=3.4.2"
+    ),
+    "Hive": _table("6.0=3.1.2 6.6=3.1.3"),
+}
+"""Versions by application and by the first release that has them (major and minor number)."""
+
+SPARK_RELEASES: dict[str, str] = {"8.0": "4.0.1", "8.1": "4.1.1"}
+"""Versions of Spark in the releases ``emr-spark-…``, which contain Spark only."""
+
+
+def describe_application(requested: Mapping[str, Any], release_label: str) -> dict[str, Any]:
+    """Return an Application of DescribeCluster: the requested one with the name and version of the release.
+
+    A version in the request is kept. A release after the newest one of the table has the newest version.
+    """
+    name = next((known for known in FIRST_RELEASES if known.lower() == requested["Name"].lower()), requested["Name"])
+    return {**requested, "Name": name, "Version": requested.get("Version") or _version(name, release_label)}
+
+
+def _version(name: str, release_label: str) -> str:
+    spark_only = release_label.startswith("emr-spark-")
+    table = SPARK_RELEASES if spark_only and name == "Spark" else FIRST_RELEASES.get(name, {})
+    release = _numbers(release_label)
+    older = [first for first in table if _numbers(first) <= release]
+    return table[max(older, key=_numbers)] if older else UNKNOWN
+
+
+def _numbers(release: str) -> tuple[int, int]:
+    """Return major and minor number of a release."""
+    major, minor = re.findall(r"\d+", release)[:2]
+    return int(major), int(minor)
