@@ -5,7 +5,11 @@ from __future__ import annotations
 from include.artifacts.bundle import JOBS_ZIP
 from include.cluster.sizing import DRIVER_HEAP_MIB
 from include.records import StepRequest
+from include.settings.deployment import SettingsError
 from spark_jobs.args import JobArgs
+
+MAX_STEP_CHARACTERS = 10_240
+"""Total length of the strings in a step's HadoopJarStep (EMR API Reference, AddJobFlowSteps)."""
 
 
 def step_name(job: str, slug: str) -> str:
@@ -29,6 +33,11 @@ def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: 
         URI of the code bundle's folder.
     time_limit_minutes : int
         The step is stopped and fails after this time.
+
+    Raises
+    ------
+    SettingsError
+        If the step's arguments are longer than EMR allows.
     """
     command = [
         *("timeout", "--signal=TERM", "--kill-after=60s", f"{time_limit_minutes}m"),
@@ -37,8 +46,17 @@ def spark_step(arguments: JobArgs, *, slug: str, code: str, time_limit_minutes: 
         f"{code}/{arguments.program}.py",
         *arguments.to_argv(),
     ]
+    jar = "command-runner.jar"
+    length = len(jar) + sum(map(len, command))
+    if length > MAX_STEP_CHARACTERS:
+        longest = max(command, key=len)
+        problem = (
+            f"the step {arguments.program} has {length} characters of arguments: EMR accepts at most "
+            f"{MAX_STEP_CHARACTERS}. The longest argument has {len(longest)}: {longest[:60]!r}…"
+        )
+        raise SettingsError([problem])
     return {
         "Name": step_name(arguments.program, slug),
         "ActionOnFailure": "CONTINUE",  # the DAG terminates the cluster, after it has read the logs of a failed step
-        "HadoopJarStep": {"Jar": "command-runner.jar", "Args": command},
+        "HadoopJarStep": {"Jar": jar, "Args": command},
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from include.cluster.sizing import DRIVER_HEAP_MIB
-from include.cluster.steps import spark_step, step_name
+from include.cluster.steps import MAX_STEP_CHARACTERS, spark_step, step_name
+from include.settings.deployment import SettingsError
 from spark_jobs.args import MAX_SAMPLE_IMAGES, NONE, FeaturizeArgs, PcaArgs
 from tests.include.golden.regenerate import CODE, SLUG, read_golden, steps
 from tests.include.service_model import problems_of
@@ -102,3 +104,15 @@ def test_step_can_be_found_by_its_job_and_slug() -> None:
 def test_failed_step_leaves_the_cluster_readable() -> None:
     step = spark_step(PcaArgs("r"), slug=SLUG, code=CODE, time_limit_minutes=1)
     assert step["ActionOnFailure"] == "CONTINUE"
+
+
+def test_a_step_with_more_than_10240_characters_of_arguments_is_refused_before_emr_sees_it() -> None:
+    def build(images: str) -> dict[str, Any]:
+        arguments = FeaturizeArgs(images=images, run="s3://lake/run", model="s3://lake/model")
+        return spark_step(arguments, slug=SLUG, code=CODE, time_limit_minutes=180)
+
+    step = build("")["HadoopJarStep"]
+    free = MAX_STEP_CHARACTERS - len(step["Jar"]) - sum(map(len, step["Args"]))
+    assert build("x" * free)["HadoopJarStep"]["Args"]
+    with pytest.raises(SettingsError, match=r"the step featurize has 10241 characters .* EMR accepts at most 10240"):
+        build("x" * (free + 1))
