@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from moto.core.responses import ActionResult, BaseResponse, EmptyResult
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import camelcase_to_underscores
-from moto.emr.responses import ElasticMapReduceResponse
 
 from local.emr.api import shapes
-from local.emr.clusters import instances, validation
+from local.emr.api.account_actions import AccountActions
+from local.emr.api.instance_actions import InstanceActions
+from local.emr.api.service_model import check_request
+from local.emr.clusters import instances, limits, validation
 from local.emr.clusters.cluster import Cluster
 from local.emr.clusters.cluster_state import ENDED_STATES
 from local.emr.clusters.errors import InvalidRequestError, ValidationError
-from local.emr.clusters.registry import Registry
 from local.emr.faults.api_faults import error_response
 
 logger = logging.getLogger(__name__)
@@ -25,25 +27,23 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ACTIONS = (
-    *("AddJobFlowSteps", "AddTags", "CancelSteps", "DescribeCluster", "DescribeStep", "GetAutoTerminationPolicy"),
+    *("AddInstanceFleet", "AddInstanceGroups", "AddJobFlowSteps", "AddTags", "CancelSteps", "DescribeCluster"),
+    *("DescribeReleaseLabel", "DescribeStep", "GetAutoTerminationPolicy", "GetBlockPublicAccessConfiguration"),
     *("GetManagedScalingPolicy", "ListBootstrapActions", "ListClusters", "ListInstanceFleets", "ListInstanceGroups"),
-    *("ListInstances", "ListReleaseLabels", "ListSteps", "ModifyCluster", "PutAutoTerminationPolicy"),
-    *("PutManagedScalingPolicy", "RemoveAutoTerminationPolicy", "RemoveManagedScalingPolicy", "RemoveTags"),
-    *("RunJobFlow", "SetKeepJobFlowAliveWhenNoSteps", "SetTerminationProtection", "TerminateJobFlows"),
+    *("ListInstances", "ListReleaseLabels", "ListSecurityConfigurations", "ListSteps", "ModifyCluster"),
+    *("ModifyInstanceFleet", "ModifyInstanceGroups", "PutAutoScalingPolicy", "PutAutoTerminationPolicy"),
+    *("PutBlockPublicAccessConfiguration", "PutManagedScalingPolicy", "RemoveAutoScalingPolicy"),
+    *("RemoveAutoTerminationPolicy", "RemoveManagedScalingPolicy", "RemoveTags", "RunJobFlow"),
+    *("SetKeepJobFlowAliveWhenNoSteps", "SetTerminationProtection", "SetUnhealthyNodeReplacement"),
+    *("SetVisibleToAllUsers", "TerminateJobFlows"),
     # moto implements these:
     *("CreateSecurityConfiguration", "DeleteSecurityConfiguration", "DescribeSecurityConfiguration"),
     "ListSupportedInstanceTypes",
 )
 
 
-class EmrApi(ElasticMapReduceResponse):
+class EmrApi(InstanceActions, AccountActions):
     """One request. moto calls the method with the name of the action in snake case."""
-
-    PROTOCOL_PARSER_MAP_TYPE: Any = dict
-    registry: ClassVar[Registry]
-
-    # moto reads EMR's region from the host name, which is a loopback address here: read it from the signature.
-    get_region_from_url = BaseResponse.get_region_from_url
 
     def call_action(self) -> Any:
         """Answer the request."""
@@ -51,7 +51,10 @@ class EmrApi(ElasticMapReduceResponse):
         if action not in ACTIONS:
             return self._error("UnknownOperationException", f"The local EMR endpoint does not offer {action}.", 400)
         try:
+            check_request(action, self._request)
             return super().call_action()
+        except ServiceException as error:
+            return self.serialized(ActionResult(error))
         except Exception as error:
             logger.exception("%s failed", camelcase_to_underscores(action))
             return self._error("InternalServerError", f"The local EMR endpoint failed: {error}", 500)
@@ -60,18 +63,6 @@ class EmrApi(ElasticMapReduceResponse):
         # moto serializes only the codes in its model of EMR.
         answer = error_response(code, message, status)
         return status, dict(answer.headers), answer.get_data(as_text=True)
-
-    @property
-    def _request(self) -> Mapping[str, Any]:
-        parsed: Mapping[str, Any] = self.params
-        return parsed
-
-    def _cluster(self, field: str = "ClusterId") -> Cluster:
-        return self.registry.get(self._request.get(field), self.region)
-
-    def _clusters(self) -> list[Cluster]:
-        ids = self._request.get("JobFlowIds") or []
-        return [self.registry.get(cluster_id, self.region) for cluster_id in ids]
 
     def _page(self, items: Sequence[T], identify: Callable[[T], str]) -> tuple[list[T], dict[str, str]]:
         """Return the items of the requested page, and the Marker of the next page: the id of the last item."""
@@ -100,6 +91,9 @@ class EmrApi(ElasticMapReduceResponse):
 
     def run_job_flow(self) -> ActionResult:
         """Start a cluster."""
+        name = self._request.get("SecurityConfiguration")
+        if name and name not in self.backend.security_configurations:
+            raise ValidationError(f"Security configuration with name '{name}' does not exist.")
         cluster = self.registry.run(self._request, region=self.region, account=self.current_account)
         return ActionResult({"JobFlowId": cluster.id, "ClusterArn": shapes.arn(cluster)})
 
@@ -133,7 +127,7 @@ class EmrApi(ElasticMapReduceResponse):
     def terminate_job_flows(self) -> ActionResult:
         """Terminate clusters. If some are protected, terminate the others and reject the request."""
         protected = []
-        for cluster in self._clusters():
+        for cluster in self._job_flows(limit=limits.MAX_TERMINATED):
             if cluster.termination_protected and cluster.state not in ENDED_STATES:
                 protected.append(cluster.id)
             else:
@@ -144,20 +138,36 @@ class EmrApi(ElasticMapReduceResponse):
 
     def set_termination_protection(self) -> ActionResult:
         """Set the termination protection of clusters."""
-        for cluster in self._clusters():
+        for cluster in self._job_flows():
             self._configure(cluster, termination_protected=self._request["TerminationProtected"])
         return EmptyResult()
 
     def set_keep_job_flow_alive_when_no_steps(self) -> ActionResult:
         """Set whether clusters without steps wait or terminate."""
-        for cluster in self._clusters():
-            self._configure(cluster, keep_alive=self._request["KeepJobFlowAliveWhenNoSteps"])
+        keep_alive = self._request["KeepJobFlowAliveWhenNoSteps"]
+        clusters = self._job_flows()
+        if not keep_alive and any(cluster.has_three_masters for cluster in clusters):
+            raise ValidationError("A cluster with three primary nodes cannot terminate after its steps.")
+        for cluster in clusters:
+            self._configure(cluster, keep_alive=keep_alive)
         return EmptyResult()
 
-    def _configure(self, cluster: Cluster, **changes: Any) -> None:
-        if cluster.state in ENDED_STATES:
-            raise ValidationError("A job flow that is shutting down, terminated, or finished may not be modified.")
-        cluster.configure(**changes)
+    def set_unhealthy_node_replacement(self) -> EmptyResult:
+        """Set whether EMR would replace unhealthy nodes of clusters; recorded only."""
+        for cluster in self._job_flows():
+            changed = {"UnhealthyNodeReplacement": self._request["UnhealthyNodeReplacement"]}
+            with cluster.lock:
+                requested = {**cluster.request["Instances"], **changed}
+                self._configure(cluster, request={**cluster.request, "Instances": requested})
+        return EmptyResult()
+
+    def set_visible_to_all_users(self) -> EmptyResult:
+        """Set whether all users of the account see clusters; recorded only."""
+        for cluster in self._job_flows():
+            with cluster.lock:
+                changed = {"VisibleToAllUsers": self._request["VisibleToAllUsers"]}
+                self._configure(cluster, request={**cluster.request, **changed})
+        return EmptyResult()
 
     def modify_cluster(self) -> ActionResult:
         """Set how many steps run at the same time."""
@@ -206,15 +216,25 @@ class EmrApi(ElasticMapReduceResponse):
         return EmptyResult()
 
     def add_tags(self) -> ActionResult:
-        """Set tags of a cluster."""
-        tags = {tag["Key"]: tag.get("Value", "") for tag in self._request.get("Tags") or []}
-        self._cluster("ResourceId").tag(tags)
+        """Set tags of a cluster that has not ended."""
+        cluster, tags = self._taggable(), self._request.get("Tags") or []
+        with cluster.lock, limits.invalid_request():
+            validation.check_tags(tags, cluster.tags)
+            cluster.tag({tag["Key"]: tag.get("Value", "") for tag in tags})
         return EmptyResult()
 
     def remove_tags(self) -> ActionResult:
-        """Remove tags of a cluster."""
-        self._cluster("ResourceId").tag({}, remove=self._request.get("TagKeys") or [])
+        """Remove tags of a cluster that has not ended."""
+        self._taggable().tag({}, remove=self._request.get("TagKeys") or [])
         return EmptyResult()
+
+    def _taggable(self) -> Cluster:
+        cluster = self._cluster("ResourceId")
+        if cluster.state in ENDED_STATES:
+            raise InvalidRequestError(
+                f"Cluster '{cluster.id}' is in state {cluster.state}: its tags cannot be changed."
+            )
+        return cluster
 
     def list_instances(self) -> ActionResult:
         """List the requested instances of a cluster."""
@@ -232,36 +252,17 @@ class EmrApi(ElasticMapReduceResponse):
         page, marker = self._page(matching, lambda instance: str(instance["Id"]))
         return ActionResult({"Instances": page, **marker})
 
-    def list_instance_groups(self) -> ActionResult:
-        """List the instance groups of a cluster."""
-        cluster = self._cluster()
-        if cluster.request["Instances"].get("InstanceFleets"):
-            raise InvalidRequestError("Instance fleets and instance groups are mutually exclusive.")
-        return ActionResult({"InstanceGroups": shapes.instance_groups(cluster)})
-
-    def list_instance_fleets(self) -> ActionResult:
-        """List the instance fleets of a cluster."""
-        cluster = self._cluster()
-        if not cluster.request["Instances"].get("InstanceFleets"):
-            raise InvalidRequestError("Instance fleets and instance groups are mutually exclusive.")
-        return ActionResult({"InstanceFleets": shapes.instance_fleets(cluster)})
-
     def list_bootstrap_actions(self) -> ActionResult:
         """List the bootstrap actions of a cluster, which are recorded but not run."""
         return ActionResult({"BootstrapActions": shapes.bootstrap_actions(self._cluster())})
-
-    def list_release_labels(self) -> ActionResult:
-        """List the release labels of the region."""
-        filters = self._request.get("Filters") or {}
-        prefix = filters.get("Prefix", "").lower()
-        labels = [label for label in validation.release_labels(self.region) if label.startswith(prefix)]
-        return ActionResult({"ReleaseLabels": labels})
 
     # Steps
 
     def add_job_flow_steps(self) -> ActionResult:
         """Append steps to a cluster."""
-        added = self._cluster("JobFlowId").add_steps(self._request.get("Steps") or [])
+        role = self._request.get("ExecutionRoleArn")
+        steps = [step | ({"ExecutionRoleArn": role} if role else {}) for step in self._request.get("Steps") or []]
+        added = self._job_flow(self._request["JobFlowId"]).add_steps(steps)
         return ActionResult({"StepIds": [step.id for step in added]})
 
     def describe_step(self) -> ActionResult:
@@ -271,12 +272,16 @@ class EmrApi(ElasticMapReduceResponse):
             return ActionResult({"Step": shapes.step_details(cluster.step(self._request.get("StepId")))})
 
     def list_steps(self) -> ActionResult:
-        """List a cluster's steps, the newest first. With a filter, EMR promises no order (EMR API Reference)."""
+        """List a cluster's steps: those with the requested ids in their order, or the newest first.
+
+        With states, EMR promises no order (EMR API Reference, ListSteps).
+        """
         cluster = self._cluster()
         ids, states = self._request.get("StepIds"), self._request.get("StepStates")
+        limits.check_listed_steps(ids, states)
         with cluster.lock:
-            requested = [cluster.step(step_id) for step_id in ids] if ids else cluster.steps
-            steps = [step for step in cluster.steps[::-1] if step in requested and (not states or step.state in states)]
+            listed = [cluster.step(step_id) for step_id in ids] if ids else cluster.steps[::-1]
+            steps = [step for step in listed if not states or step.state in states]
             if states:
                 steps = self._shuffled(steps, lambda step: step.id)
             page, marker = self._page(steps, lambda step: step.id)

@@ -46,6 +46,24 @@ def describe_application(requested: Mapping[str, Any], release_label: str) -> di
     return {**requested, "Name": name, "Version": requested.get("Version") or _version(name, release_label)}
 
 
+def applications_of(release_label: str) -> list[dict[str, str]]:
+    """Return the SimplifiedApplications of a release, as far as the table has them."""
+    versions = {name: _version(name, release_label) for name in FIRST_RELEASES}
+    known = {name: version for name, version in versions.items() if version != UNKNOWN}
+    if release_label.startswith("emr-spark-"):
+        known = {"Spark": versions["Spark"]}
+    return [{"Name": name, "Version": version} for name, version in known.items()]
+
+
+def has_application(release_label: str, application: str) -> bool:
+    """Return whether a release has an application: a name, or a name and a version (``spark@3.5.5``)."""
+    name, _, version = application.partition("@")
+    return any(
+        found["Name"].lower() == name.lower() and version in ("", found["Version"])
+        for found in applications_of(release_label)
+    )
+
+
 def _version(name: str, release_label: str) -> str:
     spark_only = release_label.startswith("emr-spark-")
     table = SPARK_RELEASES if spark_only and name == "Spark" else FIRST_RELEASES.get(name, {})

@@ -140,6 +140,7 @@ def step_details(step: Step) -> dict[str, Any]:
         "Config": _without_none(config),
         "ActionOnFailure": step.action_on_failure,
         "Status": step_status(step),
+        **{name: step.config[name] for name in ("ExecutionRoleArn",) if name in step.config},
     }
 
 
@@ -165,6 +166,10 @@ def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
                 "RunningInstanceCount": _running(cluster, group["InstanceCount"]),
                 "Status": _member_status(cluster),
                 "Configurations": group.get("Configurations"),
+                "EbsBlockDevices": _block_devices(group),
+                "EbsOptimized": (group.get("EbsConfiguration") or {}).get("EbsOptimized"),
+                "AutoScalingPolicy": auto_scaling_policy(group.get("AutoScalingPolicy")),
+                "CustomAmiId": group.get("CustomAmiId"),
             }
         )
         for number, group in enumerate(instances.groups(cluster.request))
@@ -196,6 +201,16 @@ def instance_fleets(cluster: Cluster) -> list[dict[str, Any]]:
     ]
 
 
+def auto_scaling_policy(policy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return an AutoScalingPolicyDescription; None if there is no policy."""
+    return {**policy, "Status": {"State": "ATTACHED", "StateChangeReason": {}}} if policy else None
+
+
+def _block_devices(source: Mapping[str, Any]) -> list[dict[str, Any]]:
+    volumes = instances.volumes(source)
+    return [{"VolumeSpecification": volume, "Device": instances.device(n)} for n, volume in enumerate(volumes)]
+
+
 def _type_specification(config: Mapping[str, Any]) -> dict[str, Any]:
     copied = ("BidPrice", "BidPriceAsPercentageOfOnDemandPrice", "Configurations", "CustomAmiId", "Priority")
     ebs = config.get("EbsConfiguration") or {}
@@ -203,7 +218,7 @@ def _type_specification(config: Mapping[str, Any]) -> dict[str, Any]:
         "InstanceType": config["InstanceType"],
         "WeightedCapacity": config.get("WeightedCapacity", 1),
         **{name: config[name] for name in copied if name in config},
-        "EbsBlockDevices": [{"VolumeSpecification": volume} for volume in instances.volumes(config)],
+        "EbsBlockDevices": _block_devices(config),
         "EbsOptimized": ebs.get("EbsOptimized", True),
     }
 

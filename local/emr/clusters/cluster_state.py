@@ -12,6 +12,7 @@ from moto.emr.utils import random_cluster_id
 
 from local.emr.clusters.errors import unknown_step
 from local.emr.clusters.terminations import Termination
+from local.emr.clusters.validation import has_three_masters
 from local.emr.spark.steps import Step
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,10 @@ class ClusterState:
         self.region = region
         self.account = account
         self.name = str(request["Name"])
-        self.keep_alive: bool = instances.get("KeepJobFlowAliveWhenNoSteps", False)
-        self.termination_protected: bool = instances.get("TerminationProtected", False)
+        # With three primary nodes, a cluster is protected and waits after its steps (EMR Management Guide).
+        self.has_three_masters = has_three_masters(instances)
+        self.keep_alive: bool = instances.get("KeepJobFlowAliveWhenNoSteps", False) or self.has_three_masters
+        self.termination_protected: bool = instances.get("TerminationProtected", False) or self.has_three_masters
         self.concurrency: int = request.get("StepConcurrencyLevel", 1)
         self.auto_termination: Mapping[str, Any] | None = request.get("AutoTerminationPolicy")
         self.managed_scaling: Mapping[str, Any] | None = request.get("ManagedScalingPolicy")
@@ -73,7 +76,9 @@ class ClusterState:
         self.lost_instances: dict[str, dict[str, str]] = {}
         self.steps: list[Step] = []
         self._earlier: list[tuple[float, str, tuple[str | None, str]]] = []  # until when, state, reason
-        self._append_steps(request.get("Steps") or [])
+        role = request.get("StepExecutionRoleArn")
+        steps = request.get("Steps") or []
+        self._append_steps([{**step, "ExecutionRoleArn": role} for step in steps] if role else steps)
 
     @property
     def log_uri(self) -> str:

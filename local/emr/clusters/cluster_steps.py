@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from local.emr.clusters import instances, validation
+from local.emr.clusters import instances, limits, validation
 from local.emr.clusters.cluster_state import TERMINATION_STATES, ClusterState
-from local.emr.clusters.errors import InvalidRequestError, ValidationError
+from local.emr.clusters.errors import InvalidRequestError, modified_after_end
 from local.emr.clusters.terminations import (
     INSTANCE_FAILURE,
     PRIMARY_NODE_LOST_REASON,
@@ -103,7 +103,7 @@ class ClusterSteps(ClusterState):
         """
         with self._change():
             if self.state in TERMINATION_STATES:
-                raise ValidationError("A job flow that is shutting down, terminated, or finished may not be modified.")
+                raise modified_after_end()
             validation.check_steps(configs, self.concurrency, active=len(self.active_steps()))
             return self._append_steps(configs)
 
@@ -115,6 +115,8 @@ class ClusterSteps(ClusterState):
         InvalidRequestError
             If it has no such step, or if it terminates or has ended.
         """
+        with limits.invalid_request():
+            limits.check_ids("StepIds", step_ids, limit=limits.MAX_CANCELLED_STEPS)
         with self._change():
             if self.state in TERMINATION_STATES:
                 raise InvalidRequestError(

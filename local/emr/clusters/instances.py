@@ -48,22 +48,22 @@ def groups(request: Mapping[str, Any]) -> list[dict[str, Any]]:
 def describe(cluster: ClusterState) -> list[dict[str, Any]]:
     """Return the Instances of a cluster. A fleet has as many instances of its first type as its target needs.
 
-    ``_role`` (MASTER, CORE or TASK) is not a field of the API.
+    ``_role`` (MASTER, CORE or TASK) and ``_number`` (among the instances of its group, or of its fleet and market) are
+    not fields of the API. An instance keeps its ids when its group or another one is resized.
     """
     if cluster.termination is not None and not cluster.termination.provisioned:
         return []
     members = []
     for number, group in enumerate(groups(cluster.request)):
         owner = {"InstanceGroupId": identify("ig", cluster.id, number), "_role": group["InstanceRole"]}
-        members += [owner | _machine(group)] * group["InstanceCount"]
+        members += _numbered(owner | _machine(group), group["InstanceCount"])
     for number, fleet in enumerate(fleets(cluster.request)):
         owner = {"InstanceFleetId": identify("if", cluster.id, number), "_role": fleet["InstanceFleetType"]}
         first = (fleet.get("InstanceTypeConfigs") or [{}])[0]
-        members += [owner | _machine(first)] * _instance_count(fleet.get("TargetOnDemandCapacity", 0), first)
-        members += [owner | _machine(first) | {"Market": "SPOT"}] * _instance_count(
-            fleet.get("TargetSpotCapacity", 0), first
-        )
-    return [_with_ids(cluster, number, member) for number, member in enumerate(members)]
+        members += _numbered(owner | _machine(first), _instance_count(fleet.get("TargetOnDemandCapacity", 0), first))
+        spot = owner | _machine(first) | {"Market": "SPOT"}
+        members += _numbered(spot, _instance_count(fleet.get("TargetSpotCapacity", 0), first))
+    return [_with_ids(cluster, member) for member in members]
 
 
 def primary(cluster: ClusterState) -> dict[str, Any]:
@@ -95,23 +95,34 @@ def capacity(cluster: ClusterState, fleet_number: int, market: str) -> int:
     )
 
 
-def _with_ids(cluster: ClusterState, number: int, member: Mapping[str, Any]) -> dict[str, Any]:
-    instance_id = identify("ci", cluster.id, number)
+def _numbered(member: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    return [{**member, "_number": number} for number in range(count)]
+
+
+def _with_ids(cluster: ClusterState, member: Mapping[str, Any]) -> dict[str, Any]:
+    owner = member.get("InstanceGroupId") or f"{member['InstanceFleetId']} {member['Market']}"
+    number = member["_number"]
+    instance_id = identify("ci", owner, number)
     volumes = [
-        {
-            "Device": f"/dev/sd{chr(ord('b') + index % 25)}",
-            "VolumeId": identify("vol", cluster.id, 100 * number + index),
-        }
+        {"Device": device(index), "VolumeId": identify("vol", owner, 100 * number + index)}
         for index in range(member["_volumes"])
     ]
     return {
         "Id": instance_id,
-        "Ec2InstanceId": identify("i", cluster.id, number),
+        "Ec2InstanceId": identify("i", owner, number),
+        "PublicDnsName": "localhost",
+        "PublicIpAddress": "127.0.0.1",
+        "PrivateDnsName": "localhost",
         "PrivateIpAddress": "127.0.0.1",
-        **{key: value for key, value in member.items() if key != "_volumes"},
+        **{key: value for key, value in member.items() if key not in ("_volumes", "_number")},
         **({"EbsVolumes": volumes} if volumes else {}),
         "Status": _status(cluster, instance_id),
     }
+
+
+def device(number: int) -> str:
+    """Return the device name of an EBS volume of an instance."""
+    return f"/dev/sd{chr(ord('b') + number % 25)}"
 
 
 def _status(cluster: ClusterState, instance_id: str) -> dict[str, Any]:

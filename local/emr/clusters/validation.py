@@ -17,6 +17,7 @@ from typing import Any
 from moto.utilities.utils import load_resource
 
 from local.emr.clusters.errors import ValidationError
+from local.emr.clusters.limits import check_step_strings
 from local.emr.spark.commands import is_debugging_setup
 
 ACTIONS_ON_FAILURE = ("TERMINATE_JOB_FLOW", "TERMINATE_CLUSTER", "CANCEL_AND_WAIT", "CONTINUE")
@@ -34,6 +35,9 @@ VOLUME_GIB = (1, 1024)
 VOLUME_TYPES = ("gp3", "gp2", "io1", "st1", "sc1", "standard")
 SPOT_TIMEOUT_MINUTES = (5, 1440)
 TIMEOUT_ACTIONS = ("SWITCH_TO_ON_DEMAND", "TERMINATE_CLUSTER")
+MASTERS = (1, 3)
+"""Number of primary nodes; three make a cluster with high availability."""
+FIRST_RELEASE_WITH_CUSTOM_AMI = (5, 7, 0)
 MAX_TAGS = 50
 TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
 
@@ -71,6 +75,7 @@ def check_run_job_flow(request: Mapping[str, Any], region: str) -> None:
         For the first error in the request.
     """
     label = request.get("ReleaseLabel")
+    _check_images(label, request.get("AmiVersion"), request.get("CustomAmiId"))
     if not label or not RELEASE_LABEL.fullmatch(label) or label not in release_labels(region):
         raise ValidationError(f"The supplied release label is invalid: {label}.")
     if not request.get("ServiceRole"):
@@ -80,7 +85,7 @@ def check_run_job_flow(request: Mapping[str, Any], region: str) -> None:
     instances = request.get("Instances") or {}
     _check_instances(instances, label)
     _check_log_uri(request.get("LogUri"))
-    _check_tags(request.get("Tags") or [])
+    check_tags(request.get("Tags") or [])
     level = request.get("StepConcurrencyLevel", 1)
     check_concurrency(level)
     check_steps(request.get("Steps") or [], level, active=0)
@@ -88,6 +93,26 @@ def check_run_job_flow(request: Mapping[str, Any], region: str) -> None:
         check_auto_termination(request["AutoTerminationPolicy"])
     if "ManagedScalingPolicy" in request:
         check_managed_scaling(request["ManagedScalingPolicy"], fleets=bool(instances.get("InstanceFleets")))
+
+
+def _check_images(label: str | None, ami_version: str | None, custom_ami: str | None) -> None:
+    """Reject an AmiVersion (releases before 4.0, which this endpoint does not offer) and an early CustomAmiId."""
+    if label and ami_version:
+        raise ValidationError(
+            "Only one AMI version and release label may be specified. "
+            f"Provided AMI: {ami_version}, release label: {label}."
+        )
+    if custom_ami and ami_version:
+        raise ValidationError("Custom AMI is not supported in this version of EMR")
+    if ami_version:
+        raise ValidationError(f"AmiVersion {ami_version} is not supported: use ReleaseLabel.")
+    if custom_ami and label and _version(label) < FIRST_RELEASE_WITH_CUSTOM_AMI:
+        raise ValidationError("Custom AMI is not allowed")
+
+
+def _version(label: str) -> tuple[int, ...]:
+    """Return the version in a release label. ``emr-spark-8.1.0`` is later than every ``emr-x.y.z``."""
+    return tuple(int(number) for number in re.findall(r"\d+", label))
 
 
 def _check_instances(instances: Mapping[str, Any], label: str) -> None:
@@ -102,29 +127,66 @@ def _check_instances(instances: Mapping[str, Any], label: str) -> None:
         raise ValidationError(
             "Instances must name InstanceGroups, InstanceFleets, or MasterInstanceType with InstanceCount."
         )
-    members = [("InstanceRole", group) for group in groups] + [("InstanceFleetType", fleet) for fleet in fleets]
-    roles = [member.get(field) for field, member in members]
-    for role in roles:
-        _check_enumeration("instances.role", role, ROLES)
-    if members and roles.count("MASTER") != 1:
-        raise ValidationError(
-            f"The cluster must have exactly one MASTER group or fleet, found {roles.count('MASTER')}."
-        )
-    for group in groups:
-        if group.get("InstanceCount", 0) < 1:
-            raise ValidationError(f"InstanceCount of the {group['InstanceRole']} group must be at least 1.")
+    _check_members(groups, "InstanceRole")
+    _check_members(fleets, "InstanceFleetType")
     for fleet in fleets:
         _check_fleet(fleet)
     _check_types(_types(instances), label)
 
 
+def check_groups(groups: Sequence[Mapping[str, Any]], label: str) -> None:
+    """Reject the instance groups that a cluster would have after a change."""
+    _check_members(groups, "InstanceRole")
+    _check_types([group["InstanceType"] for group in groups], label)
+
+
+def check_fleets(fleets: Sequence[Mapping[str, Any]], label: str) -> None:
+    """Reject the instance fleets that a cluster would have after a change."""
+    _check_members(fleets, "InstanceFleetType")
+    for fleet in fleets:
+        if fleet["InstanceFleetType"] != "TASK" or _target(fleet):  # a TASK fleet may be emptied
+            _check_fleet(fleet)
+        _check_types(_types({"InstanceFleets": [fleet]}), label)
+
+
+def _check_members(members: Sequence[Mapping[str, Any]], field: str) -> None:
+    """Reject groups or fleets with unknown, missing or repeated roles, or groups with a wrong size."""
+    kind = "group" if field == "InstanceRole" else "fleet"
+    roles = [member.get(field) for member in members]
+    for role in roles:
+        _check_enumeration("instances.role", role, ROLES)
+    if members and roles.count("MASTER") != 1:
+        raise ValidationError(f"The cluster must have exactly one MASTER {kind}, found {roles.count('MASTER')}.")
+    if roles.count("CORE") > 1:
+        raise ValidationError(f"The cluster can have at most one CORE {kind}, found {roles.count('CORE')}.")
+    if "TASK" in roles and "CORE" not in roles:
+        raise ValidationError(f"A cluster with a TASK {kind} must have a CORE {kind}.")
+    if kind == "fleet" and roles.count("TASK") > 1:
+        raise ValidationError(f"The cluster can have at most one TASK fleet, found {roles.count('TASK')}.")
+    for member in members:
+        if kind == "group":
+            _check_size(member["InstanceRole"], member.get("InstanceCount", 0))
+
+
+def _check_size(role: str, count: int) -> None:
+    least = 0 if role == "TASK" else 1
+    if count < least:
+        raise ValidationError(f"InstanceCount of the {role} group must be at least {least}.")
+    if role == "MASTER" and count not in MASTERS:
+        raise ValidationError("Master instance group must have exactly 3 instances for HA clusters.")
+
+
+def _target(fleet: Mapping[str, Any]) -> int:
+    return int(fleet.get("TargetOnDemandCapacity", 0)) + int(fleet.get("TargetSpotCapacity", 0))
+
+
 def _check_fleet(fleet: Mapping[str, Any]) -> None:
     kind, launch = fleet["InstanceFleetType"], fleet.get("LaunchSpecifications") or {}
-    on_demand, spot = fleet.get("TargetOnDemandCapacity", 0), fleet.get("TargetSpotCapacity", 0)
-    if on_demand + spot < 1:
+    target = _target(fleet)
+    if target < 1:
         raise ValidationError(f"The {kind} fleet must have a target capacity of at least 1.")
-    if kind == "MASTER" and on_demand + spot != 1:
-        raise ValidationError(f"The MASTER fleet must have a target capacity of 1, not {on_demand + spot}.")
+    if kind == "MASTER" and target not in MASTERS:
+        raise ValidationError(f"The MASTER fleet must have a target capacity of 1 or 3, not {target}.")
     configs = fleet.get("InstanceTypeConfigs") or []
     names = [config.get("InstanceType") for config in configs]
     specifications = [value for value in launch.values() if value]
@@ -162,15 +224,17 @@ def _check_spot(specification: Mapping[str, Any]) -> None:
     _check_enumeration("spotSpecification.timeoutAction", specification["TimeoutAction"], TIMEOUT_ACTIONS)
 
 
-def _check_tags(tags: Sequence[Mapping[str, str]]) -> None:
-    if len(tags) > MAX_TAGS or len({tag["Key"] for tag in tags}) < len(tags):
-        raise ValidationError(f"A cluster has at most {MAX_TAGS} tags, each key once.")
+def check_tags(tags: Sequence[Mapping[str, str]], present: Mapping[str, str] | None = None) -> None:
+    """Reject the tags of a new cluster, or those that a request adds to the present ones."""
     for tag in tags:
         key, value = tag["Key"], tag.get("Value", "")
         if not (1 <= len(key) <= 128 and len(value) <= 256 and TAG_TEXT.fullmatch(key) and TAG_TEXT.fullmatch(value)):
             raise ValidationError(f"The tag {key}={value} is invalid.")
         if key.lower().startswith("aws:") or value.lower().startswith("aws:"):
             raise ValidationError(f"The tag {key}={value} begins with the reserved prefix aws:.")
+    keys = {tag["Key"] for tag in tags}
+    if len(keys | set(present or {})) > MAX_TAGS or len(keys) < len(tags):
+        raise ValidationError(f"A cluster has at most {MAX_TAGS} tags, each key once.")
 
 
 def _types(instances: Mapping[str, Any]) -> list[str]:
@@ -224,6 +288,7 @@ def check_steps(steps: Sequence[Mapping[str, Any]], level: int, active: int) -> 
             raise ValidationError(
                 f"ActionOnFailure {action} is not allowed when StepConcurrencyLevel is greater than 1: use CONTINUE."
             )
+        check_step_strings(step)
         jar = (step.get("HadoopJarStep") or {}).get("Jar")
         if not jar:
             raise ValidationError(f"The step '{step.get('Name')}' has no HadoopJarStep.Jar.")
@@ -270,3 +335,10 @@ def _check_enumeration(field: str, value: object, allowed: Sequence[str]) -> Non
             f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: "
             f"Member must satisfy enum value set: [{', '.join(allowed)}]"
         )
+
+
+def has_three_masters(instances: Mapping[str, Any]) -> bool:
+    """Return whether the Instances of a request have three primary nodes."""
+    groups = [group for group in instances.get("InstanceGroups") or [] if group["InstanceRole"] == "MASTER"]
+    fleets = [fleet for fleet in instances.get("InstanceFleets") or [] if fleet["InstanceFleetType"] == "MASTER"]
+    return any(group["InstanceCount"] > 1 for group in groups) or any(_target(fleet) > 1 for fleet in fleets)

@@ -84,6 +84,22 @@ class Emr:
     def add(self, cluster: str, *steps: dict[str, Any]) -> list[str]:
         return list(self.client.add_job_flow_steps(JobFlowId=cluster, Steps=list(steps))["StepIds"])
 
+    def ensure_security_configuration(self, name: str) -> None:
+        names = [item["Name"] for item in self.client.list_security_configurations()["SecurityConfigurations"]]
+        if name not in names:
+            self.client.create_security_configuration(Name=name, SecurityConfiguration="{}")
+
+    def release_labels(self, **request: Any) -> list[str]:
+        labels: list[str] = []
+        token: dict[str, str] = {}
+        while token or not labels:
+            answer = self.client.list_release_labels(**request, **token)
+            labels += answer["ReleaseLabels"]
+            if "NextToken" not in answer:
+                break
+            token = {"NextToken": answer["NextToken"]}
+        return labels
+
     def cluster(self, cluster: str) -> dict[str, Any]:
         return dict(self.client.describe_cluster(ClusterId=cluster)["Cluster"])
 

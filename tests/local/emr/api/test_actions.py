@@ -15,6 +15,7 @@ from tests.include.golden.regenerate import cluster_requests
 def test_the_request_of_the_dag_is_described(emr: Any) -> None:
     request = cluster_requests()["cluster_custom.json"]
     request["LogUri"] = f"file://{emr.log_dir}"
+    emr.ensure_security_configuration(request["SecurityConfiguration"])
     cluster_id = emr.client.run_job_flow(**request)["JobFlowId"]
     found = emr.cluster(cluster_id)
     for name in ("Name", "ReleaseLabel", "ServiceRole", "SecurityConfiguration", "LogEncryptionKmsKeyId"):
@@ -62,6 +63,7 @@ def test_a_request_with_fleets_is_described(emr: Any) -> None:
     }
     configurations = [{"Classification": "spark-env", "Configurations": [], "Properties": {"a": "b"}}]
     action = {"Name": "install", "ScriptBootstrapAction": {"Path": "s3://bucket/install.sh", "Args": ["x"]}}
+    emr.ensure_security_configuration("encrypted")
     cluster = emr.client.run_job_flow(
         **emr.request(
             Instances={"InstanceFleets": fleets, "KeepJobFlowAliveWhenNoSteps": True, "Ec2SubnetIds": ["subnet-1"]},
@@ -135,8 +137,8 @@ def test_clusters_are_listed_newest_first_by_state_and_time_and_in_pages(emr: An
     assert listed == created[::-1]
     assert len(tokyo.list_clusters()["Clusters"]) == 50
     assert tokyo.list_clusters(CreatedBefore=after)["Clusters"] == []
-    tokyo.terminate_job_flows(JobFlowIds=created[1:])
     for cluster in created[1:]:
+        tokyo.terminate_job_flows(JobFlowIds=[cluster])
         emr.await_true(
             lambda c=cluster: tokyo.describe_cluster(ClusterId=c)["Cluster"]["Status"]["State"] == "TERMINATED", "end"
         )
@@ -154,7 +156,7 @@ def test_tags_are_added_changed_and_removed(emr: Any) -> None:
 
 
 def test_release_labels_of_the_region(emr: Any) -> None:
-    labels = emr.client.list_release_labels()["ReleaseLabels"]
+    labels = emr.release_labels()
     assert {"emr-spark-8.1.0", "emr-7.14.0"} <= set(labels)
     assert emr.client.list_release_labels(Filters={"Prefix": "emr-spark"})["ReleaseLabels"] == [
         "emr-spark-8.0.0",
@@ -167,27 +169,32 @@ def test_unknown_ids_and_actions_are_named(emr: Any) -> None:
     client, unknown = emr.client, {"ClusterId": "j-UNKNOWN"}
     on_unknown_cluster = (
         lambda: client.describe_cluster(**unknown),
-        lambda: client.add_job_flow_steps(JobFlowId="j-UNKNOWN", Steps=[step]),
         lambda: client.list_steps(**unknown),
         lambda: client.describe_step(**unknown, StepId="s-UNKNOWN"),
         lambda: client.cancel_steps(**unknown, StepIds=["s-UNKNOWN"]),
-        lambda: client.terminate_job_flows(JobFlowIds=["j-UNKNOWN"]),
         lambda: client.list_instances(**unknown),
         lambda: client.modify_cluster(**unknown, StepConcurrencyLevel=2),
+    )
+    on_unknown_job_flow = (
+        lambda: client.add_job_flow_steps(JobFlowId="j-UNKNOWN", Steps=[step]),
+        lambda: client.terminate_job_flows(JobFlowIds=["j-UNKNOWN"]),
+        lambda: client.set_termination_protection(JobFlowIds=["j-UNKNOWN"], TerminationProtected=True),
     )
     on_unknown_step = (
         lambda: client.describe_step(ClusterId=cluster, StepId="s-UNKNOWN"),
         lambda: client.list_steps(ClusterId=cluster, StepIds=["s-UNKNOWN"]),
         lambda: client.cancel_steps(ClusterId=cluster, StepIds=["s-UNKNOWN"]),
     )
-    for calls, message in (
-        (on_unknown_cluster, r"Cluster id 'j-UNKNOWN' is not valid\."),
-        (on_unknown_step, r"Step id 's-UNKNOWN' is not valid\."),
+    for calls, message, exception, code in (
+        (on_unknown_cluster, r"Cluster id 'j-UNKNOWN' is not valid\.", "InvalidRequestException", "NoSuchCluster"),
+        (on_unknown_job_flow, r"Specified job flow ID does not exist\.", "ValidationException", None),
+        (on_unknown_step, r"Step id 's-UNKNOWN' is not valid\.", "InvalidRequestException", None),
     ):
         for call in calls:
             with pytest.raises(ClientError, match=message) as refused:
                 call()
-            assert refused.value.response["Error"]["Code"] == "InvalidRequestException"
+            assert refused.value.response["Error"]["Code"] == exception
+            assert refused.value.response.get("ErrorCode") == code
     with pytest.raises(ClientError, match="does not offer ListStudios") as refused:
         client.list_studios()
     assert refused.value.response["Error"]["Code"] == "UnknownOperationException"

@@ -19,6 +19,9 @@ FLEET = {
     "TargetOnDemandCapacity": 1,
     "InstanceTypeConfigs": [{"InstanceType": "m6g.xlarge"}],
 }
+CORE = MASTER | {"InstanceRole": "CORE"}
+TASK = MASTER | {"InstanceRole": "TASK"}
+CORE_FLEET, TASK_FLEET = FLEET | {"InstanceFleetType": "CORE"}, FLEET | {"InstanceFleetType": "TASK"}
 JAR = {"Name": "s", "ActionOnFailure": "CONTINUE", "HadoopJarStep": {"Jar": "s3://b/my.jar"}}
 LIMITS = {"UnitType": "Instances", "MinimumCapacityUnits": 1, "MaximumCapacityUnits": 2}
 
@@ -48,6 +51,17 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
     ({"Instances": {"InstanceGroups": [MASTER | {"InstanceCount": 0}]}}, "at least 1"),
     ({"Instances": {"InstanceFleets": [FLEET | {"TargetOnDemandCapacity": 0}]}}, "capacity of at least 1"),
     ({"Instances": SIMPLE | {"MasterInstanceType": "m6g.huge"}}, "'m6g.huge' is not supported"),
+    ({"Instances": {"InstanceGroups": [MASTER, CORE, CORE]}}, "at most one CORE group"),
+    ({"Instances": {"InstanceGroups": [MASTER, TASK]}}, "a TASK group must have a CORE group"),
+    ({"Instances": {"InstanceGroups": [MASTER | {"InstanceCount": 2}]}}, "exactly 3 instances for HA clusters"),
+    ({"Instances": {"InstanceFleets": [FLEET, FLEET]}}, "exactly one MASTER fleet"),
+    ({"Instances": {"InstanceFleets": [FLEET, CORE_FLEET, CORE_FLEET]}}, "at most one CORE fleet"),
+    ({"Instances": {"InstanceFleets": [FLEET, CORE_FLEET, TASK_FLEET, TASK_FLEET]}}, "at most one TASK fleet"),
+    ({"Instances": {"InstanceFleets": [FLEET, TASK_FLEET]}}, "a TASK fleet must have a CORE fleet"),
+    ({"AmiVersion": "3.8.1"}, "Only one AMI version and release label may be specified"),
+    ({"AmiVersion": "3.8.1", "ReleaseLabel": None}, "use ReleaseLabel"),
+    ({"AmiVersion": "3.8.1", "ReleaseLabel": None, "CustomAmiId": "ami-1"}, "Custom AMI is not supported"),
+    ({"ReleaseLabel": "emr-5.6.0", "CustomAmiId": "ami-1"}, "Custom AMI is not allowed"),
     ({"LogUri": "/tmp/logs"}, "LogUri"),
     ({"StepConcurrencyLevel": 0}, "between 1 and 256"),
     ({"StepConcurrencyLevel": 257}, "between 1 and 256"),
@@ -101,7 +115,7 @@ def tags(*pairs: tuple[str, str]) -> Callable[[dict[str, Any]], None]:
 
 
 DAG_CASES = [
-    (fleet(0, TargetOnDemandCapacity=2), "MASTER fleet must have a target capacity of 1, not 2"),
+    (fleet(0, TargetOnDemandCapacity=2), "MASTER fleet must have a target capacity of 1 or 3, not 2"),
     (fleet(2, TargetSpotCapacity=0), "TASK fleet must have a target capacity of at least 1"),
     (types("c7i.4xlarge", "c7i.4xlarge"), "CORE fleet names an instance type twice"),
     (types(*(f"c{n}i.xlarge" for n in range(31))), "1 to 30 instance types, not 31"),
