@@ -102,7 +102,7 @@ lock: setup ## compile the requirements from the *.in files
 	@for name in airflow emr init store uv; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --custom-compile-command "make lock" --constraint requirements.txt \
 		docker/$$name.in --output-file docker/$$name.txt; done
-	@for file in benchmarks/rivals/requirements/*.in; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
+	@for file in benchmarks/rivals/requirements/*.in tests/local/emr/clients/*.in; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --custom-compile-command "make lock" $$file --output-file $${file%.in}.txt; done
 
 clean: ## delete .local: lakes, state and caches of local runs; .venv stays

@@ -85,8 +85,8 @@ def cluster_details(cluster: Cluster) -> dict[str, Any]:
 
 
 def _applications(request: Mapping[str, Any]) -> dict[str, Any]:
-    requested, release = request.get("Applications"), str(request.get("ReleaseLabel"))
-    return {"Applications": [describe_application(item, release) for item in requested]} if requested else {}
+    requested, release = request.get("Applications") or [], str(request.get("ReleaseLabel"))
+    return {"Applications": [describe_application(item, release) for item in requested]}
 
 
 def _ec2_attributes(requested: Mapping[str, Any], request: Mapping[str, Any], region: str) -> dict[str, Any]:
