@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
@@ -98,10 +96,10 @@ class InstanceActions(EmrRequest):
     def put_auto_scaling_policy(self) -> ActionResult:
         """Set the automatic scaling policy of a CORE or TASK group. It is recorded, and scales nothing."""
         cluster, number = self._policy_group()
-        policy = _with_cluster_id(self._request["AutoScalingPolicy"], cluster.id)
+        policy = self._request["AutoScalingPolicy"]
         self._change_group(cluster, number, AutoScalingPolicy=policy)
         answer = {"ClusterId": cluster.id, "InstanceGroupId": self._request["InstanceGroupId"]}
-        description = shapes.auto_scaling_policy(policy)
+        description = shapes.auto_scaling_policy(cluster, policy)
         return ActionResult({**answer, "AutoScalingPolicy": description, "ClusterArn": shapes.arn(cluster)})
 
     def remove_auto_scaling_policy(self) -> EmptyResult:
@@ -137,10 +135,3 @@ class InstanceActions(EmrRequest):
         if cluster.state in ENDED_STATES:
             raise ValidationError("An instance group or fleet of a cluster that has ended may not be modified.")
         self._configure(cluster, request={**cluster.request, "Instances": {**cluster.request["Instances"], **members}})
-
-
-def _with_cluster_id(policy: Mapping[str, Any], cluster_id: str) -> dict[str, Any]:
-    """Return a policy with the id in place of the variable that EMR offers in the dimensions of its alarms."""
-    text = json.dumps(policy).replace("${emr.clusterId}", cluster_id)
-    resolved: dict[str, Any] = json.loads(text)
-    return resolved

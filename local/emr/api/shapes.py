@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -168,7 +169,7 @@ def instance_groups(cluster: Cluster) -> list[dict[str, Any]]:
                 "Configurations": group.get("Configurations"),
                 "EbsBlockDevices": _block_devices(group),
                 "EbsOptimized": (group.get("EbsConfiguration") or {}).get("EbsOptimized"),
-                "AutoScalingPolicy": auto_scaling_policy(group.get("AutoScalingPolicy")),
+                "AutoScalingPolicy": auto_scaling_policy(cluster, group.get("AutoScalingPolicy")),
                 "CustomAmiId": group.get("CustomAmiId"),
             }
         )
@@ -201,9 +202,12 @@ def instance_fleets(cluster: Cluster) -> list[dict[str, Any]]:
     ]
 
 
-def auto_scaling_policy(policy: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return an AutoScalingPolicyDescription; None if there is no policy."""
-    return {**policy, "Status": {"State": "ATTACHED", "StateChangeReason": {}}} if policy else None
+def auto_scaling_policy(cluster: Cluster, policy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return an AutoScalingPolicyDescription, with the cluster's id for its variable; None if there is no policy."""
+    if not policy:
+        return None
+    resolved = json.loads(json.dumps(policy).replace("${emr.clusterId}", cluster.id))
+    return {**resolved, "Status": {"State": "ATTACHED", "StateChangeReason": {}}}
 
 
 def _block_devices(source: Mapping[str, Any]) -> list[dict[str, Any]]:

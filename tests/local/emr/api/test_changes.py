@@ -102,6 +102,7 @@ def test_an_automatic_scaling_policy_is_described_until_it_is_removed(emr: Any) 
         ]
         return dict(found)
 
+    created = emr.create(instances={"InstanceGroups": [group("MASTER", 1), group("CORE", 2, AutoScalingPolicy=policy)]})
     names = {"ClusterId": cluster, "InstanceGroupId": core()["Id"]}
     put = client.put_auto_scaling_policy(**names, AutoScalingPolicy=policy)
     assert put["AutoScalingPolicy"] == core()["AutoScalingPolicy"]
@@ -110,6 +111,8 @@ def test_an_automatic_scaling_policy_is_described_until_it_is_removed(emr: Any) 
     assert described["Constraints"] == policy["Constraints"]
     [dimension] = described["Rules"][0]["Trigger"]["CloudWatchAlarmDefinition"]["Dimensions"]
     assert dimension["Value"] == cluster
+    groups = client.list_instance_groups(ClusterId=created)["InstanceGroups"]
+    assert created in str([item.get("AutoScalingPolicy") for item in groups])
     client.remove_auto_scaling_policy(**names)
     assert "AutoScalingPolicy" not in core()
 
