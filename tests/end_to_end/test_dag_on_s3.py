@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -48,6 +49,7 @@ class Published:
     store: LakeStore
     outcome: Outcome
     slug: str
+    log_uri: str
 
     @property
     def folder(self) -> str:
@@ -115,9 +117,24 @@ def published(bench: Bench, store: LakeStore, images: Path, tmp_path_factory: py
     environ = bench.environment(ROOT, store_url=store.url)
     fill_lake(environ, ROOT, images, RunParams.image_pattern, state, state / "log", lines.append)
     assert "images: 34 from" in lines[0]
-    outcome = bench.run(ROOT, tmp_path_factory.mktemp("published"), store_url=store.url, conf={"max_reject_ratio": 0.1})
+    log_uris: list[str] = []
+    outcome = bench.run(
+        ROOT,
+        tmp_path_factory.mktemp("published"),
+        store_url=store.url,
+        conf={"max_reject_ratio": 0.1},
+        afterwards=lambda url: log_uris.extend(described_log_uris(url)),
+    )
     assert outcome.state.state == "success", outcome.log[-4000:]
-    return Published(store, outcome, store.current_run())
+    [log_uri] = log_uris
+    return Published(store, outcome, store.current_run(), log_uri)
+
+
+def described_log_uris(url: str) -> list[str]:
+    """Return the LogUri of each cluster, as the endpoint answers it."""
+    emr = boto3.client("emr", region_name="eu-west-3", endpoint_url=url)
+    ids = [cluster["Id"] for cluster in emr.list_clusters()["Clusters"]]
+    return [emr.describe_cluster(ClusterId=cluster_id)["Cluster"]["LogUri"] for cluster_id in ids]
 
 
 def test_results_are_those_of_the_photos(published: Published, images: Path) -> None:
@@ -136,6 +153,15 @@ def test_results_are_those_of_the_photos(published: Published, images: Path) -> 
     table = pd.read_csv(io.BytesIO(store.read(BUCKET, "results_csv/pca_features.csv")))
     assert len(table) == 32
     assert table.columns[-1] == "label"
+
+
+def test_the_logs_are_read_although_emr_answers_their_folder_with_s3n(published: Published) -> None:
+    """The residency check compares the folder with the requested one, and the sensors read the logs of their steps."""
+    assert published.log_uri == f"s3n://{BUCKET}/logs/"
+    [cluster] = published.outcome.clusters
+    assert published.outcome.log.count(f"The last lines of {ROOT}/logs/{cluster['Id']}/steps/") == 2
+    manifest = json.loads(published.store.read(BUCKET, f"{published.folder}manifest.json"))
+    assert [attestation["verdict"] for attestation in manifest["attestations"]] == ["allowed", "allowed"]
 
 
 def test_rejects_have_their_reasons(published: Published) -> None:
