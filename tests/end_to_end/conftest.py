@@ -134,6 +134,7 @@ class Bench:
         endpoint_keys: dict[str, str] | None = None,
         run_seconds: int = RUN_SECONDS,
         meanwhile: Callable[[Path], None] | None = None,
+        afterwards: Callable[[str], None] | None = None,
         faults: dict | None = None,
         conf: dict | None = None,
         arguments: tuple[str, ...] = (),
@@ -145,13 +146,15 @@ class Bench:
         """Run the DAG once, wait up to ``settle_seconds`` until its clusters have terminated, and list them.
 
         A lake on S3 needs its URI and ``store_url``. ``keys`` and ``endpoint_keys`` replace the keys of the
-        environment. ``meanwhile`` is called in a thread during the run, with the endpoint's state folder.
-        ``rerun_of`` is a date: the run gets the run id of that date, so that it can be repeated as itself. A ``cold``
-        run starts Airflow as a person does; the others are forked from a process that has imported it.
+        environment. ``meanwhile`` is called in a thread during the run, with the endpoint's state folder;
+        ``afterwards`` is called after the run, with the endpoint's URL. ``rerun_of`` is a date: the run gets the run id
+        of that date, so that it can be repeated as itself. A run in the ``tmp_path`` of an earlier one continues its
+        clusters. A ``cold`` run starts Airflow as a person does; the others are forked from a process that has
+        imported it.
         """
         root = lake if isinstance(lake, str) else f"file://{lake}"
         state_dir = tmp_path / "emr"
-        state_dir.mkdir(parents=True)
+        state_dir.mkdir(parents=True, exist_ok=True)
         scenario = tmp_path / "faults.json"
         scenario.write_text(json.dumps(faults or {}), encoding="utf-8")
         audit, log = tmp_path / "audit.txt", tmp_path / "airflow.log"
@@ -183,6 +186,8 @@ class Bench:
                     during.result()
             state = read_state(self.home / "airflow.db", DAG_ID, known)
             assert state is not None, log.read_text(encoding="utf-8")[-3000:]
+            if afterwards:
+                afterwards(endpoint.url)
             clusters = self.settled_clusters(endpoint.url, settle_seconds)
         events = [line.split("\t") for line in audit.read_text(encoding="utf-8").splitlines()]
         hosts = {kind: {host for event, host in events if event == kind} for kind in ("connect", "resolve")}

@@ -42,6 +42,13 @@ class Cell:
         Texts that the tasks' logs must contain.
     arguments : tuple of str
         More arguments for the endpoint.
+    publishes : bool
+        Whether the run publishes its results; by default, if it succeeds.
+    reaped : bool
+        Whether the run leaves a protected cluster behind. The reaper must report it, and terminate it when somebody has
+        removed the protection.
+    earlier_round : dict, optional
+        The scenario of an earlier round of the same run, whose cluster is still live.
     copies : int
         Number of copies of each picture. Many copies make a step last long enough to be hit in its middle.
     subset : bool
@@ -56,6 +63,9 @@ class Cell:
     logged: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     conf: dict[str, Any] = field(default_factory=dict)
+    publishes: bool | None = None
+    reaped: bool = False
+    earlier_round: dict[str, Any] | None = None
     copies: int = 1
     subset: bool = False
 
@@ -63,6 +73,11 @@ class Cell:
     def name(self) -> str:
         """The name of its test."""
         return f"{self.fault}, {self.when}"
+
+    @property
+    def published(self) -> bool:
+        """Whether the run publishes its results."""
+        return self.ends == "success" if self.publishes is None else self.publishes
 
 
 def _api() -> list[Cell]:
@@ -79,6 +94,14 @@ def _api() -> list[Cell]:
         Cell("throttled twice", "in every call", "success", {"api": every}, subset=True),
         *(Cell("API down for a minute", f"in {phase}", "success", {"api": [down]}, phase) for phase in phases),
         *(Cell("API silent for a minute", f"in {phase}", "success", {"api": [silent]}, phase) for phase in phases),
+        Cell(
+            "answers shuffled, in small pages and with the state of 5 s ago",
+            "in every call",
+            "success",
+            {},
+            arguments=("--shuffle", "14", "--page-size", "1", "--staleness", "5"),
+            subset=True,
+        ),
         Cell(
             "answers 3 s late", "in every call", "success", {"api": [{"action": "*", "times": 30, "delay_seconds": 3}]}
         ),
@@ -133,6 +156,29 @@ def _clusters() -> list[Cell]:
                 subset=step == "featurize",
             )
             for skip, step in enumerate(STEPS)
+        ),
+        *(
+            Cell(
+                "cluster protected by someone",
+                f"in {step}",
+                "failed",
+                {"clusters": [{"fails": "protected", "skip": skip}]},
+                logged=("termination protected",),
+                publishes=True,
+                reaped=True,
+            )
+            for skip, step in enumerate(STEPS)
+        ),
+        Cell(
+            "cluster of an earlier round attached",
+            "and featurize fails",
+            "failed",
+            {"steps": [{"name": "featurize*", "exit_code": 3, "stderr": "OSError: no space left on device"}]},
+            logged=("has the tag of this round", "Why it failed: DISK FULL", "no space left on device"),
+            earlier_round={
+                "steps": [{"name": "featurize*", "exit_code": 3, "stderr": "RuntimeError: the first round"}],
+                "api": [{"action": "TerminateJobFlows", "error": "AccessDeniedException", "times": "forever"}],
+            },
         ),
         *(
             Cell(
