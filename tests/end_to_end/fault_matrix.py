@@ -100,7 +100,6 @@ def _api() -> list[Cell]:
             "success",
             {},
             arguments=("--shuffle", "14", "--page-size", "1", "--staleness", "5"),
-            subset=True,
         ),
         Cell(
             "answers 3 s late", "in every call", "success", {"api": [{"action": "*", "times": 30, "delay_seconds": 3}]}
