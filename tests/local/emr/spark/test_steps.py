@@ -221,15 +221,16 @@ def test_an_unknown_cancellation_option_is_rejected(emr: Any) -> None:
         emr.client.cancel_steps(ClusterId=cluster, StepIds=[step], StepCancellationOption="PLEASE")
 
 
-def test_steps_are_listed_newest_first_by_id_and_state_and_in_pages(emr: Any, tmp_path: Path) -> None:
+def test_steps_are_listed_newest_first_in_pages_and_by_id_in_the_requested_order(emr: Any, tmp_path: Path) -> None:
     gate, mark = tmp_path / "gate", tmp_path / "mark"
     cluster = emr.create()
     ids = emr.add(cluster, emr.bash(waiting_for(gate, mark)), *[emr.bash("true", name=f"{n}") for n in range(60)])
     emr.await_true(mark.exists, "the first step runs")
     pages = emr.client.get_paginator("list_steps").paginate(ClusterId=cluster)
     assert [step["Id"] for page in pages for step in page["Steps"]] == ids[::-1]
-    listed = emr.client.list_steps(ClusterId=cluster, StepIds=[ids[0], ids[2]])["Steps"]
-    assert [step["Id"] for step in listed] == [ids[2], ids[0]]
+    for requested in ([ids[0], ids[2]], [ids[2], ids[0]]):
+        listed = emr.client.list_steps(ClusterId=cluster, StepIds=requested)["Steps"]
+        assert [step["Id"] for step in listed] == requested
     assert [s["Id"] for s in emr.client.list_steps(ClusterId=cluster, StepStates=["RUNNING"])["Steps"]] == ids[:1]
 
 
