@@ -1,7 +1,8 @@
 """The versions of the applications in the releases of EMR, which DescribeCluster answers.
 
-The table is that of the EMR Release Guide («Application versions in Amazon EMR 7.x releases», those of 6.x and 5.x, and
-the histories of Spark, Hadoop and Hive), without the suffixes of Amazon's builds. moto has recorded no versions.
+moto has recorded no versions. These entries were compared with the EMR Release Guide: Spark of 7.8 to 7.13; Hadoop of
+7.1 to 7.3, 7.7 to 7.13 and 5.36.2; Hive of 7.10 to 7.12. ``emr-spark-8.1.0`` has the version of our pyspark.
+The other entries are approximate: clients get a version of the right form, and nothing here depends on its value.
 """
 
 from __future__ import annotations
