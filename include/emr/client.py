@@ -198,14 +198,10 @@ class Emr:
             If EMR rejects the request, or the retry timeout has passed.
         """
         pauses = self.retry_policy.pauses()
-        commands = {step["Name"]: _command(step["HadoopJarStep"]) for step in steps}
         while True:
             existing = self.steps(cluster_id, REUSABLE_STEP_STATES)
-            same_name = [step for step in existing if step["Name"] in commands]
-            known = {
-                step["Name"]: step["Id"] for step in same_name if _command(step["Config"]) == commands[step["Name"]]
-            }
-            self._cancel_outdated(cluster_id, [step for step in same_name if step["Id"] not in known.values()])
+            known = _find_steps(existing, steps)
+            self._cancel_outdated(cluster_id, existing, steps)
             missing = [step for step in steps if step["Name"] not in known]
             if known:
                 log.info("Existing steps of the cluster: %s", known)
@@ -225,18 +221,26 @@ class Emr:
                 known |= dict(zip([step["Name"] for step in missing], added, strict=True))
                 return [known[step["Name"]] for step in steps]
 
-    def _cancel_outdated(self, cluster_id: str, steps: list[JsonObject]) -> None:
-        live = [step["Id"] for step in steps if step["Status"]["State"] in LIVE_STEP_STATES]
-        if live:
-            log.warning("Cancelling steps that run another command than this plan: %s", ", ".join(live))
-            self._cancel(cluster_id, live)
+    def _cancel_outdated(self, cluster_id: str, existing: list[JsonObject], requests: list[StepRequest]) -> None:
+        """Cancel the live steps that have the name of a request and another command."""
+        commands = _commands(requests)
+        outdated = [
+            step["Id"]
+            for step in existing
+            if step["Status"]["State"] in LIVE_STEP_STATES
+            and step["Name"] in commands
+            and commands[step["Name"]] != _command(step["Config"])
+        ]
+        if outdated:
+            log.warning("Cancelling steps that run another command than this plan: %s", ", ".join(outdated))
+            self._cancel(cluster_id, outdated)
 
     def _wait_for_steps(self, cluster_id: str, requests: list[StepRequest]) -> bool:
         """Whether the steps of an unanswered AddJobFlowSteps have appeared."""
 
         def appeared() -> bool | None:
-            found = [(step["Name"], _command(step["Config"])) for step in self.steps(cluster_id, REUSABLE_STEP_STATES)]
-            return all((each["Name"], _command(each["HadoopJarStep"])) in found for each in requests) or None
+            found = _find_steps(self.steps(cluster_id, REUSABLE_STEP_STATES), requests)
+            return len(found) == len(requests) or None
 
         return _wait_for_result(appeared) or False
 
@@ -258,6 +262,16 @@ class Emr:
     def terminate(self, cluster_ids: list[str]) -> None:
         """Terminate clusters; repeating it is harmless."""
         self.call("terminate_job_flows", JobFlowIds=cluster_ids)
+
+
+def _find_steps(existing: list[JsonObject], requests: list[StepRequest]) -> dict[str, str]:
+    """Return the ids of the steps that have the name and the command of a request, by name."""
+    commands = _commands(requests)
+    return {step["Name"]: step["Id"] for step in existing if commands.get(step["Name"]) == _command(step["Config"])}
+
+
+def _commands(requests: list[StepRequest]) -> dict[str, tuple[str, list[str]]]:
+    return {request["Name"]: _command(request["HadoopJarStep"]) for request in requests}
 
 
 def _command(config: JsonObject) -> tuple[str, list[str]]:

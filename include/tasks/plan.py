@@ -89,7 +89,7 @@ def _forecast(run: Run, params: RunParams, settings: Settings) -> Forecast:
 
 
 def _previous_manifest(run: Run, settings: Settings) -> Manifest | None:
-    """Return the manifest of the published run; None if there is none, or if it is damaged: this run replaces it."""
+    """Return the manifest of the published run, or None if it is missing or damaged."""
     previous = run["previous"]["run"]
     if not previous:
         return None

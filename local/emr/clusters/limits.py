@@ -17,7 +17,7 @@ MAX_LISTED_STEPS = 10
 MAX_CANCELLED_STEPS = 256
 """Number of steps of a CancelSteps request (CancelSteps)."""
 
-MAX_STEP_CHARACTERS = 10_240
+MAX_STEP_CHARACTERS = 10_240  # as in include/cluster/steps.py, which the endpoint must not import
 """«The string values passed into HadoopJarStep object cannot exceed a total of 10240 characters» (AddJobFlowSteps)."""
 
 
