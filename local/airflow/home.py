@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from local.processes.children import running
-from local.processes.lock import LockedError, exclusive_lock
+from local.processes.lock import exclusive_lock
 
 
 class RunError(RuntimeError):
@@ -36,9 +36,7 @@ def lock_folder(lock: Path, conflict: str) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(exclusive_lock(lock))
-        except LockedError as holder:
-            raise RunError(f"{conflict}. It is {holder}") from None
+            stack.enter_context(exclusive_lock(lock, lambda holder: RunError(f"{conflict}. It is {holder}")))
         except OSError as error:
             raise RunError(
                 f"{lock.parent} cannot be written: {error.strerror}; choose a folder that you may write"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from local.emr.faults.scenario import ScenarioError
 from local.emr.options import Options
 from local.emr.spark.processes import end_earlier_steps, kill_unguarded_children
 from local.processes import guard
-from local.processes.lock import LockedError, exclusive_lock
+from local.processes.lock import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +108,14 @@ def _faults(request: Request, faults: Faults) -> Response:
     return _json(faults.describe())
 
 
-@contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
-    """Lock the state directory: two endpoints in it would overwrite each other's files."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_lock(state_dir / "lock"))
-        except LockedError as holder:
-            message = f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir. It is {holder}"
-            raise EndpointError(message) from None
-        yield
+def _locked(state_dir: Path) -> AbstractContextManager[int]:
+    """Return the lock of the state directory: two endpoints in it would overwrite each other's files."""
+    return exclusive_lock(
+        state_dir / "lock",
+        lambda holder: EndpointError(
+            f"another endpoint runs in {state_dir}: stop it, or choose another --state-dir. It is {holder}"
+        ),
+    )
 
 
 def serve(

@@ -7,25 +7,28 @@ import fcntl
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
-class LockedError(RuntimeError):
-    """Another process holds a lock; the message says which one, if it is known."""
-
-
 @contextlib.contextmanager
-def exclusive_lock(file: Path) -> Iterator[int]:
+def exclusive_lock(file: Path, conflict: Callable[[str], Exception]) -> Iterator[int]:
     """Hold the lock of a file, which is created if it is missing; yield its file descriptor.
 
     The file contains the process that took the lock last. This is for messages only: the kernel knows who holds it. A
     child process that inherits the descriptor holds the lock too.
 
+    Parameters
+    ----------
+    file : Path
+        The file.
+    conflict : callable
+        Returns the error to raise if another process holds the lock, given a description of that process.
+
     Raises
     ------
-    LockedError
-        If another process holds the lock.
+    Exception
+        That error.
     OSError
         If the file cannot be written or locked.
     """
@@ -35,7 +38,7 @@ def exclusive_lock(file: Path) -> Iterator[int]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise LockedError(stream.read().strip() or "an unknown process") from None
+            raise conflict(stream.read().strip() or "an unknown process") from None
         stream.truncate(0)
         stream.write(f"process {os.getpid()}, {shlex.join(['python', *sys.orig_argv[1:]])}\n")
         stream.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -11,12 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
 from local.processes.children import kill_with_parent, start_in_thread
-from local.processes.lock import LockedError, exclusive_lock
+from local.processes.lock import exclusive_lock
 from local.processes.ports import HOST, free_ports
 
 LOG_FILE = "store.log"
@@ -160,17 +160,14 @@ class StoreProcess:
             )
         return self._process
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Lock the folder: SeaweedFS detects a second store only after it has opened some files."""
-        with contextlib.ExitStack() as stack:
-            try:
-                lock = stack.enter_context(exclusive_lock(self._data_dir / LOCK_FILE))
-            except LockedError as holder:
-                raise StoreError(
-                    f"another S3 store runs on the folder {self._data_dir}; end it first. Its starter is {holder}"
-                ) from None
-            yield lock
+    def _locked(self) -> AbstractContextManager[int]:
+        """Return the lock of the folder: SeaweedFS detects a second store only after it has opened some files."""
+        return exclusive_lock(
+            self._data_dir / LOCK_FILE,
+            lambda holder: StoreError(
+                f"another S3 store runs on the folder {self._data_dir}; end it first. Its starter is {holder}"
+            ),
+        )
 
     def _answers(self, deadline: float) -> bool:
         master = self._ports[PORT_OPTIONS.index("-master.port")]
