@@ -289,9 +289,8 @@ class EmrApi(InstanceActions, AccountActions):
 
     def cancel_steps(self) -> ActionResult:
         """Cancel pending and running steps."""
-        option = self._request.get("StepCancellationOption")
-        validation.check_cancellation_option(option)
-        answers = self._cluster().cancel_steps(self._request.get("StepIds") or [], kill=option == "TERMINATE_PROCESS")
+        kill = self._request.get("StepCancellationOption") == "TERMINATE_PROCESS"
+        answers = self._cluster().cancel_steps(self._request.get("StepIds") or [], kill=kill)
         infos = [
             {"StepId": step_id, "Status": status} | ({"Reason": reason} if reason else {})
             for step_id, status, reason in answers

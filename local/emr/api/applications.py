@@ -7,9 +7,10 @@ The other entries are approximate: clients get a version of the right form, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from local.emr.clusters.validation import release_version
 
 UNKNOWN = "0.0.0"
 """The version of an application that is not in the table: clients may need one, whatever it is."""
@@ -68,12 +69,6 @@ def has_application(release_label: str, application: str) -> bool:
 def _version(name: str, release_label: str) -> str:
     spark_only = release_label.startswith("emr-spark-")
     table = SPARK_RELEASES if spark_only and name == "Spark" else FIRST_RELEASES.get(name, {})
-    release = _numbers(release_label)
-    older = [first for first in table if _numbers(first) <= release]
-    return table[max(older, key=_numbers)] if older else UNKNOWN
-
-
-def _numbers(release: str) -> tuple[int, int]:
-    """Return major and minor number of a release."""
-    major, minor = re.findall(r"\d+", release)[:2]
-    return int(major), int(minor)
+    release = release_version(release_label)
+    older = [first for first in table if release_version(first) <= release]
+    return table[max(older, key=release_version)] if older else UNKNOWN

@@ -21,12 +21,10 @@ from local.emr.clusters.limits import check_step_strings
 from local.emr.spark.commands import is_debugging_setup
 
 ACTIONS_ON_FAILURE = ("TERMINATE_JOB_FLOW", "TERMINATE_CLUSTER", "CANCEL_AND_WAIT", "CONTINUE")
-CANCELLATION_OPTIONS = ("SEND_INTERRUPT", "TERMINATE_PROCESS")
 MAX_ACTIVE_STEPS = 256
 MAX_CONCURRENT_STEPS = 256
 IDLE_TIMEOUT_SECONDS = (60, 604_800)
 RELEASE_LABEL = re.compile(r"emr-(spark-)?\d+\.\d+\.\d+")
-ROLES = ("MASTER", "CORE", "TASK")
 COMMAND_RUNNER = "command-runner.jar"
 SCRIPT_RUNNER = "script-runner.jar"
 MAX_TYPES = 5
@@ -106,12 +104,12 @@ def _check_images(label: str | None, ami_version: str | None, custom_ami: str | 
         raise ValidationError("Custom AMI is not supported in this version of EMR")
     if ami_version:
         raise ValidationError(f"AmiVersion {ami_version} is not supported: use ReleaseLabel.")
-    if custom_ami and label and _version(label) < FIRST_RELEASE_WITH_CUSTOM_AMI:
+    if custom_ami and label and release_version(label) < FIRST_RELEASE_WITH_CUSTOM_AMI:
         raise ValidationError("Custom AMI is not allowed")
 
 
-def _version(label: str) -> tuple[int, ...]:
-    """Return the version in a release label. ``emr-spark-8.1.0`` is later than every ``emr-x.y.z``."""
+def release_version(label: str) -> tuple[int, ...]:
+    """Return the numbers of a release label. ``emr-spark-8.1.0`` is later than every ``emr-x.y.z``."""
     return tuple(int(number) for number in re.findall(r"\d+", label))
 
 
@@ -150,11 +148,12 @@ def check_fleets(fleets: Sequence[Mapping[str, Any]], label: str) -> None:
 
 
 def _check_members(members: Sequence[Mapping[str, Any]], field: str) -> None:
-    """Reject groups or fleets with unknown, missing or repeated roles, or groups with a wrong size."""
+    """Reject groups or fleets with missing or repeated roles, or groups with a wrong size.
+
+    The names of the roles are checked before, against the service model.
+    """
     kind = "group" if field == "InstanceRole" else "fleet"
     roles = [member.get(field) for member in members]
-    for role in roles:
-        _check_enumeration("instances.role", role, ROLES)
     if members and roles.count("MASTER") != 1:
         raise ValidationError(f"The cluster must have exactly one MASTER {kind}, found {roles.count('MASTER')}.")
     if roles.count("CORE") > 1:
@@ -321,12 +320,6 @@ def check_managed_scaling(policy: Mapping[str, Any] | None, *, fleets: bool) -> 
     if fleets != (limits.get("UnitType") == "InstanceFleetUnits"):
         kind = "instance fleets" if fleets else "instance groups"
         raise ValidationError(f"UnitType {limits.get('UnitType')} cannot be used on a cluster with {kind}.")
-
-
-def check_cancellation_option(option: str | None) -> None:
-    """Reject an unknown StepCancellationOption."""
-    if option is not None:
-        _check_enumeration("stepCancellationOption", option, CANCELLATION_OPTIONS)
 
 
 def _check_enumeration(field: str, value: object, allowed: Sequence[str]) -> None:
