@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import json
 import os
 import sys
@@ -22,14 +23,16 @@ def warm_up() -> None:
     """Import what a run of the DAG imports, and build Airflow's in-process API. No thread may be left running."""
     import airflow.__main__
     import airflow.cli.commands.dag_command
-    import airflow.dag_processing.dagbag
-    import airflow.providers.amazon.aws.operators.emr
-    import airflow.providers.amazon.aws.sensors.emr  # noqa: F401
+    import airflow.dag_processing.dagbag  # noqa: F401
     import botocore.loaders
     import botocore.session
     import httpx
-    import s3fs  # noqa: F401
     from airflow.sdk.execution_time.supervisor import in_process_api_server
+
+    from local.airflow.preloaded import PACKAGES
+
+    for package in PACKAGES:
+        importlib.import_module(package)
 
     async def request() -> None:
         async with httpx.AsyncClient(transport=in_process_api_server().atransport, base_url="http://warm.up") as client:
