@@ -1,4 +1,4 @@
-"""The rivals' Python environments: installed once from hash-checked requirements, then reused."""
+"""Python environments of other projects' packages: installed once from hash-checked requirements, then reused."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from pathlib import Path
 
 from benchmarks import REPOSITORY
 
-CACHE = REPOSITORY / ".local" / "benchmarks"
+CACHE = REPOSITORY / ".local" / "environments"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 DIGITS = 12
 
 
 def installed(name: str) -> Path:
+    """Return the Python interpreter of a rival's environment: ``dask-ml`` for ``requirements/dask-ml.txt``."""
+    return prepared(REQUIREMENTS / f"{name}.txt")
+
+
+def prepared(requirements: Path) -> Path:
     """Return the Python interpreter of an environment; install the environment if it does not exist.
 
     Parameters
     ----------
-    name : str
-        Name of a requirements file: ``dask-ml`` for ``requirements/dask-ml.txt``. The folder's name includes the file's
-        digest, so that changed requirements get a new environment.
+    requirements : Path
+        File of the requirements, with hashes. The folder's name includes the file's digest, so that changed
+        requirements get a new environment.
 
     Raises
     ------
     SystemExit
         If the installation fails; the message has the last lines of the installer's output.
     """
-    requirements = REQUIREMENTS / f"{name}.txt"
     python = _folder(requirements) / "bin" / "python"
     if not python.is_file():
-        print(f"installing the environment {name} (only the first time)", flush=True)
+        print(f"installing the environment {requirements.stem} (only the first time)", flush=True)
         _install(requirements, python.parent.parent)
     return python
 

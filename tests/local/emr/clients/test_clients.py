@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,12 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from benchmarks.rivals import environments
+
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+REQUIREMENTS = Path(__file__).with_name("clients.txt")
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-west-3"}
 
 
@@ -32,19 +32,10 @@ def program(client: str) -> str:
 @pytest.fixture(scope="session")
 def clients() -> Path:
     """The folder with the clients' programs, in an environment that is installed once and reused."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    folder = REPOSITORY / ".local" / "clients" / digest
-    finished = folder / "finished"
-    if not finished.exists():
-        uv = str(Path(sys.executable).with_name("uv"))
-        environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        install = ("pip", "sync", "--require-hashes", f"--python={folder}", str(REQUIREMENTS))
-        for words in (("venv", "--clear", f"--python={sys.executable}", str(folder)), install):
-            result = subprocess.run([uv, *words], env=environment, capture_output=True, text=True, check=False)
-            if result.returncode:
-                pytest.skip(f"the clients cannot be installed from the package index: {result.stderr[-500:]}")
-        finished.touch()
-    return folder / "bin"
+    try:
+        return environments.prepared(REQUIREMENTS).parent
+    except SystemExit as error:
+        pytest.skip(f"the clients cannot be installed from the package index: {error}")
 
 
 @pytest.fixture
