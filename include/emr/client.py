@@ -2,6 +2,7 @@
 
 RunJobFlow and AddJobFlowSteps have no idempotency token. Before such a request is sent, and again after one that was
 not answered, this module searches for an existing cluster (:mod:`include.emr.identity`) or step (by name and command).
+If the answer is not known, it searches for a minute: EMR may list a new cluster late.
 A terminated cluster of an earlier round is replaced by one new cluster. A terminated cluster of the current round is
 not replaced: whatever terminated it would probably terminate the next one too.
 """
@@ -36,9 +37,9 @@ REUSABLE_STEP_STATES = (*LIVE_STEP_STATES, "COMPLETED")
 CLOCK_TOLERANCE = timedelta(days=1)
 """A run's clusters are younger than the run; one day allows for clocks that differ."""
 
-APPEARANCE_SECONDS = 30.0
-"""How long to search for the result of an unanswered request before it is sent again: EMR may list a new cluster with a
-delay."""
+APPEARANCE_SECONDS = 60.0
+"""How long to search for the result of a request whose answer is not known: EMR may list a new cluster with a delay. A
+worker needs up to ten seconds to stop a task that was marked failed, and botocore waits sixty seconds for an answer."""
 
 POLL_SECONDS = 3.0
 
@@ -119,7 +120,12 @@ class Emr:
         return sorted(found, key=created_at, reverse=True)
 
     def find_or_create_cluster(
-        self, identity: RunIdentity, request: ClusterRequest, report_pending: Callable[[bool], None]
+        self,
+        identity: RunIdentity,
+        request: ClusterRequest,
+        report_pending: Callable[[bool], None],
+        *,
+        is_retry: bool,
     ) -> Cluster:
         """Return the run's live cluster; create one if the current round has had none.
 
@@ -131,6 +137,9 @@ class Emr:
             The arguments of RunJobFlow.
         report_pending : callable
             Called with True before RunJobFlow is sent, and with False once its outcome is known.
+        is_retry : bool
+            Whether an earlier attempt may have created a cluster that EMR does not list yet. Then nothing is created
+            before a search of :data:`APPEARANCE_SECONDS`.
 
         Raises
         ------
@@ -139,7 +148,7 @@ class Emr:
         botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError
             If EMR rejects the request, or the retry timeout has passed.
         """
-        cluster = self._find_cluster(identity)
+        cluster = self._await_cluster(identity, report_pending) if is_retry else self._find_cluster(identity)
         if cluster is not None:
             log.info("Attaching to the cluster of this run: %s", describe_cluster(cluster))
             return self.attach(identity, cluster)
@@ -150,7 +159,7 @@ class Emr:
                 cluster_id = self.client.run_job_flow(**identity.with_round(request))["JobFlowId"]
             except (ClientError, BotoCoreError) as error:
                 unanswered = is_outcome_unknown(error)
-                cluster = _wait_for_result(lambda: self._find_cluster(identity)) if unanswered else None
+                cluster = wait_for_result(lambda: self._find_cluster(identity)) if unanswered else None
                 if cluster is not None:
                     report_pending(False)
                     log.warning("RunJobFlow failed (%s) but created %s", error, cluster["Id"])
@@ -173,6 +182,17 @@ class Emr:
         self.call("add_tags", ResourceId=cluster["Id"], Tags=[identity.round_tag])
         log.info("The cluster %s has the tag of this round: %s", cluster["Id"], identity.round)
         return self.describe(cluster["Id"])
+
+    def _await_cluster(self, identity: RunIdentity, report_pending: Callable[[bool], None]) -> Cluster | None:
+        """Search for the cluster that an earlier attempt may have created just before it ended."""
+        report_pending(True)
+        try:
+            cluster = wait_for_result(lambda: self._find_cluster(identity))
+        except ClusterEndedError:
+            report_pending(False)
+            raise
+        report_pending(False)
+        return cluster
 
     def _find_cluster(self, identity: RunIdentity) -> Cluster | None:
         clusters = self.clusters(identity, live=False)
@@ -242,7 +262,7 @@ class Emr:
             found = _find_steps(self.steps(cluster_id, REUSABLE_STEP_STATES), requests)
             return len(found) == len(requests) or None
 
-        return _wait_for_result(appeared) or False
+        return wait_for_result(appeared) or False
 
     def steps(self, cluster_id: str, states: tuple[str, ...]) -> list[JsonObject]:
         """Return a cluster's steps in these states, in the order of their creation."""
@@ -259,9 +279,12 @@ class Emr:
     def _cancel(self, cluster_id: str, ids: list[str]) -> None:
         self.call("cancel_steps", ClusterId=cluster_id, StepIds=ids, StepCancellationOption="TERMINATE_PROCESS")
 
-    def terminate(self, cluster_ids: list[str]) -> None:
-        """Terminate clusters; repeating it is harmless."""
-        self.call("terminate_job_flows", JobFlowIds=cluster_ids)
+    def terminate(self, cluster_id: str) -> None:
+        """Terminate a cluster; repeating it is harmless.
+
+        One request for each cluster: a refusal then concerns no other one, and a request has at most ten ids (EMR API).
+        """
+        self.call("terminate_job_flows", JobFlowIds=[cluster_id])
 
 
 def _find_steps(existing: list[JsonObject], requests: list[StepRequest]) -> dict[str, str]:
@@ -279,8 +302,8 @@ def _command(config: JsonObject) -> tuple[str, list[str]]:
     return config["Jar"], config["Args"]
 
 
-def _wait_for_result(find: Callable[[], T | None]) -> T | None:
-    """Poll for the result of an unanswered request; None if it has not appeared in time."""
+def wait_for_result(find: Callable[[], T | None]) -> T | None:
+    """Poll for the result of a request whose answer is not known; None after :data:`APPEARANCE_SECONDS`."""
     deadline = time.monotonic() + APPEARANCE_SECONDS
     while True:
         result = find()

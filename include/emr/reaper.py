@@ -99,7 +99,7 @@ def reap(emr: Emr, reaper: Reaper) -> Reaped:
             if reason is None:
                 continue
             log.warning("Terminating %s: %s", cluster_id, reason)
-            emr.terminate([cluster_id])
+            emr.terminate(cluster_id)
         except (ClientError, BotoCoreError) as error:
             log.error("%s: %s", cluster_id, error)
             reaped.failures[cluster_id] = str(error)

@@ -65,8 +65,12 @@ def explaining_ended_cluster(operator: Any) -> Iterator[None]:
 
 def find_or_create_cluster(emr: Emr, run: Run, request: Any, context: Context) -> Cluster:
     """Return the run's cluster; create it if this round has none."""
+    ti = context["ti"]
 
     def report_pending(pending: bool) -> None:
-        context["ti"].xcom_push(key=SENDING, value=pending)
+        ti.xcom_push(key=SENDING, value=pending)
 
-    return emr.find_or_create_cluster(RunIdentity.from_run(run), cast("ClusterRequest", request), report_pending)
+    # Airflow deletes the XComs of a task before each attempt: SENDING does not show what an earlier attempt has sent.
+    return emr.find_or_create_cluster(
+        RunIdentity.from_run(run), cast("ClusterRequest", request), report_pending, is_retry=ti.try_number > 1
+    )

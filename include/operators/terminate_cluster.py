@@ -11,15 +11,11 @@ from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.aws.retries import SINGLE_ATTEMPT
-from include.emr.client import Emr, open_emr
+from include.emr.client import Emr, open_emr, wait_for_result
 from include.emr.identity import RunIdentity
 from include.operators.shared import SENDING, persist_links
 from include.records import CLUSTER_ID
 from include.settings.deployment import read_airflow_settings
-
-LATE_CLUSTER_SECONDS = 60.0
-"""How long to wait for the cluster of an interrupted RunJobFlow: a worker needs up to ten seconds to stop a task that
-was marked failed, and botocore itself would wait sixty seconds for the answer."""
 
 TERMINATION_SECONDS = 60.0
 """How long to wait until EMR describes the clusters as terminating: TerminateJobFlows is asynchronous (EMR API)."""
@@ -61,19 +57,30 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
         EndpointRefusedError
             If the client resolves to an address that the profile does not allow.
         AirflowException
-            If a cluster is still live afterwards.
+            If EMR refuses to terminate a cluster; the others are terminated. If a cluster is still live afterwards.
         """
         emr, identity = open_emr(self.hook, read_airflow_settings()), RunIdentity.from_run(self.run)
-        live = self._live_clusters(emr, identity)
-        if not live and self._is_cluster_pending(context):
-            live = self._wait_for_cluster(emr, identity)
+        if self._is_cluster_pending(context):
+            self.log.info("A RunJobFlow request was interrupted: searching for a cluster named %s", identity.name)
+            live = wait_for_result(lambda: self._live_clusters(emr, identity) or None) or []
+        else:
+            live = self._live_clusters(emr, identity)
         if not live:
             self.log.info("No live cluster named %s: nothing to terminate", identity.name)
             return
         self.log.info("Terminating %s (%s)", ", ".join(live), identity.name)
+        refusals = []
         for cluster_id in live:
             self._cancel_steps(emr, cluster_id)
-        emr.terminate(live)
+            try:
+                emr.terminate(cluster_id)
+            except (BotoCoreError, ClientError) as error:
+                refusals.append(f"{cluster_id}: {error}")
+        if refusals:
+            raise AirflowException(
+                f"{len(refusals)} of {len(live)} clusters not terminated ({identity.name}): {'; '.join(refusals)}; "
+                "check whether termination protection is on, and whether Airflow's role may call TerminateJobFlows"
+            )
         persist_links(self, context, live[0])
         left = self._wait_for_termination(emr, identity)
         if left:
@@ -114,16 +121,3 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
     def _is_cluster_pending(self, context: Context) -> bool:
         ti = context["ti"]
         return any(ti.xcom_pull(task_ids=creator, key=SENDING) for creator in self.creators)
-
-    def _wait_for_cluster(self, emr: Emr, identity: RunIdentity) -> list[str]:
-        self.log.info(
-            "A RunJobFlow request was interrupted: waiting up to %g s for a cluster named %s",
-            LATE_CLUSTER_SECONDS,
-            identity.name,
-        )
-        deadline = time.monotonic() + LATE_CLUSTER_SECONDS
-        live: list[str] = []
-        while not live and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-            live = self._live_clusters(emr, identity)
-        return live

@@ -166,4 +166,4 @@ def _describe_subnets(cluster: Cluster, settings: Settings) -> list[JsonObject]:
 
 def _terminate(emr: Emr, cluster: Cluster, error: Exception) -> None:
     log.error("Terminating %s: %s", cluster["Id"], error)
-    emr.terminate([cluster["Id"]])
+    emr.terminate(str(cluster["Id"]))

@@ -75,8 +75,10 @@ class Account:
     def fail(self, **scenario: Any) -> None:
         httpx.put(f"{self.url}/local-emr/faults", json=scenario, trust_env=False).raise_for_status()
 
-    def find_or_create(self, identity: RunIdentity, lake: str = LAKE) -> dict[str, Any]:
-        return self.emr.find_or_create_cluster(identity, request(identity, lake), self.pending.append)
+    def find_or_create(self, identity: RunIdentity, lake: str = LAKE, *, is_retry: bool = False) -> dict[str, Any]:
+        return self.emr.find_or_create_cluster(
+            identity, request(identity, lake), self.pending.append, is_retry=is_retry
+        )
 
     def cluster_ids(self, name: str) -> list[str]:
         """Return the ids of the clusters with a name, the newest first."""
@@ -197,7 +199,7 @@ def test_an_unknown_outcome_is_reported_to_the_teardown(
 def test_a_rejected_request_is_not_repeated(account: Account, identity: RunIdentity) -> None:
     wrong = request(identity) | {"ReleaseLabel": "emr-0.0.0"}
     with pytest.raises(ClientError, match="release label is invalid"):
-        account.emr.find_or_create_cluster(identity, wrong, account.pending.append)
+        account.emr.find_or_create_cluster(identity, wrong, account.pending.append, is_retry=False)
     assert account.pending == [True, False], "rejected: there is no cluster"
 
 
@@ -337,6 +339,33 @@ def test_a_cluster_that_is_listed_late_is_not_created_again(late_account: Accoun
     late_account.fail(api=[{"action": "RunJobFlow", "when": "after", **BROKEN}])
     cluster = late_account.find_or_create(identity)
     assert late_account.cluster_ids(identity.name) == [cluster["Id"]]
+
+
+def test_a_retry_attaches_to_the_cluster_of_an_attempt_that_died_before_emr_lists_it(
+    late_account: Account, identity: RunIdentity
+) -> None:
+    """The worker was lost directly after RunJobFlow: the next attempt knows nothing of the cluster."""
+    created = late_account.client.run_job_flow(**identity.with_round(request(identity)))["JobFlowId"]
+    assert late_account.cluster_ids(identity.name) == []
+    assert late_account.find_or_create(identity, is_retry=True)["Id"] == created
+    assert late_account.cluster_ids(identity.name) == [created]
+    assert late_account.pending == [True, False], "a teardown during the search would search, too"
+
+
+def test_a_retry_creates_the_cluster_that_no_attempt_has_created(account: Account, identity: RunIdentity) -> None:
+    cluster = account.find_or_create(identity, is_retry=True)
+    assert account.cluster_ids(identity.name) == [cluster["Id"]]
+    assert account.pending[-1] is False
+
+
+def test_a_retry_does_not_replace_a_cluster_that_has_ended_in_this_round(
+    account: Account, identity: RunIdentity
+) -> None:
+    account.terminate(account.find_or_create(identity)["Id"])
+    account.pending.clear()
+    with pytest.raises(ClusterEndedError):
+        account.find_or_create(identity, is_retry=True)
+    assert account.pending[-1] is False, "the teardown need not search"
 
 
 def test_a_terminated_cluster_that_is_described_as_live_gets_no_step(

@@ -19,7 +19,7 @@ from botocore.stub import ANY, Stubber
 
 from include.aws.endpoints import EndpointRefusedError
 from include.cluster.tags import LAKE_TAG, ROUND_TAG, RUN_TAG
-from include.emr.client import LIVE_STEP_STATES, REUSABLE_STEP_STATES
+from include.emr.client import APPEARANCE_SECONDS, LIVE_STEP_STATES, POLL_SECONDS, REUSABLE_STEP_STATES
 from include.emr.identity import LIVE_CLUSTER_STATES
 from include.operators import add_steps, create_cluster, shared, step_sensor, terminate_cluster
 from include.operators.add_steps import AddSteps
@@ -51,12 +51,16 @@ STEP = {"ClusterId": "j-1", "StepId": "s-1"}
 REUSABLE_STEPS = {"ClusterId": "j-1", "StepStates": list(REUSABLE_STEP_STATES)}
 LIVE_STEPS = {"ClusterId": "j-1", "StepStates": list(LIVE_STEP_STATES)}
 ANY_CLUSTER = {"ClusterId": ANY}
+ANY_REQUEST = {"Name": NAME, "Instances": ANY, "Tags": ANY}
+SEARCHES = 1 + int(APPEARANCE_SECONDS / POLL_SECONDS)
+"""Number of searches for a cluster that may appear late."""
 
 
 class TaskInstance:
-    """The XComs that a task pushes."""
+    """The XComs that a task pushes, and the number of its attempt."""
 
     def __init__(self) -> None:
+        self.try_number = 1
         self.xcom: dict[str, Any] = {}
 
     def xcom_pull(self, task_ids: str, key: str) -> Any:
@@ -208,6 +212,23 @@ def test_a_cluster_that_ended_in_this_round_fails_the_task_without_retries(
         operator.execute(context)
 
 
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_retry_searches_for_a_minute_before_it_creates_a_cluster(
+    script: Any, context: dict[str, Any], clock: list[float], attempt: int
+) -> None:
+    """An earlier attempt may have died after RunJobFlow, and EMR may list its cluster late."""
+    context["ti"].try_number = attempt
+    operator = create()
+    emr = script(operator)
+    for _ in range(SEARCHES if attempt > 1 else 1):
+        script_search(emr, listing=SINCE)
+    emr.add_response("run_job_flow", {"JobFlowId": "j-1"}, ANY_REQUEST)
+    for _ in range(2):
+        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    assert operator.execute(context) == "j-1"
+    assert sum(clock) == (APPEARANCE_SECONDS if attempt > 1 else 0)
+
+
 def test_a_killed_create_task_terminates_its_cluster(script: Any, context: dict[str, Any]) -> None:
     operator = create()
     emr = script(operator)
@@ -327,11 +348,29 @@ def test_all_live_clusters_are_terminated_although_steps_cannot_be_cancelled(
     emr.add_response("list_steps", {"Steps": [known_step("s-1", "featurize")]}, LIVE_STEPS)
     cancelled = {"ClusterId": "j-1", "StepIds": ["s-1"], "StepCancellationOption": "TERMINATE_PROCESS"}
     emr.add_response("cancel_steps", {}, cancelled)
+    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     emr.add_client_error("list_steps", service_error_code="AccessDeniedException")
-    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1", "j-2"]})
+    emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-2"]})
     emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     script_search(emr)
     operator.execute(context)
+
+
+def test_a_cluster_that_emr_refuses_to_terminate_is_reported_and_the_others_are_terminated(
+    script: Any, context: dict[str, Any]
+) -> None:
+    """Eleven clusters: a request of TerminateJobFlows has at most ten ids (EMR API Reference)."""
+    operator, ids = terminate(), [f"j-{number}" for number in range(1, 12)]
+    emr = script(operator)
+    script_search(emr, *(cluster(cluster_id) for cluster_id in ids))
+    for cluster_id in ids:
+        emr.add_response("list_steps", {"Steps": []}, {**LIVE_STEPS, "ClusterId": cluster_id})
+        if cluster_id == "j-3":
+            emr.add_client_error("terminate_job_flows", "ValidationException", "termination protected")
+        else:
+            emr.add_response("terminate_job_flows", {}, {"JobFlowIds": [cluster_id]})
+    with pytest.raises(AirflowException, match=r"1 of 11 clusters not terminated .*j-3: .*termination protected"):
+        operator.execute(context)
 
 
 def test_a_cluster_is_terminated_by_its_id_when_listing_fails(script: Any, context: dict[str, Any]) -> None:
@@ -398,14 +437,14 @@ def test_the_teardown_waits_for_the_cluster_of_an_interrupted_request(
     script_search(emr, cluster())
     script_termination(emr)
     operator.execute(context)
-    assert clock == [terminate_cluster.POLL_SECONDS] * 3
+    assert clock == [POLL_SECONDS] * 3
 
 
 def test_the_teardown_stops_waiting_for_a_cluster_that_never_appears(
     interrupted: tuple[TerminateCluster, Stubber], context: dict[str, Any], clock: list[float]
 ) -> None:
     operator, emr = interrupted
-    for _ in range(1 + int(terminate_cluster.LATE_CLUSTER_SECONDS / terminate_cluster.POLL_SECONDS)):
+    for _ in range(SEARCHES):
         script_search(emr)
     operator.execute(context)
-    assert sum(clock) == terminate_cluster.LATE_CLUSTER_SECONDS
+    assert sum(clock) == APPEARANCE_SECONDS
