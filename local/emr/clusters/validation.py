@@ -1,10 +1,10 @@
-"""What EMR rejects. Pure functions over requests with the field names of the API's documentation.
+"""What EMR rejects and the service model does not (:mod:`local.emr.api.service_model` checks before): pure functions.
 
 Some limits are also in ``include/settings/parameters.py`` and ``include/cluster/``. Here they are the limits of the
 service for any client, independent of the DAG: the endpoint imports nothing from ``include``.
 
-The messages for unknown ids, termination protection, modified finished clusters, active steps and enumerations are
-EMR's. Where EMR's message is not published, the endpoint's own message says what is expected.
+The messages for unknown ids, termination protection, modified finished clusters and active steps are EMR's. Where EMR's
+message is not published, the endpoint's own message says what is expected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from local.emr.clusters.errors import ValidationError
 from local.emr.clusters.limits import check_step_strings
 from local.emr.spark.commands import is_debugging_setup
 
-ACTIONS_ON_FAILURE = ("TERMINATE_JOB_FLOW", "TERMINATE_CLUSTER", "CANCEL_AND_WAIT", "CONTINUE")
 MAX_ACTIVE_STEPS = 256
 MAX_CONCURRENT_STEPS = 256
 IDLE_TIMEOUT_SECONDS = (60, 604_800)
@@ -30,9 +29,8 @@ SCRIPT_RUNNER = "script-runner.jar"
 MAX_TYPES = 5
 MAX_TYPES_WITH_STRATEGY = 30
 VOLUME_GIB = (1, 1024)
-VOLUME_TYPES = ("gp3", "gp2", "io1", "st1", "sc1", "standard")
+VOLUME_TYPES = ("gp3", "gp2", "io1", "st1", "sc1", "standard")  # not an enumeration in the service model
 SPOT_TIMEOUT_MINUTES = (5, 1440)
-TIMEOUT_ACTIONS = ("SWITCH_TO_ON_DEMAND", "TERMINATE_CLUSTER")
 MASTERS = (1, 3)
 """Number of primary nodes; three make a cluster with high availability."""
 FIRST_RELEASE_WITH_CUSTOM_AMI = (5, 7, 0)
@@ -212,7 +210,10 @@ def _check_volume(volume: Mapping[str, Any]) -> None:
         raise ValidationError(
             f"VolumeSpecification.SizeInGB must be between {low} and {high}, not {volume['SizeInGB']}."
         )
-    _check_enumeration("volumeSpecification.volumeType", volume["VolumeType"], VOLUME_TYPES)
+    if volume["VolumeType"] not in VOLUME_TYPES:
+        raise ValidationError(
+            f"VolumeSpecification.VolumeType must be one of {', '.join(VOLUME_TYPES)}, not {volume['VolumeType']}."
+        )
 
 
 def _check_spot(specification: Mapping[str, Any]) -> None:
@@ -220,7 +221,6 @@ def _check_spot(specification: Mapping[str, Any]) -> None:
     minutes = specification["TimeoutDurationMinutes"]
     if not low <= minutes <= high:
         raise ValidationError(f"TimeoutDurationMinutes must be between {low} and {high}, not {minutes}.")
-    _check_enumeration("spotSpecification.timeoutAction", specification["TimeoutAction"], TIMEOUT_ACTIONS)
 
 
 def check_tags(tags: Sequence[Mapping[str, str]], present: Mapping[str, str] | None = None) -> None:
@@ -279,10 +279,8 @@ def check_steps(steps: Sequence[Mapping[str, Any]], level: int, active: int) -> 
         raise ValidationError(
             "Maximum number of active steps(State = 'Running', 'Pending' or 'Cancel_Pending') for cluster exceeded."
         )
-    for number, step in enumerate(steps, start=1):
+    for step in steps:
         action = step.get("ActionOnFailure")
-        if action is not None:
-            _check_enumeration(f"steps.{number}.member.actionOnFailure", action, ACTIONS_ON_FAILURE)
         if level > 1 and action not in (None, "CONTINUE"):
             raise ValidationError(
                 f"ActionOnFailure {action} is not allowed when StepConcurrencyLevel is greater than 1: use CONTINUE."
@@ -320,14 +318,6 @@ def check_managed_scaling(policy: Mapping[str, Any] | None, *, fleets: bool) -> 
     if fleets != (limits.get("UnitType") == "InstanceFleetUnits"):
         kind = "instance fleets" if fleets else "instance groups"
         raise ValidationError(f"UnitType {limits.get('UnitType')} cannot be used on a cluster with {kind}.")
-
-
-def _check_enumeration(field: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValidationError(
-            f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: "
-            f"Member must satisfy enum value set: [{', '.join(allowed)}]"
-        )
 
 
 def has_three_masters(instances: Mapping[str, Any]) -> bool:

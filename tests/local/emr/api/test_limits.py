@@ -68,6 +68,24 @@ def test_names_and_states_are_those_of_the_service_model(emr: Any) -> None:
     refused(lambda: unchecked.set_termination_protection(JobFlowIds=[cluster]), OLD, null)
 
 
+def test_actions_after_a_failure_or_a_timeout_are_those_of_the_service_model(emr: Any) -> None:
+    """EMR's own text, in a first, second or nested place of a request."""
+    cluster, good, bad = emr.create(), emr.bash("true"), emr.bash("true", action="PANIC")
+    actions = r"\[TERMINATE_JOB_FLOW, TERMINATE_CLUSTER, CANCEL_AND_WAIT, CONTINUE\]"
+    constraint = "failed to satisfy constraint: Member must satisfy enum value set: "
+    text = f"1 validation error detected: Value '%s' at '%s' {constraint}"
+    refused(lambda: emr.create(Steps=[bad]), OLD, text % ("PANIC", r"steps\.1\.member\.actionOnFailure") + actions)
+    refused(lambda: emr.add(cluster, good, bad), OLD, text % ("PANIC", r"steps\.2\.member\.actionOnFailure") + actions)
+    spot = {"SpotSpecification": {"TimeoutDurationMinutes": 5, "TimeoutAction": "GIVE_UP"}}
+    fleet = {"InstanceFleetType": "MASTER", "TargetSpotCapacity": 1, "LaunchSpecifications": spot}
+    place = r"instances\.instanceFleets\.1\.member\.launchSpecifications\.spotSpecification\.timeoutAction"
+    refused(
+        lambda: emr.create(Instances={"InstanceFleets": [fleet]}),
+        OLD,
+        text % ("GIVE_UP", place) + r"\[SWITCH_TO_ON_DEMAND, TERMINATE_CLUSTER\]",
+    )
+
+
 def test_a_cluster_has_at_most_50_tags_none_of_them_reserved_and_keeps_them_when_it_has_ended(emr: Any) -> None:
     def tags(*keys: str) -> list[dict[str, str]]:
         return [{"Key": key, "Value": ""} for key in keys]
