@@ -98,10 +98,3 @@ def test_executors_of_a_local_cluster_are_processes_that_end_with_the_step(
     assert "master local-cluster[2,1,1024]" in stdout.splitlines()
     assert emr.tagged(str(folder)) == []
     assert emr.tagged(str(emr.state_dir / "clusters")) == []
-
-
-def test_the_example_of_airflows_provider_computes_pi(emr: Any) -> None:
-    """SPARK_STEPS of the provider's ``example_emr.py``."""
-    status, stdout, _ = outcome(emr, ["/usr/lib/spark/bin/run-example", "SparkPi", "10"])
-    assert status["State"] == "COMPLETED"
-    assert "Pi is roughly 3.1" in stdout
