@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -137,9 +139,9 @@ def terminate(job_flow_id: str = "") -> TerminateCluster:
     return terminate
 
 
-def cluster(cluster_id: str = "j-1", state: str = "WAITING", **more: Any) -> dict[str, Any]:
+def cluster(cluster_id: str = "j-1", state: str = "WAITING", round: str = "round2", **more: Any) -> dict[str, Any]:
     """Return EMR's description of a cluster of this run."""
-    tags = {RUN_TAG: SLUG, LAKE_TAG: "s3://lake", ROUND_TAG: "round2"}
+    tags = {RUN_TAG: SLUG, LAKE_TAG: "s3://lake", ROUND_TAG: round}
     listed = [{"Key": key, "Value": value} for key, value in tags.items()]
     status = {"State": state, "Timeline": {"CreationDateTime": ROUND_BEGAN}}
     return {"Cluster": {"Id": cluster_id, "Status": status, "Tags": listed} | more}
@@ -255,6 +257,20 @@ def test_a_cluster_whose_place_is_unknown_frees_the_worker_until_the_next_poll(
     assert later.value.reschedule_date >= before + timedelta(seconds=Settings().poke_interval_seconds)
 
 
+def test_the_live_cluster_of_an_earlier_round_gets_the_tag_of_this_round_before_its_steps(
+    script: Any, context: dict[str, Any]
+) -> None:
+    """Only the add task was cleared, and the cluster is live: create_cluster does not run again."""
+    operator = add("a")
+    emr = script(operator)
+    emr.add_response("describe_cluster", cluster(round="round1"), ANY_CLUSTER)
+    emr.add_response("add_tags", {}, {"ResourceId": "j-1", "Tags": [{"Key": ROUND_TAG, "Value": "round2"}]})
+    for _ in range(2):
+        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("list_steps", {"Steps": [known_step("s-a", "a")]}, REUSABLE_STEPS)
+    assert operator.execute(context) == ["s-a"]
+
+
 def test_only_missing_steps_are_added_and_the_order_is_kept(script: Any, context: dict[str, Any]) -> None:
     operator = add("a", "b", "c")
     emr = script(operator)
@@ -287,17 +303,25 @@ def test_a_step_that_did_not_complete_fails_the_sensor_without_retries(script: A
             operator.poke(context)
 
 
-def test_a_sensor_cleared_alone_says_so_and_does_not_wait_for_logs(script: Any, context: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("seconds", "alone"), [(-1, True), (1, False)], ids=["before the round", "in the round"])
+def test_a_sensor_cleared_alone_says_so_and_does_not_wait_for_logs(
+    script: Any, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: int, alone: bool
+) -> None:
     """The step had failed before this round began; a step that fails in this round is a failure like any other."""
+    pauses: list[float] = []
+    simulated = partial(step_sensor.examine_step, sleep=pauses.append, clock=lambda: sum(pauses))
+    monkeypatch.setattr(step_sensor, "examine_step", simulated)
+    failed = step("FAILED", ROUND_BEGAN + timedelta(seconds=seconds))
+    failed["Step"]["Status"]["Timeline"]["StartDateTime"] = ROUND_BEGAN - timedelta(minutes=1)
     operator = sensor()
     emr = script(operator)
-    for ended, alone in ((ROUND_BEGAN - timedelta(seconds=1), True), (ROUND_BEGAN + timedelta(seconds=1), False)):
-        for _ in range(2):
-            emr.add_response("describe_step", step("FAILED", ended), STEP)
-            emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-        with pytest.raises(AirflowFailException) as failure:
-            operator.poke(context)
-        assert ("cleared by itself" in str(failure.value)) is alone
+    for _ in range(2):
+        emr.add_response("describe_step", failed, STEP)
+        emr.add_response("describe_cluster", cluster(LogUri=f"file://{tmp_path}/no-logs-yet/"), ANY_CLUSTER)
+    with pytest.raises(AirflowFailException) as failure:
+        operator.poke(context)
+    assert ("cleared by itself" in str(failure.value)) is alone
+    assert sum(pauses) == (0 if alone else Settings().log_wait_seconds)
 
 
 def test_the_failure_is_reported_although_the_cluster_cannot_be_described(script: Any, context: dict[str, Any]) -> None:
