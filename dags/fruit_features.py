@@ -27,7 +27,8 @@ the run.
 
 **Idempotence.** A run writes only under `runs/<slug>/`, and replaces what a failed attempt left there. Only
 `publish_results` changes what readers see, after verification: a failed run changes nothing. A retried task attaches to
-the cluster and the step that its earlier attempt created.
+the cluster and the step that its earlier attempt created; before it creates a new cluster, also after clearing, it
+searches for one minute, because EMR may list a cluster late.
 
 **Clearing.** To repeat a failed step, clear its `add_` task with its downstream tasks: this creates one new cluster and
 keeps the output of completed steps. Clearing only a `wait_` task runs nothing; its log says so. Clearing

@@ -185,6 +185,7 @@ class Emr:
 
     def _await_cluster(self, identity: RunIdentity, report_pending: Callable[[bool], None]) -> Cluster | None:
         """Search for the cluster that an earlier attempt may have created just before it ended."""
+        log.info("This is not the first attempt: searching up to %g s for %s", APPEARANCE_SECONDS, identity.name)
         report_pending(True)
         try:
             cluster = wait_for_result(lambda: self._find_cluster(identity))
