@@ -1,14 +1,16 @@
 """The walk through a folder of images: which files are images by their names, and which are left out.
 
-Standard library only: the job's listing, the loader of ``make run`` and the count of ``open_run`` use the same walk.
+Standard library only: the job's listing, the loader of ``make run`` and the count of ``open_run`` have the same rules.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from spark_jobs.args import IMAGE_ENDINGS, NOT_LOADED_FILE, is_hidden, name_matcher
@@ -44,18 +46,18 @@ class Image(NamedTuple):
     modified: int
 
 
+class OutOfOrderError(Exception):
+    """A store does not list in the order of the keys' UTF-8 bytes; SeaweedFS lists a folder before ``<folder>-2``."""
+
+
 @dataclass
-class Walk:
+class Walk(ABC):
     """A walk through a folder and all its subfolders.
 
     Attributes
     ----------
     root : str
         Path in the file system.
-    read_folder : callable
-        From a folder's path to its entries.
-    count_files : callable
-        From the path of a hidden folder to the number of files in it, at any depth.
     matches : callable
         The test of a name.
     include_hidden : bool
@@ -67,24 +69,106 @@ class Walk:
     """
 
     root: str
-    read_folder: Callable[[str], Iterable[Entry]]
-    count_files: Callable[[str], int]
     matches: Callable[[str], bool]
     include_hidden: bool
     left_out: LeftOutCounter = field(default_factory=LeftOutCounter, init=False)
     has_record: bool = field(default=False, init=False)
 
+    @abstractmethod
     def images(self) -> Iterator[Image]:
         """Yield the images, depth first.
 
-        A folder's entries are in memory while that folder and its subfolders are walked, never the whole tree. Links
-        to folders are followed, except a link to a folder that the walk is in. A folder whose own name is that of an
-        image is yielded too, beside the images in it.
+        A folder whose own name is that of an image is yielded too, beside the images in it.
 
         Yields
         ------
         Image
             In the order of the paths' UTF-8 bytes, which is also that of their code points.
+        """
+
+    def _is_hidden(self, name: str) -> bool:
+        return not self.include_hidden and is_hidden(name)
+
+    def _is_image_folder(self, name: str) -> bool:
+        return self.matches(name) and name.lower().endswith(IMAGE_ENDINGS)
+
+
+@dataclass
+class KeyWalk(Walk):
+    """A walk through a folder on S3, in constant memory.
+
+    Attributes
+    ----------
+    keys : iterable of (str, int, int)
+        Path in the folder, size in bytes and modification time in microseconds since 1970 of every object, in the order
+        of the paths' UTF-8 bytes. The path of a folder's marker ends with a slash.
+    """
+
+    keys: Iterable[tuple[str, int, int]]
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images; see :meth:`Walk.images`.
+
+        Raises
+        ------
+        OutOfOrderError
+            If the keys are in another order.
+        """
+        last, label, is_shown = "", "", True
+        folder: str | None = None
+        shown: list[str] = []
+        for key, size, modified in self.keys:
+            if key <= last:
+                raise OutOfOrderError(f"{self.root} is listed with {key} after {last}")
+            last = key
+            if key.partition("/")[0] == NOT_LOADED_FILE:
+                self.has_record = True
+                continue
+            parent, _, name = key.rpartition("/")
+            if parent != folder:
+                before, folders = shown, parent.split("/") if parent else []
+                shown = list(takewhile(lambda part: not self._is_hidden(part), folders))
+                folder, is_shown = parent, len(shown) == len(folders)
+                label = parent.rpartition("/")[2] or self.root.rpartition("/")[2]
+                yield from self._entered(before, shown)
+            if not name:
+                continue
+            if not is_shown or self._is_hidden(name):
+                self.left_out.hidden += 1
+            elif self.matches(name):
+                self.left_out.keep(label)
+                yield Image(f"{self.root}/{key}", label, size, modified)
+            else:
+                self.left_out.skip(name, label, at_top=not parent)
+
+    def _entered(self, before: list[str], folders: list[str]) -> Iterator[Image]:
+        """Yield the folders with the name of an image that the walk enters on its way from one folder to the next."""
+        for depth, name in enumerate(folders):
+            if folders[: depth + 1] != before[: depth + 1] and self._is_image_folder(name):
+                parent = "/".join([self.root, *folders[:depth]])
+                yield Image(f"{parent}/{name}/", parent.rpartition("/")[2], 0, 0)
+
+
+@dataclass
+class FolderWalk(Walk):
+    """A walk that reads one folder at a time.
+
+    Attributes
+    ----------
+    read_folder : callable
+        From a folder's path to its entries.
+    count_files : callable
+        From the path of a hidden folder to the number of files in it, at any depth.
+    """
+
+    read_folder: Callable[[str], Iterable[Entry]]
+    count_files: Callable[[str], int]
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images; see :meth:`Walk.images`.
+
+        A folder's entries are in memory while that folder and its subfolders are walked, never the whole tree. Links
+        to folders are followed, except a link to a folder that the walk is in.
 
         Raises
         ------
@@ -107,10 +191,10 @@ class Walk:
             if at_top and entry.name == NOT_LOADED_FILE:
                 self.has_record = True
                 continue
-            if not self.include_hidden and is_hidden(entry.name):
+            if self._is_hidden(entry.name):
                 self.left_out.hidden += self.count_files(path[:-1]) if entry.is_folder else 1
                 continue
-            if self.matches(entry.name) and (not entry.is_folder or entry.name.lower().endswith(IMAGE_ENDINGS)):
+            if self._is_image_folder(entry.name) if entry.is_folder else self.matches(entry.name):
                 _check_encoding(path)
                 if not entry.is_folder:
                     self.left_out.keep(label)
@@ -121,9 +205,9 @@ class Walk:
                 yield from self._folder(path[:-1], inside)
 
 
-def walk_local_folder(folder: str, pattern: str, *, include_hidden: bool) -> Walk:
+def walk_local_folder(folder: str, pattern: str, *, include_hidden: bool) -> FolderWalk:
     """Return the walk through a folder of this machine, given its absolute path without a slash at the end."""
-    return Walk(folder, read_local_folder, count_local_files, name_matcher(pattern), include_hidden)
+    return FolderWalk(folder, name_matcher(pattern), include_hidden, read_local_folder, count_local_files)
 
 
 def read_local_folder(folder: str) -> Iterator[Entry]:

@@ -184,12 +184,10 @@ def drop_cached_clients() -> None:
     They are cached by their arguments, not by the server and the keys that the environment names: those of one test
     would talk to the server of another, or with its keys.
     """
-    if airflow_store := sys.modules.get("airflow.sdk.io.store"):
-        airflow_store._STORE_CACHE.clear()
-    if s3fs := sys.modules.get("s3fs"):
-        s3fs.S3FileSystem.clear_instance_cache()
     if object_store := sys.modules.get("spark_jobs.lake.object_store"):
-        object_store.open_bucket.cache_clear()
+        object_store._open_bucket.cache_clear()
+    if buckets := sys.modules.get("include.lake.buckets"):
+        buckets.open_bucket.cache_clear()
     # The default session stays if it has the keys of this file: a new one reads the services' descriptions again.
     if (boto3 := sys.modules.get("boto3")) and (session := boto3.DEFAULT_SESSION):
         from botocore.exceptions import BotoCoreError

@@ -7,15 +7,18 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from spark_jobs.args import LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
 from spark_jobs.errors import JobError
 from spark_jobs.featurize.staging import KINDS
 from spark_jobs.lake import storage
 from spark_jobs.records import RejectedFile
+
+if TYPE_CHECKING:
+    from pyarrow import fs
 
 EXAMPLES = 20
 """Number of rejects that the summary lists."""
@@ -70,8 +73,7 @@ def _read_paths(filesystem: fs.FileSystem, files: Sequence[str]) -> Iterator[str
 
 def _parquet_files(folder: str) -> tuple[fs.FileSystem, list[str]]:
     filesystem, path = storage.locate(folder)
-    infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return filesystem, sorted(info.path for info in infos if info.base_name.endswith(".parquet"))
+    return filesystem, [f"{path}/{name}" for name in storage.names(folder) if name.endswith(".parquet")]
 
 
 def read_rejects(run: str) -> tuple[dict[str, int], list[RejectedFile]]:

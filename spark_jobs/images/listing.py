@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
-from spark_jobs.args import name_matcher
 from spark_jobs.errors import JobError
 from spark_jobs.images import not_loaded
 from spark_jobs.lake import schemas, storage
+from spark_jobs.lake.image_walks import walk_through
 from spark_jobs.left_out import advise, describe
 from spark_jobs.records import LeftOut
-from spark_jobs.walk import Entry, Image, Walk, walk_local_folder
+from spark_jobs.walk import Image, Walk
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,24 @@ def write(images: str, pattern: str, target: str, *, rows_per_group: int, includ
         If the folder does not exist or cannot be read, if nothing in it matches, if the path of an image is not valid
         UTF-8 or, on S3, has two slashes in a row, or if the record of ``make run`` is damaged.
     """
-    walk = walk_through(images, pattern, include_hidden=include_hidden)
-    rows = walk.images()
-    sizes: list[npt.NDArray[np.int64]] = []
-    with storage.writing(target) as stream, pq.ParquetWriter(stream, schemas.LISTING) as writer:
-        while group := list(islice(rows, rows_per_group)):
-            table = _table(group, images.partition("://")[0])
-            writer.write_table(table, row_group_size=rows_per_group)
-            sizes.append(table["size"].to_numpy())
-        left_out = walk.left_out.record(images, pattern)
-        if not sizes:
-            raise JobError(_nothing_matches(left_out))
-    # The record is read only if it was listed: a role may be refused an answer on an object that does not exist.
-    return Listed(np.concatenate(sizes), [left_out, *([not_loaded.read(images)] if walk.has_record else [])])
+
+    def write_walk(walk: Walk) -> Listed:
+        rows = walk.images()
+        sizes: list[npt.NDArray[np.int64]] = []
+        with storage.writing(target) as stream, pq.ParquetWriter(stream, schemas.LISTING) as writer:
+            while group := list(islice(rows, rows_per_group)):
+                table = _table(group, images.partition("://")[0])
+                writer.write_table(table, row_group_size=rows_per_group)
+                sizes.append(table["size"].to_numpy())
+            left_out = walk.left_out.record(images, pattern)
+            if not sizes:
+                raise JobError(_nothing_matches(left_out))
+        # The record is read only if it was listed: a role may be refused an answer on an object that does not exist.
+        return Listed(np.concatenate(sizes), [left_out, *([not_loaded.read(images)] if walk.has_record else [])])
+
+    if not storage.is_folder(images):
+        raise JobError(f"the images' folder {images} does not exist: check --images")
+    return walk_through(images, pattern, write_walk, include_hidden=include_hidden)
 
 
 def _nothing_matches(left_out: LeftOut) -> str:
@@ -89,44 +92,6 @@ def _nothing_matches(left_out: LeftOut) -> str:
     )
 
 
-def walk_through(images: str, pattern: str, *, include_hidden: bool = False) -> Walk:
-    """Return the walk through a folder of images.
-
-    Raises
-    ------
-    JobError
-        If the folder does not exist.
-    """
-    filesystem, root = storage.locate(images)
-    if filesystem.get_file_info(root).type != fs.FileType.Directory:
-        raise JobError(f"the images' folder {images} does not exist: check --images")
-    if isinstance(filesystem, fs.LocalFileSystem):
-        return walk_local_folder(root, pattern, include_hidden=include_hidden)
-    return Walk(root, _remote_reader(filesystem), _remote_counter(filesystem), name_matcher(pattern), include_hidden)
-
-
 def _table(rows: list[Image], scheme: str) -> pa.Table:
     paths, labels, sizes, modified = zip(*rows, strict=True)
     return pa.table([[f"{scheme}://{path}" for path in paths], labels, sizes, modified], schema=schemas.LISTING)
-
-
-def _remote_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]]:
-    def read_folder(folder: str) -> Iterator[Entry]:
-        for info in filesystem.get_file_info(fs.FileSelector(folder)):
-            if info.path.rstrip("/") != f"{folder}/{info.base_name}":  # pyarrow would not find what it holds
-                raise JobError(
-                    f"the folder {folder} holds names that begin with a slash ({info.path!r}): rename these objects, "
-                    "or take them away"
-                )
-            is_folder = info.type == fs.FileType.Directory
-            yield Entry(info.base_name, is_folder, info.size or 0, info.mtime_ns or 0)
-
-    return read_folder
-
-
-def _remote_counter(filesystem: fs.FileSystem) -> Callable[[str], int]:
-    def count_files(folder: str) -> int:
-        infos = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
-        return sum(info.type == fs.FileType.File for info in infos)
-
-    return count_files

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pyarrow import fs
-
 from spark_jobs.images.rejects import Reject
 from spark_jobs.lake import storage
 from spark_jobs.lake.object_store import RETRIES, open_bucket
+from spark_jobs.lake.storage import StoreError, first_line
 
 if TYPE_CHECKING:
     from obstore import Bytes
     from obstore.store import S3Store
+    from pyarrow import fs
 
 Data: TypeAlias = "bytes | Bytes"
 Read: TypeAlias = "Callable[[str, int], Data | Reject]"
@@ -42,20 +42,15 @@ _LOCAL_REASONS: Final = {
 }
 
 
-class StoreError(OSError):
-    """The store did not answer as it should, however often it was asked: the message names the file and the answer."""
-
-
 def reader(uri: str) -> Read:
     """Return the function that reads the files of a folder.
 
     Parameters
     ----------
     uri : str
-        ``file:///absolute/path`` or ``s3://bucket/key``, as :func:`spark_jobs.lake.storage.locate` takes it.
+        ``file:///absolute/path`` or ``s3://bucket/key``, as everywhere in :mod:`spark_jobs.lake.storage`.
     """
-    filesystem, path = storage.locate(uri)
-    return read_local if isinstance(filesystem, fs.LocalFileSystem) else _s3_reader(path.partition("/")[0])
+    return read_local if storage.is_local(uri) else _s3_reader(uri.partition("://")[2].partition("/")[0])
 
 
 def read_local(path: str, size: int) -> Data | Reject:
@@ -84,11 +79,11 @@ def _s3_reader(bucket: str) -> Read:
 
     def read(path: str, size: int) -> Data | Reject:
         key = path.partition("/")[2]
-        store, other = open_bucket(bucket, os.environ.get("AWS_ENDPOINT_URL_S3"))
+        clients = open_bucket(bucket)
         try:
-            return read_object(store, key, size)
+            return read_object(clients.store, key, size)
         except ValueError:  # a name with control characters, which S3 allows and object_store does not
-            return _read_by_pyarrow(other, path, size)
+            return _read_by_pyarrow(clients.arrow(), path, size)
 
     return read
 
@@ -111,18 +106,13 @@ def read_object(store: S3Store, key: str, size: int) -> Bytes | Reject:
         found = answer.meta["size"]
         return answer.bytes() if found == size else changed(size, found)
     except FileNotFoundError as error:
-        return Reject("vanished", _first_line(error))
+        return Reject("vanished", first_line(error))
     except PermissionDeniedError as error:
         if any(code in str(error) for code in _REFUSED_KEYS):
-            raise StoreError(f"the store refuses the job's credentials: {_first_line(error)}") from error
-        return Reject("access_denied", _first_line(error))
+            raise StoreError(f"the store refuses the job's credentials: {first_line(error)}") from error
+        return Reject("access_denied", first_line(error))
     except BaseError as error:
-        raise StoreError(f"{key} cannot be read, in {RETRIES} tries: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """Return an error's message without the debugging output that object_store puts below it."""
-    return str(error).partition("\n\nDebug source")[0].replace("\n", " ")
+        raise StoreError(f"{key} cannot be read, in {RETRIES} tries: {first_line(error)}") from error
 
 
 def _read_by_pyarrow(filesystem: fs.FileSystem, path: str, size: int) -> bytes | Reject:

@@ -1,1 +1,1 @@
-"""Files of the lake as the jobs read and write them: storage, schemas, row groups."""
+"""Files of the lake: the storage layer of the jobs and of Airflow; schemas and row groups of the jobs."""

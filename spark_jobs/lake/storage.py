@@ -1,26 +1,57 @@
-"""Access to files by URI through pyarrow's file systems: the operations that the jobs need."""
+"""Files by URI, in folders of this machine and on S3: the one storage layer of the jobs and of Airflow.
+
+S3 is reached by obstore. A function's last parameter opens buckets: by default with the credentials of the environment,
+on the Airflow side with those of a connection. Keys are never URL-decoded, since labels may contain ``%``, ``#`` and
+``+``.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import pyarrow as pa
-from pyarrow import fs
+from spark_jobs.lake.object_store import OpenBucket, open_bucket
 
-from spark_jobs.lake.object_store import open_bucket
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+    from pyarrow import fs
+
+KEYS_AT_ONCE = 1000
+"""Number of keys that S3 answers to one request for a listing."""
+
+
+class StoreError(OSError):
+    """The store did not answer as expected, although the request was repeated. A retry may help."""
+
+
+class UnaddressableKeyError(StoreError):
+    """A folder holds keys that object_store cannot address: with control characters, or with two slashes in a row."""
+
+
+class StoredFile(NamedTuple):
+    """A file in a folder: its path in the folder, its size in bytes and its modification time.
+
+    The time is in microseconds since 1970. The path of a marker, which consoles create for a folder, ends with a slash.
+    The class is a tuple, since a folder may contain millions of files.
+    """
+
+    path: str
+    size: int
+    modified: int
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of a URI and the path in it.
-
-    The path is never URL-decoded, since labels may contain ``%``, ``#`` and ``+``.
+    """Return pyarrow's file system of a URI and the path in it, for pyarrow's reader of Parquet in the jobs.
 
     Parameters
     ----------
@@ -32,12 +63,33 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     ValueError
         If the URI has another form.
     """
+    from pyarrow import fs
+
+    bucket, path = _split(uri)
+    if bucket is None:
+        return fs.LocalFileSystem(), path
+    return open_bucket(bucket).arrow(), f"{bucket}/{path}".rstrip("/")
+
+
+def is_local(uri: str) -> bool:
+    """Return whether a URI is that of a file or folder of this machine."""
+    return _split(uri)[0] is None
+
+
+def _split(uri: str) -> tuple[str | None, str]:
+    """Return the bucket and the key of a URI; None and the path for a file of this machine."""
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "file" and rest.startswith("/"):
-        return fs.LocalFileSystem(), rest.rstrip("/") or "/"
+        return None, rest.rstrip("/") or "/"
     if separator and scheme == "s3" and rest.strip("/"):
-        return fs.S3FileSystem(endpoint_override=os.environ.get("AWS_ENDPOINT_URL_S3")), rest.rstrip("/")
+        bucket, _, key = rest.rstrip("/").partition("/")
+        return bucket, key
     raise ValueError(f"{uri!r} is not a location: expected file:///absolute/path or s3://bucket/key")
+
+
+def _local(path: str) -> Path:
+    """Return a path of this machine; the locale must not decide how its name is encoded."""
+    return Path(os.fsdecode(path.encode("utf-8", "surrogateescape")))
 
 
 def join(uri: str, *parts: str) -> str:
@@ -45,68 +97,162 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
-def exists(uri: str) -> bool:
-    """Return whether a file or a folder exists."""
-    filesystem, path = locate(uri)
-    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+def size(uri: str, buckets: OpenBucket = open_bucket) -> int | None:
+    """Return a file's size in bytes, or None if there is no such file."""
+    import obstore
+
+    bucket, path = _split(uri)
+    if bucket is None:
+        file = _local(path)
+        return file.stat().st_size if file.is_file() else None
+    if not path:
+        return None
+    try:
+        with _naming(uri):
+            return int(obstore.head(buckets(bucket).store, path)["size"])
+    except FileNotFoundError:
+        return None
 
 
-def read_bytes(uri: str) -> bytes:
+def exists(uri: str, buckets: OpenBucket = open_bucket) -> bool:
+    """Return whether a file or a folder exists. On S3, a folder exists if it contains anything."""
+    return size(uri, buckets) is not None or is_folder(uri, buckets)
+
+
+def is_folder(uri: str, buckets: OpenBucket = open_bucket) -> bool:
+    """Return whether a folder exists. On S3, a folder exists if it contains anything."""
+    bucket, path = _split(uri)
+    if bucket is None:
+        return _local(path).is_dir()
+    try:
+        return any(_list_chunks(uri, buckets))
+    except UnaddressableKeyError:
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def read_bytes(uri: str, buckets: OpenBucket = open_bucket) -> bytes:
     """Return a file's bytes.
 
     Raises
     ------
     FileNotFoundError
         If the file does not exist; the message names it.
+    PermissionError
+        If the store refuses.
+    StoreError
+        If the store does not answer.
     """
-    filesystem, path = locate(uri)
-    with filesystem.open_input_stream(path) as stream:
-        return bytes(stream.read())
+    import obstore
+
+    bucket, path = _split(uri)
+    if bucket is None:
+        return _local(path).read_bytes()
+    with _naming(uri):
+        return bytes(obstore.get(buckets(bucket).store, path).bytes())
+
+
+def open_file(uri: str, buckets: OpenBucket = open_bucket) -> BinaryIO:
+    """Open a file for reading; on S3, each read is a request for exactly its bytes.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, StoreError
+        As :func:`read_bytes`, when it is opened or while it is read.
+    """
+    bucket, path = _split(uri)
+    if bucket is None:
+        return _local(path).open("rb")
+    return _RangeReader(uri, buckets(bucket).store, path)  # type: ignore[return-value]
+
+
+class _RangeReader(io.RawIOBase):
+    """An object on S3 as a file; all reads are from the version that was opened."""
+
+    def __init__(self, uri: str, store: S3Store, key: str) -> None:
+        import obstore
+
+        self._uri, self._store, self._key = uri, store, key
+        with _naming(uri):
+            found = obstore.head(store, key)
+        self._size, self._etag, self._position = found["size"], found["e_tag"], 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int | None = -1) -> bytes:
+        import obstore
+
+        end = self._size if size is None or size < 0 else min(self._size, self._position + size)
+        if end <= self._position:
+            return b""
+        with _naming(self._uri):
+            options = {"range": (self._position, end), "if_match": self._etag}
+            data = bytes(obstore.get(self._store, self._key, options=options).bytes())  # type: ignore[arg-type]
+        self._position = end
+        return data
+
+    def readall(self) -> bytes:
+        return self.read()
 
 
 @contextmanager
-def writing(uri: str) -> Iterator[pa.NativeFile]:
+def writing(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[BinaryIO]:
     """Write a file atomically from a stream: readers see either the old content or the complete new content.
 
     The content is collected in a file of this machine: beside the target in a folder, which is then renamed; in the
-    folder of temporary files for S3, which is then uploaded. pyarrow's stream to S3 cannot be used: whenever it is
-    closed, also after an error, it completes the upload of what was written so far.
+    folder of temporary files for S3, which is then uploaded. An upload that fails is aborted and never completed.
 
     Yields
     ------
-    NativeFile
+    BinaryIO
         The stream to write to. If the block raises, the target is unchanged.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, StoreError
+        If there is no such bucket, if the store refuses, or if it does not answer.
     """
-    filesystem, path = locate(uri)
-    parent, _, name = path.rpartition("/")
-    local = isinstance(filesystem, fs.LocalFileSystem)
-    if local:
-        filesystem.create_dir(parent)
-    collected = f"{parent if local else tempfile.gettempdir()}/.{name}.{uuid.uuid4().hex}"
-    try:
-        with fs.LocalFileSystem().open_output_stream(collected) as stream:
-            yield stream
-        if local:
-            filesystem.move(collected, path)
-        else:
-            _upload(Path(collected), path)
-    finally:
-        with suppress(FileNotFoundError):
-            fs.LocalFileSystem().delete_file(collected)
-
-
-def _upload(source: Path, path: str) -> None:
-    """Upload a file; an upload that fails is aborted and never completed."""
     import obstore
 
-    bucket, _, key = path.partition("/")
-    store, _ = open_bucket(bucket, os.environ.get("AWS_ENDPOINT_URL_S3"))
-    obstore.put(store, key, source)
+    bucket, path = _split(uri)
+    parent, _, name = path.rpartition("/")
+    folder = _local(parent or "/") if bucket is None else Path(tempfile.gettempdir())
+    if bucket is None:
+        folder.mkdir(parents=True, exist_ok=True)
+    collected = folder / _local(f".{name}.{uuid.uuid4().hex}")
+    try:
+        with collected.open("wb") as stream:
+            yield stream
+        if bucket is None:
+            collected.replace(_local(path))
+        else:
+            with _naming(uri):
+                obstore.put(buckets(bucket).store, path, collected)
+    finally:
+        collected.unlink(missing_ok=True)
 
 
-def write_bytes(uri: str, data: bytes) -> None:
+def write_bytes(uri: str, data: bytes, buckets: OpenBucket = open_bucket) -> None:
     """Write a file atomically: readers see either the old content or the complete new content."""
-    with writing(uri) as stream:
+    with writing(uri, buckets) as stream:
         stream.write(data)
 
 
@@ -127,13 +273,148 @@ def read_json(uri: str) -> dict[str, Any]:
     return record
 
 
-def delete(uri: str) -> None:
+def delete_file(uri: str, buckets: OpenBucket = open_bucket) -> None:
+    """Delete one file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file in a folder of this machine, or no such bucket.
+    PermissionError, StoreError
+        If the store refuses, or does not answer.
+    """
+    import obstore
+
+    bucket, path = _split(uri)
+    if bucket is None:
+        _local(path).unlink()
+    else:
+        with _naming(uri):
+            obstore.delete(buckets(bucket).store, path)
+
+
+def delete(uri: str, buckets: OpenBucket = open_bucket) -> None:
     """Delete a file, or a folder with its content; do nothing if it does not exist."""
-    filesystem, path = locate(uri)
-    kind = filesystem.get_file_info(path).type
-    # S3 may list a folder for a moment after its last object was deleted.
-    with suppress(FileNotFoundError):
-        if kind == fs.FileType.Directory:
-            filesystem.delete_dir(path)
-        elif kind != fs.FileType.NotFound:
-            filesystem.delete_file(path)
+    bucket, path = _split(uri)
+    if bucket is None:
+        target = _local(path)
+        with suppress(FileNotFoundError):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink()
+        return
+    import obstore
+
+    delete_file(uri, buckets)
+    for paths in _list_chunks(uri, buckets):
+        with _naming(uri):
+            obstore.delete(buckets(bucket).store, [item["path"] for item in paths])
+
+
+def names(uri: str, buckets: OpenBucket = open_bucket) -> list[str]:
+    """Return the sorted names of the files and folders in a folder; none if it does not exist."""
+    import obstore
+
+    bucket, path = _split(uri)
+    if bucket is None:
+        folder = _local(path)
+        return sorted(item.name for item in folder.iterdir()) if folder.exists() else []
+    with _naming(uri):
+        found = obstore.list_with_delimiter(buckets(bucket).store, path or None)
+    paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
+    return sorted({item.rpartition("/")[2] for item in paths if item != path})
+
+
+def list_files(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[StoredFile]:
+    """Yield the files under a folder on S3, at any depth, in the order of the store, in constant memory.
+
+    S3 lists in the order of the keys' UTF-8 bytes.
+
+    Raises
+    ------
+    UnaddressableKeyError
+        If object_store cannot address a key.
+    PermissionError, StoreError
+        If the store refuses, or does not answer.
+    """
+    bucket, path = _split(uri)
+    store = buckets(bucket or "").store
+    skipped = len(path) + 1 if path else 0
+    for chunk in _list_chunks(uri, buckets):
+        for item in chunk:
+            key = item["path"]
+            if key != path:
+                # object_store shows the marker of a folder, `key/`, as an empty file with the name of the folder.
+                marker = item["size"] == 0 and _is_marker(store, key)
+                name = key[skipped:] + "/" * marker
+                yield StoredFile(name, item["size"], (item["last_modified"] - _EPOCH) // _MICROSECOND)
+
+
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+
+
+def _list_chunks(uri: str, buckets: OpenBucket) -> Iterator[Any]:
+    """Yield the objects under a folder on S3 as obstore describes them, a list for each answer of the store."""
+    import obstore
+    from obstore.exceptions import InvalidPathError
+
+    bucket, path = _split(uri)
+    store = buckets(bucket or "").store
+    with _naming(uri):
+        try:
+            yield from obstore.list(store, path or None, chunk_size=KEYS_AT_ONCE)
+        except InvalidPathError as error:
+            raise UnaddressableKeyError(f"{uri}: {_reason(error)}") from error
+
+
+def _is_marker(store: S3Store, key: str) -> bool:
+    import obstore
+    from obstore.exceptions import BaseError
+
+    try:
+        obstore.head(store, key)
+    except FileNotFoundError:
+        return True
+    except BaseError:  # what may not be read is a file
+        return False
+    return False
+
+
+def folder_bytes(uri: str, buckets: OpenBucket = open_bucket) -> int:
+    """Return the total size of all files under a folder."""
+    bucket, path = _split(uri)
+    if bucket is None:
+        return sum((Path(parent) / name).stat().st_size for parent, _, files in os.walk(_local(path)) for name in files)
+    return sum(item["size"] for chunk in _list_chunks(uri, buckets) for item in chunk)
+
+
+@contextmanager
+def _naming(uri: str) -> Iterator[None]:
+    """Raise the errors of obstore as Python's own, with the URI and the store's words."""
+    from obstore.exceptions import BaseError, UnauthenticatedError
+
+    try:
+        yield
+    except (FileNotFoundError, BaseError) as error:
+        kind: type[OSError] = PermissionError if isinstance(error, UnauthenticatedError) else StoreError
+        if status := _STATUS.search(str(error)):  # the error of a listing has no class of its own
+            kind = _KINDS.get(status[1], kind)
+        raise kind(f"{uri}: {_reason(error)}") from error
+
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_KINDS: dict[str, type[OSError]] = {"401": PermissionError, "403": PermissionError, "404": FileNotFoundError}
+_MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+
+
+def _reason(error: Exception) -> str:
+    """Return S3's message, or else object_store's without the debugging output that follows it."""
+    if found := _MESSAGE.search(str(error)):
+        return found[1]
+    return first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's message without the debugging output that object_store puts below it."""
+    return str(error).partition("\n\nDebug source")[0].replace("\n", " ")

@@ -74,7 +74,6 @@ def assemble(parts: list[str], k: int, destination: str) -> None:
     with storage.writing(destination) as stream:
         stream.write(f"{header}\n".encode())
         for part in parts:
-            filesystem, path = storage.locate(part)
-            with filesystem.open_input_stream(path) as source:
+            with storage.open_file(part) as source:
                 while chunk := source.read(CHUNK_BYTES):
                     stream.write(chunk)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import cast
 
-from pyarrow import fs
-
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 from spark_jobs.errors import JobError
 from spark_jobs.lake import storage
@@ -19,10 +17,9 @@ logger = logging.getLogger(__name__)
 
 def find_model(output: str, weights: WeightsOrigin) -> ModelFile | None:
     """Return the record of a complete model with these weights in a folder of models, or None."""
-    filesystem, path = storage.locate(output)
-    for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True)):
-        folder = storage.join(output, info.base_name)
-        if info.type != fs.FileType.Directory or not storage.exists(storage.join(folder, MODEL_RECORD_FILE)):
+    for name in storage.names(output):
+        folder = storage.join(output, name)
+        if not storage.exists(storage.join(folder, MODEL_RECORD_FILE)):
             continue
         try:
             model = mobilenet.read(folder)

@@ -26,9 +26,10 @@ from local.images.loading import (
 )
 from spark_jobs.args import NOT_LOADED_FILE
 from spark_jobs.errors import JobError
-from spark_jobs.images import listing, not_loaded
+from spark_jobs.images import not_loaded
 from spark_jobs.images.reading import read_local
 from spark_jobs.images.rejects import Reject
+from spark_jobs.walk import walk_local_folder
 
 PATTERN = "*.jpg,*.jpeg"
 
@@ -330,7 +331,7 @@ def test_links_that_loop_or_lead_through_a_file_become_rejects_of_the_job(
             refuse_links(monkeypatch, number)
         for added in (9, 0):
             assert load_images(first, ImageFolder(target), PATTERN).added == added
-        images = list(listing.walk_through(f"file://{target}/data", PATTERN).images())
+        images = list(walk_local_folder(f"{target}/data", PATTERN, include_hidden=False).images())
         results = {Path(image.path).stem: read_local(image.path, image.size) for image in images}
         rejects = {name: found.reason for name, found in results.items() if isinstance(found, Reject)}
         assert rejects == expected, number
@@ -343,10 +344,10 @@ def test_loader_and_job_list_the_same_files_of_a_folder(first: Path, lake: Path)
     (first / "cycle").symlink_to(first)
     (first / "again").symlink_to("Kiwi")
     for hidden in (True, False):
-        walk = listing.walk_through(f"file://{first}", PATTERN, include_hidden=hidden)
+        walk = walk_local_folder(str(first), PATTERN, include_hidden=hidden)
         listed = {Path(image.path).relative_to(first).as_posix() for image in walk.images()}
         result = load_images(first, ImageFolder(lake), PATTERN, include_hidden=hidden)
-        stored = listing.walk_through(f"file://{lake}/data", PATTERN, include_hidden=hidden)
+        stored = walk_local_folder(f"{lake}/data", PATTERN, include_hidden=hidden)
         assert {Path(image.path).relative_to(lake / "data").as_posix() for image in stored.images()} == listed
         assert result.images == len(listed) == (13 if hidden else 8)
         assert result.left_out == walk.left_out.record(str(first), PATTERN)

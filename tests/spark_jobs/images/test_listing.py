@@ -21,7 +21,7 @@ from spark_jobs.images import listing
 from spark_jobs.lake import schemas
 from spark_jobs.left_out import MAX_EXTENSIONS, MAX_LABELS, describe, warn
 from spark_jobs.records import LeftOut
-from spark_jobs.walk import Image
+from spark_jobs.walk import Image, walk_local_folder
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -58,12 +58,12 @@ def paths(folder: Path, pattern: str = DEFAULT_PATTERN, *, include_hidden: bool 
 
 
 def rows(folder: Path, pattern: str = DEFAULT_PATTERN, *, include_hidden: bool = False) -> list[Image]:
-    return list(listing.walk_through(f"file://{folder}", pattern, include_hidden=include_hidden).images())
+    return list(walk_local_folder(str(folder), pattern, include_hidden=include_hidden).images())
 
 
 def left_out(folder: Path, pattern: str = DEFAULT_PATTERN, *, include_hidden: bool = False) -> LeftOut:
     """What the walk of a folder leaves out."""
-    walk = listing.walk_through(f"file://{folder}", pattern, include_hidden=include_hidden)
+    walk = walk_local_folder(str(folder), pattern, include_hidden=include_hidden)
     assert list(walk.images())
     return walk.left_out.record("there", pattern)
 
@@ -315,8 +315,8 @@ def test_a_name_that_is_not_utf_8_is_a_clear_error_that_names_the_folder(tmp_pat
 def test_the_locale_loses_no_name(tmp_path: Path, locale: str) -> None:
     make(tmp_path, *(f"pêche {number}/{name}" for number in range(2) for name in ODD_NAMES))
     program = (
-        "import sys; from spark_jobs.images import listing\n"
-        "for row in listing.walk_through(sys.argv[1], '*.jpg,*.jpeg', include_hidden=True).images():\n"
+        "import sys; from spark_jobs.lake.image_walks import walk_through\n"
+        "for row in walk_through(sys.argv[1], '*.jpg,*.jpeg', lambda walk: list(walk.images()), include_hidden=True):\n"
         "    print(ascii((row.path, row.label)))"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}

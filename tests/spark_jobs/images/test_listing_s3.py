@@ -15,6 +15,9 @@ from moto.server import ThreadedMotoServer
 from spark_jobs.errors import JobError
 from spark_jobs.images import listing
 from spark_jobs.lake import storage
+from spark_jobs.lake.image_walks import walk_through
+from spark_jobs.records import LeftOut
+from spark_jobs.walk import Image, Walk
 
 KEYS = [
     "data/50 % off/%20.jpg",
@@ -65,8 +68,17 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     server.stop()
 
 
+def walked(images: str, *, include_hidden: bool = False) -> tuple[list[Image], LeftOut]:
+    """Return the images of a folder, and what is left out."""
+
+    def use(walk: Walk) -> tuple[list[Image], LeftOut]:
+        return list(walk.images()), walk.left_out.record("there", "*.jpg")
+
+    return walk_through(images, "*.jpg", use, include_hidden=include_hidden)
+
+
 def test_every_key_is_listed_as_it_is(store: Store) -> None:
-    rows = list(listing.walk_through(store.uri("data"), "*.jpg", include_hidden=True).images())
+    rows, _ = walked(store.uri("data"), include_hidden=True)
     assert [f"s3://{row.path}" for row in rows] == [store.uri(key) for key in KEYS]
     assert [row.label for row in rows] == [key.rstrip("/").split("/")[-2] for key in KEYS]
     assert [row.size for row in rows] == [0 if key.endswith(("/", "empty.jpg")) else len(key.encode()) for key in KEYS]
@@ -84,7 +96,7 @@ def test_the_listing_is_written_to_the_store(store: Store) -> None:
 def test_a_key_with_two_slashes_is_a_clear_error_and_is_not_lost(store: Store) -> None:
     store.client.put_object(Bucket=store.bucket, Key="data/a//1.jpg", Body=b"1")
     with pytest.raises(JobError, match="/data/a holds names that begin with a slash"):
-        list(listing.walk_through(store.uri("data"), "*.jpg").images())
+        walked(store.uri("data"))
 
 
 def test_a_missing_prefix_is_a_clear_error(store: Store) -> None:
@@ -96,7 +108,23 @@ def test_hidden_and_system_folders_of_a_bucket_are_counted_and_not_listed(store:
     hidden = ["__MACOSX/a/._1.jpg", "__MACOSX/a/._2.jpg", "a/@eaDir/1.jpg/x.jpg", "a/Thumbs.db", "@eaDir//1.jpg"]
     for key in [*(f"macos/{name}" for name in hidden), "macos/a/1.jpg", "macos/b/1.png", "macos/.not_loaded.json"]:
         store.client.put_object(Bucket=store.bucket, Key=key, Body=b"1")
-    walk = listing.walk_through(store.uri("macos"), "*.jpg")
-    assert [row.path for row in walk.images()] == [f"{store.bucket}/macos/a/1.jpg"]
-    record = walk.left_out.record("there", "*.jpg")
+    rows, record = walked(store.uri("macos"))
+    assert [row.path for row in rows] == [f"{store.bucket}/macos/a/1.jpg"]
     assert (record["hidden"], record["skipped"], record["lost_labels"]) == (len(hidden), 1, ["b"])
+
+
+def test_a_name_with_control_characters_is_listed_too(store: Store) -> None:
+    """object_store cannot address it, so the folder is listed by pyarrow."""
+    store.client.put_object(Bucket=store.bucket, Key="data/new\tline.jpg", Body=b"12345")
+    rows, record = walked(store.uri("data"))
+    expected = sorted([key for key in KEYS if "/." not in key] + ["data/new\tline.jpg"])
+    assert [row.path for row in rows] == [f"{store.bucket}/{key}" for key in expected]
+    assert (record["skipped"], record["hidden"]) == (1, 1)
+
+
+def test_an_empty_image_and_the_marker_of_a_folder_are_told_apart(store: Store) -> None:
+    for key in ("odd/empty.jpg", "odd/folder.jpg/", "odd/Kiwi/", "odd/Kiwi/1.jpg"):
+        store.client.put_object(Bucket=store.bucket, Key=key, Body=b"")
+    rows, _ = walked(store.uri("odd"))
+    keys = ["odd/Kiwi/1.jpg", "odd/empty.jpg", "odd/folder.jpg/"]
+    assert [row.path for row in rows] == [f"{store.bucket}/{key}" for key in keys]

@@ -240,7 +240,7 @@ class TestS3:
     ) -> None:
         for module in (reading, object_store):
             monkeypatch.setattr(module, "RETRIES", 2)
-        monkeypatch.setattr(reading, "open_bucket", object_store.open_bucket.__wrapped__)
+        object_store._open_bucket.cache_clear()
         bucket.put("data/1.jpg", b"x")
         bucket.proxy.set_rules([Rule("data/*", "slow_down")])
         with pytest.raises(StoreError, match=r"data/1\.jpg cannot be read, in 2 tries: .*503"):
@@ -252,7 +252,7 @@ class TestS3:
     ) -> None:
         bucket.put("data/1.jpg", b"x")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-        monkeypatch.setattr(reading, "open_bucket", object_store.open_bucket.__wrapped__)
+        object_store._open_bucket.cache_clear()
         with pytest.raises(StoreError, match="refuses the job's credentials"):
             bucket.read("data/1.jpg", 1)
 

@@ -1,0 +1,82 @@
+"""Walks through a folder of images on this machine or on S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from spark_jobs.args import name_matcher
+from spark_jobs.errors import JobError
+from spark_jobs.lake import storage
+from spark_jobs.lake.object_store import OpenBucket, open_bucket
+from spark_jobs.walk import Entry, FolderWalk, KeyWalk, OutOfOrderError, Walk, walk_local_folder
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+T = TypeVar("T")
+
+
+def walk_through(
+    images: str, pattern: str, use: Callable[[Walk], T], *, include_hidden: bool, buckets: OpenBucket = open_bucket
+) -> T:
+    """Return what a function makes of the walk through a folder of images.
+
+    S3 is listed as a stream, in constant memory. The function is called again, with a walk that reads one folder at a
+    time, if the store lists in another order than S3, or if object_store cannot address a key.
+
+    Parameters
+    ----------
+    images : str
+        URI of the folder.
+    pattern : str
+        Patterns of file names, as for :func:`spark_jobs.args.name_matcher`.
+    use : callable
+        Takes the walk. Its effects must be repeatable.
+    include_hidden : bool
+        Whether hidden names (:func:`spark_jobs.args.is_hidden`) are treated like others.
+    buckets : callable
+        Opens the bucket.
+
+    Raises
+    ------
+    WalkError
+        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8.
+    JobError
+        If, on S3, a path has two slashes in a row.
+    """
+    root = images.partition("://")[2].rstrip("/")
+    if storage.is_local(images):
+        return use(walk_local_folder(root, pattern, include_hidden=include_hidden))
+    matches = name_matcher(pattern)
+    try:
+        return use(KeyWalk(root, matches, include_hidden, storage.list_files(images, buckets)))
+    except (OutOfOrderError, storage.UnaddressableKeyError):
+        files = buckets(root.partition("/")[0]).arrow()
+        return use(FolderWalk(root, matches, include_hidden, _folder_reader(files), _counter(files)))
+
+
+def _folder_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]]:
+    from pyarrow import fs
+
+    def read_folder(folder: str) -> Iterator[Entry]:
+        for info in filesystem.get_file_info(fs.FileSelector(folder)):
+            if info.path.rstrip("/") != f"{folder}/{info.base_name}":  # pyarrow would not find what it holds
+                raise JobError(
+                    f"the folder {folder} holds names that begin with a slash ({info.path!r}): rename these objects, "
+                    "or take them away"
+                )
+            is_folder = info.type == fs.FileType.Directory
+            yield Entry(info.base_name, is_folder, info.size or 0, info.mtime_ns or 0)
+
+    return read_folder
+
+
+def _counter(filesystem: fs.FileSystem) -> Callable[[str], int]:
+    from pyarrow import fs
+
+    def count_files(folder: str) -> int:
+        infos = filesystem.get_file_info(fs.FileSelector(folder, recursive=True))
+        return sum(info.type == fs.FileType.File for info in infos)
+
+    return count_files
