@@ -16,7 +16,6 @@ _FOREIGN_PREFIXES = (
     "AWS_",
     "BOTO",
     "AIRFLOW",
-    "FSSPEC_",
     "FRUITS_",
     "SPARK_",
     "PYSPARK_",

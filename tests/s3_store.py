@@ -103,14 +103,16 @@ def client(url: str, name: str, secret: str | None = None) -> Any:
     return boto3.client("s3", endpoint_url=url, region_name=REGION, **keys)
 
 
-def connection(monkeypatch: pytest.MonkeyPatch, url: str, name: str, secret: str | None = None, **extra: Any) -> str:
-    """Create an Airflow connection with a new id, since a process caches the clients of a connection."""
-    conn_id = f"aws_{uuid.uuid4().hex}"
+def connection(
+    monkeypatch: pytest.MonkeyPatch, url: str, name: str, secret: str | None = None, *, conn_id: str | None = None
+) -> str:
+    """Create or replace an Airflow connection; the id is new by default, since a process caches its clients."""
+    conn_id = conn_id or f"aws_{uuid.uuid4().hex}"
     record = {
         "conn_type": "aws",
         "login": name,
         "password": secret or name,
-        "extra": {"endpoint_url": url, "region_name": REGION, **extra},
+        "extra": {"endpoint_url": url, "region_name": REGION},
     }
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(record))
     return conn_id

@@ -15,7 +15,7 @@ from include.artifacts.bundle import PROJECT, Bundle
 from include.artifacts.weights import WeightsError
 from include.lake.layout import Lake
 from include.lake.models import name_published_model
-from include.lake.objects import lake_path, write_bytes
+from include.lake.objects import LakePath, write_bytes
 from include.records import ModelFile
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
 
@@ -54,7 +54,7 @@ def publish_model(lake: Lake, weights: str, cache: Path, aws_conn_id: str | None
     record = export_model(weights, cache)
     folder = record["digest"][:MODEL_FOLDER_DIGITS]
     for name in (MODEL_FILE, MODEL_RECORD_FILE):
-        target = lake_path(f"{lake.model(folder)}/{name}", aws_conn_id)
+        target = LakePath(f"{lake.model(folder)}/{name}", aws_conn_id)
         if not target.exists():
             write_bytes(target, (cache / folder / name).read_bytes())
     name_published_model(lake, record["digest"], aws_conn_id)
@@ -68,7 +68,7 @@ def put_bundle(lake: Lake, bundle: Bundle, aws_conn_id: str | None) -> str:
     """
     folder = lake.code(bundle.digest)
     for name, data in bundle.files.items():
-        target = lake_path(f"{folder}/{name}", aws_conn_id)
+        target = LakePath(f"{folder}/{name}", aws_conn_id)
         if not target.exists():
             write_bytes(target, data)
     return folder

@@ -24,7 +24,7 @@ from include.artifacts.wheels import (
     read_requirements,
 )
 from include.lake.layout import Lake
-from include.lake.objects import lake_path, read_json, write_file, write_json
+from include.lake.objects import LakePath, read_json, write_file, write_json
 from include.records import Wheelhouse
 from include.settings.deployment import Settings
 from include.settings.parameters import DEFAULT_INSTANCE_TYPES
@@ -55,7 +55,7 @@ def find_wheelhouse(lake: Lake, settings: Settings) -> str:
     if settings.profile == "local":
         return uri
     advice = f"Upload it with `make publish ROOT={lake.root}`, from the deployed sources"
-    path = lake_path(f"{uri}/{RECORD_FILE}", settings.aws_conn_id)
+    path = LakePath(f"{uri}/{RECORD_FILE}", settings.aws_conn_id)
     if not path.exists():
         raise WheelhouseError(
             f"no wheelhouse at {uri}: expected {RECORD_FILE} there. Without it, nodes cannot install "
@@ -66,8 +66,8 @@ def find_wheelhouse(lake: Lake, settings: Settings) -> str:
         expected = {wheel["name"] for wheel in record["architectures"][settings.architecture]["wheels"]}
     except (KeyError, TypeError, ValueError):
         raise WheelhouseError(f"{path} lists no wheels for {settings.architecture}. {advice}") from None
-    folder = lake_path(f"{uri}/{settings.architecture}", settings.aws_conn_id)
-    missing = sorted(expected - {item.name for item in folder.iterdir()}) if folder.exists() else sorted(expected)
+    folder = LakePath(f"{uri}/{settings.architecture}", settings.aws_conn_id)
+    missing = sorted(expected - set(folder.names()))
     if missing or not expected:
         raise WheelhouseError(f"the wheelhouse at {folder} lacks {', '.join(missing) or 'all wheels'}. {advice}")
     return uri
@@ -168,11 +168,11 @@ def publish_wheelhouse(lake: Lake, folder: Path, aws_conn_id: str | None) -> str
     for architecture, part in record["architectures"].items():
         wheels = part["wheels"]
         for number, wheel in enumerate(wheels, start=1):
-            target = lake_path(f"{uri}/{architecture}/{wheel['name']}", aws_conn_id)
+            target = LakePath(f"{uri}/{architecture}/{wheel['name']}", aws_conn_id)
             # An upload is complete or absent, and a file name in the lock has exactly one content.
-            if target.exists() and target.stat().st_size == wheel["bytes"]:
+            if target.size() == wheel["bytes"]:
                 continue
             write_file(target, folder / architecture / wheel["name"])
             log.info("  %s %d/%d: %s, %.1f MB", architecture, number, len(wheels), wheel["name"], wheel["bytes"] / 1e6)
-    write_json(lake_path(f"{uri}/{RECORD_FILE}", aws_conn_id), record)
+    write_json(LakePath(f"{uri}/{RECORD_FILE}", aws_conn_id), record)
     return uri

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from include.autopsy.logs import EXIT_CODE, ContainerLog, StepLogs
 from include.autopsy.symptoms import CONTAINER_ID, CONTAINER_REASON
-from include.lake.objects import lake_path
+from include.lake.objects import LakePath
 
 TAIL_BYTES = 256 * 1024
 """Maximum size of the part of a step's log that is read, from its end."""
@@ -73,7 +73,7 @@ class _Reader:
     def names(self, uri: str) -> list[str]:
         """Return the names in a folder; none if it does not exist or cannot be listed."""
         try:
-            return sorted(path.name for path in lake_path(uri, self.aws_conn_id).iterdir())
+            return LakePath(uri, self.aws_conn_id).names()
         except Exception:  # reading never raises: see the module's docstring
             return []
 
@@ -218,7 +218,7 @@ def _read_log(uri: str, aws_conn_id: str | None, max_bytes: int) -> _Outcome:
     except FileNotFoundError:
         return _Outcome()
     except Exception as error:  # reading never raises: see the module's docstring
-        denied = _is_denial(error)
+        denied = isinstance(error, PermissionError)
         hint = "; Airflow's role needs s3:GetObject and s3:ListBucket on it, and the KMS key" if denied else ""
         return _Outcome(note=f"{uri} cannot be read ({type(error).__name__}: {error}){hint}", denied=denied)
     return _Outcome(text, f"{uri} {problem}" if problem else "")
@@ -232,15 +232,9 @@ def read_tail(uri: str, aws_conn_id: str | None, max_bytes: int = TAIL_BYTES) ->
     OSError
         If it does not exist, or cannot be read.
     """
-    with lake_path(uri, aws_conn_id).open("rb") as stream:  # type: ignore[no-untyped-call]
+    with LakePath(uri, aws_conn_id).open() as stream:
         end, problem = decompress_tail(stream, max_bytes)
     return end.decode("utf-8", errors="replace"), problem
-
-
-def _is_denial(error: Exception) -> bool:
-    response = getattr(error, "response", None) or {}
-    code = str((response.get("Error") or {}).get("Code") or "")
-    return isinstance(error, PermissionError) or code in ("AccessDenied", "403", "Forbidden")
 
 
 def decompress_tail(stream: BinaryIO, max_bytes: int) -> tuple[bytes, str]:

@@ -106,9 +106,9 @@ def load_prices(settings: Settings) -> Prices:
 def _read(where: str, aws_conn_id: str | None) -> str:
     try:
         if where.startswith("s3://"):
-            from include.lake.objects import lake_path
+            from include.lake.objects import LakePath
 
-            return lake_path(where, aws_conn_id).read_bytes().decode()
+            return LakePath(where, aws_conn_id).read_bytes().decode()
         return Path(where.removeprefix("file://")).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PriceTableError(where, [f"cannot be read ({type(error).__name__}: {error})"]) from error

@@ -176,12 +176,12 @@ def requirements_text(pinned: Mapping[str, str]) -> str:
     MwaaError
         If the lock does not pin one of them.
     """
-    needed = {"apache-airflow-providers-amazon": "[s3fs]", "apache-airflow-providers-standard": "", "pyarrow": ""}
+    needed = ("apache-airflow-providers-amazon", "apache-airflow-providers-standard", "obstore", "pyarrow")
     missing = sorted(set(needed) - set(pinned))
     if missing:
         raise MwaaError(f"requirements-airflow.txt does not pin {', '.join(missing)}: compile it with `make lock`")
     lines = [f'--constraint "{DAGS_ON_MWAA}/{CONSTRAINTS_FILE}"']
-    lines += [f"{name}{extra}{pinned[name]}" for name, extra in needed.items()]
+    lines += [f"{name}{pinned[name]}" for name in needed]
     return "\n".join(lines) + "\n"
 
 

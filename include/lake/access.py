@@ -5,16 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
 from include.lake.layout import Lake
-from include.lake.objects import delete_file, lake_path, write_bytes
+from include.lake.objects import LakePath, delete_file, write_bytes
 
 PROBE = ".access"
 """Name of the temporary file that the check writes at the lake's root and deletes again."""
 
-REFUSALS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, ClientError)
-"""Errors of s3fs and of folders that a retry would repeat."""
+REFUSALS = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError)
+"""Errors that a retry would repeat."""
 
 
 class AccessError(RuntimeError):
@@ -44,16 +44,15 @@ def check_access(lake: Lake, aws_conn_id: str | None) -> None:
         If the store does not answer.
     """
     token = uuid.uuid4().hex.encode()
-    probe = lake_path(f"{lake.root}/{PROBE}", aws_conn_id)
+    probe = LakePath(f"{lake.root}/{PROBE}", aws_conn_id)
 
     def read_back() -> None:
         if probe.read_bytes() != token:
             raise OSError(f"{probe} does not contain what was just written to it; is another run starting now?")
 
     _attempt(lake, "write to", lambda: write_bytes(probe, token))
-    root = lake_path(lake.root, aws_conn_id)
-    # Not iterdir: at a bucket's root it uses another client, which may have cached an older listing.
-    _attempt(lake, "list", lambda: root.fs.ls(root.path, detail=False))
+    root = LakePath(lake.root, aws_conn_id)
+    _attempt(lake, "list", root.names)
     _attempt(lake, "read from", read_back)
     _attempt(lake, "delete from", lambda: delete_file(probe))
 
@@ -61,7 +60,7 @@ def check_access(lake: Lake, aws_conn_id: str | None) -> None:
 def _attempt(lake: Lake, operation: str, action: Callable[[], object]) -> None:
     try:
         action()
-    except (OSError, ClientError, BotoCoreError) as error:
+    except (OSError, BotoCoreError) as error:  # BotoCoreError: the connection has no keys
         kind = AccessRefusedError if isinstance(error, REFUSALS) else AccessError
         location, expected = _describe(lake)
         reason = f"{type(error).__name__}: {str(error).rstrip('.')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from include.lake.layout import Lake
-from include.lake.objects import lake_path, read_json, write_json
+from include.lake.objects import LakePath, read_json, write_json
 from include.records import ModelRecord, PublishedModel
 from include.settings.deployment import Settings
 from spark_jobs.args import MODEL_FILE, MODEL_FOLDER_DIGITS, MODEL_RECORD_FILE
@@ -24,8 +24,8 @@ def find_model(lake: Lake, settings: Settings) -> ModelRecord:
         weights and the profile is ``aws``.
     """
     folder = lake.model(settings.model or _published_model(lake, settings.aws_conn_id))
-    record_path = lake_path(f"{folder}/{MODEL_RECORD_FILE}", settings.aws_conn_id)
-    if not record_path.exists() or not lake_path(f"{folder}/{MODEL_FILE}", settings.aws_conn_id).exists():
+    record_path = LakePath(f"{folder}/{MODEL_RECORD_FILE}", settings.aws_conn_id)
+    if not record_path.exists() or not LakePath(f"{folder}/{MODEL_FILE}", settings.aws_conn_id).exists():
         raise ModelError(
             f"no model at {folder}: expected {MODEL_FILE} and {MODEL_RECORD_FILE} in this folder. "
             f"Publish it with `make publish ROOT={lake.root}`"
@@ -41,7 +41,7 @@ def find_model(lake: Lake, settings: Settings) -> ModelRecord:
 
 
 def _published_model(lake: Lake, aws_conn_id: str | None) -> str:
-    path = lake_path(lake.published_model, aws_conn_id)
+    path = LakePath(lake.published_model, aws_conn_id)
     if not path.exists():
         raise ModelError(
             f"no model is published under {lake.models}: run `make publish ROOT={lake.root}` once, before the first run"
@@ -53,4 +53,4 @@ def _published_model(lake: Lake, aws_conn_id: str | None) -> str:
 def name_published_model(lake: Lake, digest: str, aws_conn_id: str | None) -> None:
     """Publish a model that is already in the lake: runs use it by default from now on."""
     record: PublishedModel = {"model": digest[:MODEL_FOLDER_DIGITS]}
-    write_json(lake_path(lake.published_model, aws_conn_id), record)
+    write_json(LakePath(lake.published_model, aws_conn_id), record)

@@ -1,91 +1,115 @@
-"""Reading and writing files of the lake from Airflow, in a folder or on S3."""
+"""Files of the lake as Airflow reads and writes them: the jobs' storage layer with the credentials of a connection."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airflow.sdk import ObjectStoragePath
+from include.lake.buckets import open_bucket
+from spark_jobs.lake import storage
+from spark_jobs.lake.image_walks import walk_through
+from spark_jobs.lake.object_store import OpenBucket
+from spark_jobs.walk import Walk
 
-from spark_jobs.args import NOT_LOADED_FILE, is_hidden, name_matcher
-from spark_jobs.walk import walk_local_folder
 
+@dataclass(frozen=True)
+class LakePath:
+    """A file or a folder of the lake.
 
-def lake_path(uri: str, aws_conn_id: str | None = None) -> ObjectStoragePath:
-    """Return a URI as a path object with a fresh view of the store; ``aws_conn_id`` is used for ``s3://`` only."""
-    path = ObjectStoragePath(uri, conn_id=aws_conn_id if uri.startswith("s3://") else None)
-    # A process keeps its S3 clients, and these cache listings forever, although other processes write to the bucket.
-    # Without a connection, one client lists and another one opens files.
-    for client in (path.fs, path.__wrapped__.fs):
-        client.invalidate_cache()
-    return path
+    Attributes
+    ----------
+    uri : str
+        ``file:///absolute/path`` or ``s3://bucket/key``.
+    aws_conn_id : str or None
+        Airflow's connection for S3; None uses the credentials of the environment or of the instance.
+    """
+
+    uri: str
+    aws_conn_id: str | None = None
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, name: str) -> LakePath:
+        return LakePath(storage.join(self.uri, name), self.aws_conn_id)
+
+    @property
+    def name(self) -> str:
+        """The last part of the URI."""
+        return self.uri.rstrip("/").rpartition("/")[2]
+
+    @property
+    def buckets(self) -> OpenBucket:
+        """What opens buckets with the credentials of the connection."""
+        return partial(open_bucket, aws_conn_id=self.aws_conn_id)
+
+    def exists(self) -> bool:
+        """Return whether the file or the folder exists. On S3, a folder exists if it contains anything."""
+        return storage.exists(self.uri, self.buckets)
+
+    def size(self) -> int | None:
+        """Return the file's size in bytes, or None if there is no such file."""
+        return storage.size(self.uri, self.buckets)
+
+    def names(self) -> list[str]:
+        """Return the sorted names of the files and folders in the folder; none if it does not exist."""
+        return storage.names(self.uri, self.buckets)
+
+    def read_bytes(self) -> bytes:
+        """Return the file's bytes."""
+        return storage.read_bytes(self.uri, self.buckets)
+
+    def open(self) -> BinaryIO:
+        """Open the file for reading; on S3, each read is a request for exactly its bytes."""
+        return storage.open_file(self.uri, self.buckets)
 
 
 @contextmanager
-def atomic_write(path: ObjectStoragePath) -> Iterator[BinaryIO]:
-    """Open a file for writing so that readers see the whole file or none of it.
-
-    An object on S3 becomes visible when its upload is complete. In a folder, the data goes to a hidden temporary file,
-    which is renamed at the end, or deleted if writing fails.
-    """
-    if path.protocol != "file":
-        # Closing the file completes the upload even after an error; the transaction then discards it.
-        with path.fs.transaction, path.open("wb") as stream:  # type: ignore[no-untyped-call]
-            yield stream
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-    try:
-        with temporary.open("wb") as stream:  # type: ignore[no-untyped-call]
-            yield stream
-        os.replace(temporary.path, path.path)  # noqa: PTH105 - both are paths of fsspec, not of pathlib
-    finally:
-        temporary.unlink(missing_ok=True)
+def atomic_write(path: LakePath) -> Iterator[BinaryIO]:
+    """Open a file for writing so that readers see the whole file or none of it."""
+    with storage.writing(path.uri, path.buckets) as stream:
+        yield stream
 
 
-def write_bytes(path: ObjectStoragePath, data: bytes) -> None:
+def write_bytes(path: LakePath, data: bytes) -> None:
     """Write a file atomically: a reader sees either the old bytes or the new bytes."""
-    with atomic_write(path) as stream:
-        stream.write(data)
+    storage.write_bytes(path.uri, data, path.buckets)
 
 
-def write_file(path: ObjectStoragePath, source: Path) -> None:
+def write_file(path: LakePath, source: Path) -> None:
     """Copy a file of this machine into the lake atomically, without loading it into memory."""
     with source.open("rb") as content, atomic_write(path) as stream:
         shutil.copyfileobj(content, stream, 8 * 1024 * 1024)
 
 
-def write_json(path: ObjectStoragePath, record: Mapping[str, object]) -> None:
+def write_json(path: LakePath, record: Mapping[str, object]) -> None:
     """Write a JSON file atomically."""
     write_bytes(path, (json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode())
 
 
-def delete_file(path: ObjectStoragePath) -> None:
+def delete_file(path: LakePath) -> None:
     """Delete one file.
 
     Raises
     ------
     OSError
-        If the store refuses. (``unlink`` on S3 uses a bulk delete, whose errors s3fs ignores.)
+        If the store refuses or, in a folder, if there is no such file.
     """
-    if path.protocol == "file":
-        path.unlink()
-    else:
-        path.fs.rm_file(path.path)
+    storage.delete_file(path.uri, path.buckets)
 
 
-def read_json(path: ObjectStoragePath, writer: str) -> Any:
+def read_json(path: LakePath, writer: str) -> Any:
     """Return the object that a JSON file contains; the caller declares which record it is.
 
     Parameters
     ----------
-    path : ObjectStoragePath
+    path : LakePath
         The file.
     writer : str
         Who writes the file, for the error message.
@@ -108,26 +132,22 @@ def read_json(path: ObjectStoragePath, writer: str) -> Any:
     return record
 
 
-def parquet_files(folder: ObjectStoragePath) -> list[ObjectStoragePath]:
+def parquet_files(folder: LakePath) -> list[LakePath]:
     """Return the Parquet files of a dataset's folder, sorted by name, without hidden files (``.…`` and ``_…``)."""
-    items = folder.iterdir() if folder.exists() else []
-    files = [item for item in items if item.name.endswith(".parquet") and not item.name.startswith(("_", "."))]
-    return sorted(files, key=lambda item: item.name)
+    return [folder / name for name in folder.names() if name.endswith(".parquet") and not name.startswith(("_", "."))]
 
 
-def folder_bytes(folder: ObjectStoragePath) -> int:
+def folder_bytes(folder: LakePath) -> int:
     """Return the total size of all files under a folder."""
-    if folder.protocol == "file":
-        return sum((Path(parent) / name).stat().st_size for parent, _, names in os.walk(folder.path) for name in names)
-    return int(folder.fs.du(folder.path))
+    return storage.folder_bytes(folder.uri, folder.buckets)
 
 
-def count_matching_files(folder: ObjectStoragePath, pattern: str, *, include_hidden: bool = False) -> int:
-    """Return the number of files under a folder, at any depth, that featurize will list.
+def count_matching_files(folder: LakePath, pattern: str, *, include_hidden: bool = False) -> int:
+    """Return the number of files under a folder, at any depth, that featurize will list. Memory is constant on S3.
 
     Parameters
     ----------
-    folder : ObjectStoragePath
+    folder : LakePath
         The folder.
     pattern : str
         Patterns of file names, as for :func:`spark_jobs.args.name_matcher`.
@@ -138,18 +158,11 @@ def count_matching_files(folder: ObjectStoragePath, pattern: str, *, include_hid
     ------
     WalkError
         If a folder of this machine cannot be read, or the path of an image is not valid UTF-8.
+    JobError
+        If, on S3, a path has two slashes in a row.
     """
-    if folder.protocol == "file":
-        if not folder.exists():
-            return 0
-        walk = walk_local_folder(folder.path.rstrip("/"), pattern, include_hidden=include_hidden)
+
+    def count(walk: Walk) -> int:
         return sum(not image.path.endswith("/") for image in walk.images())
-    matches = name_matcher(pattern)
 
-    def is_image(parent: str, name: str) -> bool:
-        path = f"{parent}/{name}".removeprefix(f"{folder.path.rstrip('/')}/")
-        shown = include_hidden or not any(is_hidden(part) for part in path.split("/"))
-        # Consoles create a marker object for an empty folder; it is listed as a file without a name.
-        return bool(name) and path != NOT_LOADED_FILE and matches(name) and shown
-
-    return sum(is_image(parent, name) for parent, _, names in folder.fs.walk(folder.path) for name in names)
+    return walk_through(folder.uri, pattern, count, include_hidden=include_hidden, buckets=folder.buckets)

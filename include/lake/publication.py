@@ -11,10 +11,8 @@ import re
 import shutil
 from typing import BinaryIO
 
-from airflow.sdk import ObjectStoragePath
-
 from include.lake.layout import SLUG, Lake
-from include.lake.objects import atomic_write, delete_file, lake_path, parquet_files, read_json, write_json
+from include.lake.objects import LakePath, atomic_write, delete_file, parquet_files, read_json, write_json
 from include.records import Current, Previous, Publication
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) ->
         Airflow's connection for S3.
     """
     try:
-        published = read_json(lake_path(lake.current, aws_conn_id), "publish_results writes it")["run"]
+        published = read_json(LakePath(lake.current, aws_conn_id), "publish_results writes it")["run"]
     except FileNotFoundError:
         return _incomparable("no run had been published before")
     except (ValueError, KeyError) as error:
@@ -54,12 +52,12 @@ def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) ->
         return _incomparable("this run itself was the published one")
     run = lake.run(published)
     try:
-        digest = read_json(lake_path(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
+        digest = read_json(LakePath(run.featurize_summary, aws_conn_id), "featurize writes it")["model"]["digest"]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         return _incomparable(f"the summary of the run {published} does not name its model ({error})", published)
     if digest != model:
         return _incomparable(f"its features are from the model {digest[:16]}, this run's from {model[:16]}", published)
-    if not lake_path(run.pca_model, aws_conn_id).exists():
+    if not LakePath(run.pca_model, aws_conn_id).exists():
         return _incomparable(f"{run.pca_model} does not exist any more", published)
     return {"run": published, "pca_model": run.pca_model, "note": None}
 
@@ -93,27 +91,26 @@ def publish_run(lake: Lake, slug: str, record: Publication, aws_conn_id: str | N
         Airflow's connection for S3.
     """
     run = lake.run(slug)
-    target = lake_path(lake.results, aws_conn_id)
-    target.mkdir(parents=True, exist_ok=True)
+    target = LakePath(lake.results, aws_conn_id)
     new = [
         _publish_part(source, target / f"part-{slug}-{number:05d}.parquet")
-        for number, source in enumerate(parquet_files(lake_path(run.features, aws_conn_id)))
+        for number, source in enumerate(parquet_files(LakePath(run.features, aws_conn_id)))
     ]
     with (
-        lake_path(run.csv, aws_conn_id).open("rb") as source,  # type: ignore[no-untyped-call]
-        atomic_write(lake_path(lake.results_csv, aws_conn_id)) as stream,
+        LakePath(run.csv, aws_conn_id).open() as source,
+        atomic_write(LakePath(lake.results_csv, aws_conn_id)) as stream,
     ):
         shutil.copyfileobj(source, stream, 16 * 1024 * 1024)
-    for item in list(target.iterdir()):
-        if item.name not in new:
-            delete_file(item)
+    for name in target.names():
+        if name not in new:
+            delete_file(target / name)
     current: Current = {**record, "run": slug, "results": new}
-    write_json(lake_path(lake.current, aws_conn_id), current)
+    write_json(LakePath(lake.current, aws_conn_id), current)
     return current
 
 
-def _publish_part(source: ObjectStoragePath, target: ObjectStoragePath) -> str:
-    with source.open("rb") as stream, atomic_write(target) as output:  # type: ignore[no-untyped-call]
+def _publish_part(source: LakePath, target: LakePath) -> str:
+    with source.open() as stream, atomic_write(target) as output:
         _copy_columns(stream, output)
     return target.name
 

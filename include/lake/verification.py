@@ -7,18 +7,17 @@ for a run of any size.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any
-
-from airflow.sdk import ObjectStoragePath
+from typing import Any, cast
 
 from include.lake.layout import RunLocations
-from include.lake.objects import lake_path, parquet_files, read_json
+from include.lake.objects import LakePath, parquet_files, read_json
 from include.records import Verified
 from include.settings.parameters import RunParams
 from spark_jobs.args import FEATURE_DIMENSIONS
@@ -26,6 +25,9 @@ from spark_jobs.records import FeaturizeSummary, PcaSummary
 
 _NOT_FINITE = frozenset({"", "nan", "inf", "-inf"})
 """What Python writes into a CSV for a missing or non-finite number."""
+
+CSV_BYTES = 8 * 1024 * 1024
+"""Bytes of the CSV to request at a time."""
 
 ROUNDING = 1e-12
 """Tolerance for the rounding error of a sum of 1280 shares; larger than the tolerance with which pca chooses k."""
@@ -54,7 +56,7 @@ class Footer:
         return all(math.isfinite(bound) for bound in self.bounds.get(column, []))
 
 
-def read_footers(files: list[ObjectStoragePath]) -> Footer:
+def read_footers(files: list[LakePath]) -> Footer:
     """Read the footers of a dataset's files.
 
     Raises
@@ -68,7 +70,7 @@ def read_footers(files: list[ObjectStoragePath]) -> Footer:
     footer = Footer(0, (), {}, 0, {})
     for file in files:
         try:
-            with file.open("rb") as stream:  # type: ignore[no-untyped-call]
+            with file.open() as stream:
                 metadata = pq.read_metadata(stream)
         except FileNotFoundError:
             raise VerificationError(f"{file} does not exist") from None
@@ -140,7 +142,7 @@ def verify_run(run: RunLocations, params: RunParams, jobs: str, aws_conn_id: str
 
 def _read_summary(uri: str, job: str, aws_conn_id: str | None) -> Any:
     try:
-        return read_json(lake_path(uri, aws_conn_id), f"{job} writes it when it has completed")
+        return read_json(LakePath(uri, aws_conn_id), f"{job} writes it when it has completed")
     except (FileNotFoundError, ValueError) as error:
         raise VerificationError(str(error)) from error
 
@@ -170,7 +172,7 @@ def _code_problems(summaries: tuple[FeaturizeSummary | PcaSummary, ...], jobs: s
 
 
 def _listing_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:
-    listed = read_footers([lake_path(run.listing, aws_conn_id)]).rows
+    listed = read_footers([LakePath(run.listing, aws_conn_id)]).rows
     return [
         *_expect("rows of the listing", listed, featurize["listed"]),
         *_expect("features + rejects", featurize["features"] + featurize["rejects"], listed),
@@ -178,8 +180,8 @@ def _listing_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_i
 
 
 def _features_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:
-    listing = read_footers([lake_path(run.listing, aws_conn_id)])
-    footer = read_footers(parquet_files(lake_path(run.features, aws_conn_id)))
+    listing = read_footers([LakePath(run.listing, aws_conn_id)])
+    footer = read_footers(parquet_files(LakePath(run.features, aws_conn_id)))
     return [
         *_expect("columns of features", footer.columns, (*listing.columns, "features")),
         *_expect("rows of features", footer.rows, featurize["features"]),
@@ -193,7 +195,7 @@ def _features_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_
 def _rejects_problems(
     run: RunLocations, featurize: FeaturizeSummary, params: RunParams, aws_conn_id: str | None
 ) -> list[str]:
-    footer = read_footers(parquet_files(lake_path(run.rejects, aws_conn_id)))
+    footer = read_footers(parquet_files(LakePath(run.rejects, aws_conn_id)))
     problems = _expect("rows of rejects", footer.rows, featurize["rejects"])
     # Exact, as in featurize: in floating point, 0.29 * 100 is less than 29.
     if featurize["rejects"] > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
@@ -225,7 +227,7 @@ def _pca_problems(featurize: FeaturizeSummary, pca: PcaSummary, params: RunParam
 
 
 def _scores_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:
-    footer = read_footers(parquet_files(lake_path(run.scores, aws_conn_id)))
+    footer = read_footers(parquet_files(LakePath(run.scores, aws_conn_id)))
     return [
         *_expect("columns of scores", footer.columns, ("path", "label", "components")),
         *_expect("rows of scores", footer.rows, pca["images"]),
@@ -237,11 +239,11 @@ def _scores_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None
 
 def _csv_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:
     expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
-    path, rows, invalid, other = lake_path(run.csv, aws_conn_id), 0, _Rows(), _Rows()
+    path, rows, invalid, other = LakePath(run.csv, aws_conn_id), 0, _Rows(), _Rows()
     labels = _score_labels(run, aws_conn_id)
     try:
-        with path.open("r", encoding="utf-8", newline="") as stream:  # type: ignore[no-untyped-call]
-            lines = csv.reader(stream)
+        with io.BufferedReader(cast(io.RawIOBase, path.open()), CSV_BYTES) as stream:
+            lines = csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
             header = next(lines, [])
             for line in lines:
                 rows += 1
@@ -280,8 +282,8 @@ def _score_labels(run: RunLocations, aws_conn_id: str | None) -> Iterator[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for file in parquet_files(lake_path(run.scores, aws_conn_id)):
-        with suppress(FileNotFoundError, pa.ArrowInvalid), file.open("rb") as stream:  # type: ignore[no-untyped-call]
+    for file in parquet_files(LakePath(run.scores, aws_conn_id)):
+        with suppress(FileNotFoundError, pa.ArrowInvalid), file.open() as stream:
             for batch in pq.ParquetFile(stream).iter_batches(columns=["label"]):
                 if "label" in batch.schema.names:
                     yield from batch.column("label").to_pylist()

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from include.autopsy.examination import STREAMS, read_log_tail, step_log_uri
 from include.autopsy.reading import normalize_root
 from include.lake.layout import SLUG, Lake
-from include.lake.objects import lake_path
+from include.lake.objects import LakePath
 from include.reports.report import render_index
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import Settings, SettingsError, read_airflow_settings
@@ -54,22 +54,21 @@ def _lake() -> tuple[Lake, str | None]:
 def list_reports() -> str:
     """Return a page with the newest runs that have a report."""
     lake, conn = _lake()
-    runs = lake_path(lake.runs, conn)
-    names = [item.name for item in runs.iterdir()] if runs.exists() else []
-    slugs = sorted((name for name in names if re.match(SLUG, name)), reverse=True)[:MAX_RUNS]
-    return render_index([slug for slug in slugs if lake_path(lake.run(slug).report_html, conn).exists()])
+    names = LakePath(lake.runs, conn).names()
+    slugs = [name for name in reversed(names) if re.match(SLUG, name)][:MAX_RUNS]
+    return render_index([slug for slug in slugs if LakePath(lake.run(slug).report_html, conn).exists()])
 
 
 @app.get("/{slug}", response_class=HTMLResponse)
 def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
     """Return a run's report."""
     lake, conn = _lake()
-    report = lake_path(lake.run(slug).report_html, conn)
+    report = LakePath(lake.run(slug).report_html, conn)
     if not report.exists():
         raise HTTPException(
             status_code=404, detail=f"the run {slug} has no report: it has not ended, or does not exist"
         )
-    return str(report.read_text(encoding="utf-8"))
+    return report.read_bytes().decode()
 
 
 @app.get("/logs/{cluster}/{step}", response_class=PlainTextResponse)

@@ -11,8 +11,8 @@ from typing import Any
 
 from include.aws.endpoints import check_clients, check_endpoint
 from include.aws.regions import bucket_name, bucket_objection, region_or_none
+from include.lake.buckets import file_client
 from include.lake.layout import Lake
-from include.lake.objects import lake_path
 from include.records import Attestation, JsonObject
 from include.residency.checks import ResidencyChecks
 from include.residency.resources import check_bucket, check_key, check_subnets, describe_subnets, refuse_redirect
@@ -109,9 +109,7 @@ def _check_clients(checks: ResidencyChecks, lake: Lake) -> dict[str, Any]:
         for service in services
     }
     clients["s3"].meta.events.register_first("needs-retry.s3", refuse_redirect)
-    named = dict(clients) | {
-        f"s3 of files ({number})": client for number, client in enumerate(_file_clients(lake, connection), 1)
-    }
+    named = {**clients, "s3 of files": file_client(connection)}
     for service, client in named.items():
         checks.expect(
             f"region of the client of {service}",
@@ -157,14 +155,3 @@ def _check_connection(checks: ResidencyChecks, extra: JsonObject, resolved: str 
         region,
         f"Set region_name={region} in the extra of the connection {connection!r}, or AWS_DEFAULT_REGION={region}",
     )
-
-
-def _file_clients(lake: Lake, aws_conn_id: str | None) -> list[Any]:
-    """Return the clients that read and write the lake's files; without a connection, s3fs has two."""
-    path = lake_path(lake.root, aws_conn_id)
-    filesystems = {id(fs): fs for fs in (path.fs, path.__wrapped__.fs)}
-    clients = []
-    for fs in filesystems.values():
-        fs.connect()
-        clients.append(fs.s3)
-    return clients

@@ -13,7 +13,7 @@ from airflow.sdk import Context
 from include.autopsy.task_failure import describe_error
 from include.cluster.request import cluster_name
 from include.lake.layout import Lake, run_slug
-from include.lake.objects import lake_path, read_json, write_bytes, write_json
+from include.lake.objects import LakePath, read_json, write_bytes, write_json
 from include.records import ATTESTATION, CLUSTER_ID, FAILURE, Attestation, FailureReport, Report, Run, TaskFailure
 from include.reports.report import add_failures, render_failure, render_report, report_line
 from include.residency.preflight import check_residency
@@ -87,9 +87,9 @@ def _write(context: Context, outcome: _Outcome, not_run: Sequence[str]) -> str:
     else:
         report = _build(context, outcome, not_run, settings, lake, before, published)
         page = render_failure(report)
-    write_json(lake_path(locations.report_json, conn), report)
-    write_bytes(lake_path(locations.report_html, conn), page.encode())
-    write_bytes(lake_path(lake.report(slug), conn), report_line(report))
+    write_json(LakePath(locations.report_json, conn), report)
+    write_bytes(LakePath(locations.report_html, conn), page.encode())
+    write_bytes(LakePath(lake.report(slug), conn), report_line(report))
     context["ti"].xcom_push(key="run", value=slug)  # for the link to the report
     return locations.report_html
 
@@ -149,6 +149,6 @@ def _params(context: Context) -> dict[str, Any] | None:
 def _read(uri: str, aws_conn_id: str | None) -> dict[str, Any]:
     """Return a JSON file of the lake; an empty dict if it does not exist or is damaged."""
     try:
-        return dict(read_json(lake_path(uri, aws_conn_id), "a task of the run writes it"))
+        return dict(read_json(LakePath(uri, aws_conn_id), "a task of the run writes it"))
     except (FileNotFoundError, ValueError):
         return {}

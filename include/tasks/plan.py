@@ -13,7 +13,7 @@ from include.cluster.steps import spark_step
 from include.cost.forecast import check_cap, describe_forecast, forecast_cost, measured_rates
 from include.cost.prices import load_prices
 from include.lake.layout import Lake
-from include.lake.objects import lake_path, read_json
+from include.lake.objects import LakePath, read_json
 from include.records import Forecast, Manifest, Plan, Run
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
@@ -93,7 +93,7 @@ def _previous_manifest(run: Run, settings: Settings) -> Manifest | None:
     previous = run["previous"]["run"]
     if not previous:
         return None
-    path = lake_path(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id)
+    path = LakePath(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id)
     try:
         manifest: Manifest = read_json(path, "publish_results writes it")
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from include.emr.client import create_hook, open_emr
 from include.emr.identity import RunIdentity
 from include.lake.layout import Lake
 from include.lake.manifest import build_manifest
-from include.lake.objects import folder_bytes, lake_path, read_json, write_bytes, write_json
+from include.lake.objects import LakePath, folder_bytes, read_json, write_bytes, write_json
 from include.lake.publication import publish_run
 from include.lake.uploads import abort_uploads
 from include.lake.verification import verify_run
@@ -75,7 +75,7 @@ def _account(run: Run, settings: Settings) -> Cost:
     emr = open_emr(create_hook(settings), settings)
     clusters = emr.clusters(RunIdentity.from_run(run), live=False)
     ids = [cluster["Id"] for cluster in clusters]
-    root, path = lake_path(locations.root, conn), lake_path(locations.featurize_summary, conn)
+    root, path = LakePath(locations.root, conn), LakePath(locations.featurize_summary, conn)
     summary: FeaturizeSummary | None = read_json(path, "featurize writes it") if path.exists() else None
     cost: Cost = account_cost(
         load_prices(settings),
@@ -86,13 +86,13 @@ def _account(run: Run, settings: Settings) -> Cost:
             for cluster_id in ids
             for item in emr.list_all("list_instance_fleets", "InstanceFleets", ClusterId=cluster_id)
         ],
-        folder_bytes(root) if root.exists() else 0,
+        folder_bytes(root),
         summary["features"] if summary else 0,
         datetime.now(UTC),
     )
     if settings.profile == "local":
         cost["notes"].insert(0, "profile local: nothing was paid; this is what such a cluster would have cost")
-    write_json(lake_path(locations.cost, conn), cost)
+    write_json(LakePath(locations.cost, conn), cost)
     return cost
 
 
@@ -116,19 +116,19 @@ def publish_results(run: Run, verified: Verified, plan: PlanSummary, created: Cr
         run=run,
         plan=plan,
         created=created,
-        featurize=read_json(lake_path(locations.featurize_summary, conn), "featurize writes it"),
-        pca=read_json(lake_path(locations.pca_summary, conn), "pca writes it"),
+        featurize=read_json(LakePath(locations.featurize_summary, conn), "featurize writes it"),
+        pca=read_json(LakePath(locations.pca_summary, conn), "pca writes it"),
         verified=verified,
         finished_at=finished_at,
         cost=cost,
     )
     report = build_report(manifest)
-    write_json(lake_path(locations.report_json, conn), report)
-    write_bytes(lake_path(locations.report_html, conn), render_report(report).encode())
+    write_json(LakePath(locations.report_json, conn), report)
+    write_bytes(LakePath(locations.report_html, conn), render_report(report).encode())
     record: Publication = {**verified, "run_id": run["run_id"], "published_at": finished_at}
     published = publish_run(lake, run["slug"], record, conn)
-    write_bytes(lake_path(lake.report(run["slug"]), conn), report_line(report))
-    write_json(lake_path(locations.manifest, conn), {**manifest, "results": published["results"]})
+    write_bytes(LakePath(lake.report(run["slug"]), conn), report_line(report))
+    write_json(LakePath(locations.manifest, conn), {**manifest, "results": published["results"]})
     for warning in manifest["warnings"]:
         log.warning(warning)
     log.info("Published %s: %s images, k = %s", run["slug"], verified["images"], verified["k"])

@@ -14,7 +14,7 @@ from include.cluster.request import cluster_name
 from include.lake.access import check_access
 from include.lake.layout import Lake, run_slug
 from include.lake.models import find_model
-from include.lake.objects import count_matching_files, lake_path
+from include.lake.objects import LakePath, count_matching_files
 from include.lake.publication import find_previous
 from include.lake.uploads import STALE, abort_uploads
 from include.records import Run
@@ -80,7 +80,7 @@ def open_run() -> Run:
 
 
 def _count_images(images: str, params: RunParams, aws_conn_id: str | None) -> int:
-    folder, advice = lake_path(images, aws_conn_id), f"put images at {images}/<label>/<name>.jpg"
+    folder, advice = LakePath(images, aws_conn_id), f"put images at {images}/<label>/<name>.jpg"
     if not folder.exists():
         raise NoImagesError(f"the folder of images {images} does not exist; {advice}")
     count = count_matching_files(folder, params.image_pattern, include_hidden=params.include_hidden)

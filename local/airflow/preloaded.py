@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 
 PACKAGES = (
+    "airflow.providers.amazon.aws.hooks.s3",
     "airflow.providers.amazon.aws.operators.emr",
     "airflow.providers.amazon.aws.sensors.emr",
     "airflow.providers.standard.operators.python",
-    "s3fs",
+    "obstore.store",
 )
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from include.lake.layout import Lake
-from include.lake.objects import lake_path, read_json
+from include.lake.objects import LakePath, read_json
 from spark_jobs.left_out import describe
 
 
@@ -18,8 +18,8 @@ def success_text(lake: Lake) -> str:
     FileNotFoundError
         If no run is published.
     """
-    run = lake.run(read_json(lake_path(lake.current), "a run writes it when it publishes")["run"])
-    report = read_json(lake_path(run.report_json), "a run writes it before it publishes")
+    run = lake.run(read_json(LakePath(lake.current), "a run writes it when it publishes")["run"])
+    report = read_json(LakePath(run.report_json), "a run writes it before it publishes")
     seconds = [
         f"  {job:<11}" + ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
         for job, stages in report["seconds"].items()

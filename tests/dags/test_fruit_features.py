@@ -24,7 +24,19 @@ from include.settings.parameters import RunParams
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "dags" / "fruit_features.py"
-HEAVY = ("tensorflow", "keras", "pyspark", "sklearn", "ai_edge_litert", "pyarrow", "PIL", "moto", "numpy", "pandas")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "pyspark",
+    "sklearn",
+    "ai_edge_litert",
+    "pyarrow",
+    "PIL",
+    "moto",
+    "numpy",
+    "obstore",
+    "pandas",
+)
 
 
 def parse() -> DAG:
@@ -251,7 +263,7 @@ def parsed(production: None) -> dict[str, Any]:
     """The modules (besides Airflow and its provider) and the warnings of parsing the file in a new process."""
     code = f"""
 import json, sys, warnings
-import airflow.sdk, airflow.sdk.io
+import airflow.sdk
 import airflow.providers.amazon.aws.operators.emr, airflow.providers.amazon.aws.sensors.emr
 before = set(sys.modules)
 with warnings.catch_warnings(record=True) as caught:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import ObjectStoragePath
 
 from include.lake.objects import (
+    LakePath,
     atomic_write,
     count_matching_files,
     folder_bytes,
-    lake_path,
     parquet_files,
     read_json,
     write_bytes,
@@ -21,23 +20,23 @@ from include.lake.objects import (
 )
 
 ODD_NAMES = ["with space", "100%25", "a#b", "a+b", "crème brûlée", "question?mark", "a&b=c", "[1]", "{x}", "~", "*"]
-LARGE = 12 * 1024 * 1024  # more than s3fs sends in one part
+LARGE = 12 * 1024 * 1024  # more than obstore sends in one part
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> ObjectStoragePath:
-    return lake_path(f"file://{tmp_path}")
+def folder(tmp_path: Path) -> LakePath:
+    return LakePath(f"file://{tmp_path}")
 
 
-def names(folder: ObjectStoragePath) -> list[str]:
+def names(folder: LakePath) -> list[str]:
     return [item.name for item in parquet_files(folder)]
 
 
-def test_file_is_written_and_found_under_exactly_its_name(tmp_path: Path, folder: ObjectStoragePath) -> None:
+def test_file_is_written_and_found_under_exactly_its_name(tmp_path: Path, folder: LakePath) -> None:
     for number, name in enumerate(ODD_NAMES, 1):
         write_bytes(folder / name / f"{name}.parquet", b"bytes")
         assert (tmp_path / name / f"{name}.parquet").read_bytes() == b"bytes"
-        assert lake_path(f"file://{tmp_path}/{name}/{name}.parquet").read_bytes() == b"bytes"
+        assert LakePath(f"file://{tmp_path}/{name}/{name}.parquet").read_bytes() == b"bytes"
         assert names(folder / name) == [f"{name}.parquet"]
         assert count_matching_files(folder, "*.parquet") == number
 
@@ -45,12 +44,12 @@ def test_file_is_written_and_found_under_exactly_its_name(tmp_path: Path, folder
 @pytest.mark.slow
 def test_object_is_written_and_found_under_exactly_its_name(bucket: Any) -> None:
     for name in ODD_NAMES:
-        write_bytes(lake_path(f"s3://{bucket.name}/{name}/{name}.parquet"), b"bytes")
-        assert lake_path(f"s3://{bucket.name}/{name}/{name}.parquet").read_bytes() == b"bytes"
+        write_bytes(LakePath(f"s3://{bucket.name}/{name}/{name}.parquet"), b"bytes")
+        assert LakePath(f"s3://{bucket.name}/{name}/{name}.parquet").read_bytes() == b"bytes"
     assert {item.key for item in bucket.objects.all()} == {f"{name}/{name}.parquet" for name in ODD_NAMES}
 
 
-def write_half(path: ObjectStoragePath, size: int) -> None:
+def write_half(path: LakePath, size: int) -> None:
     """Write some bytes of a file, then fail."""
 
     def write() -> None:
@@ -63,7 +62,7 @@ def write_half(path: ObjectStoragePath, size: int) -> None:
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, folder: ObjectStoragePath, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: LakePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("no space left")
@@ -80,17 +79,17 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
 
 @pytest.mark.slow
 def test_failed_write_leaves_the_old_object_and_nothing_else(bucket: Any) -> None:
-    write_bytes(lake_path(f"s3://{bucket.name}/file"), b"old")
+    write_bytes(LakePath(f"s3://{bucket.name}/file"), b"old")
     for size in (3, LARGE):
         for name in ("file", "new"):
-            write_half(lake_path(f"s3://{bucket.name}/{name}"), size)
+            write_half(LakePath(f"s3://{bucket.name}/{name}"), size)
     assert {item.key: item.get()["Body"].read() for item in bucket.objects.all()} == {"file": b"old"}
     assert list(bucket.multipart_uploads.all()) == [], "S3 bills the parts of unfinished uploads"
 
 
 @pytest.mark.slow
 def test_object_is_replaced_by_each_write(bucket: Any) -> None:
-    path = lake_path(f"s3://{bucket.name}/file")
+    path = LakePath(f"s3://{bucket.name}/file")
     for size in (1, 0, 3, LARGE, 2):
         write_bytes(path, b"x" * size)
         assert bucket.Object("file").get()["Body"].read() == path.read_bytes() == b"x" * size
@@ -100,12 +99,12 @@ def test_object_is_replaced_by_each_write(bucket: Any) -> None:
 def test_objects_of_other_processes_are_seen(bucket: Any) -> None:
     root = f"s3://{bucket.name}/runs"
     bucket.put_object(Key="runs/a.parquet", Body=b"1")
-    assert names(lake_path(root)) == ["a.parquet"]
+    assert names(LakePath(root)) == ["a.parquet"]
     bucket.put_object(Key="runs/b.parquet", Body=b"1")
-    assert names(lake_path(root)) == ["a.parquet", "b.parquet"]
+    assert names(LakePath(root)) == ["a.parquet", "b.parquet"]
 
 
-def test_parquet_files_are_sorted_and_exclude_hidden_files(tmp_path: Path, folder: ObjectStoragePath) -> None:
+def test_parquet_files_are_sorted_and_exclude_hidden_files(tmp_path: Path, folder: LakePath) -> None:
     for name in ("part-2.parquet", "part-1.parquet", "_SUCCESS", "_x.parquet", ".part-1.parquet.crc", ".y.parquet"):
         (tmp_path / name).write_bytes(b"x")
     assert names(folder) == ["part-1.parquet", "part-2.parquet"]
@@ -116,7 +115,7 @@ def test_parquet_files_are_sorted_and_exclude_hidden_files(tmp_path: Path, folde
 
 
 def test_files_are_counted_by_name_at_any_depth_in_any_case_as_featurize_lists_them(
-    tmp_path: Path, folder: ObjectStoragePath
+    tmp_path: Path, folder: LakePath
 ) -> None:
     assert count_matching_files(folder, "*.jpg, *.jpeg") == count_matching_files(folder / "missing", "*") == 0
     deep = tmp_path / "_label" / "deep"
@@ -131,7 +130,7 @@ def test_files_are_counted_by_name_at_any_depth_in_any_case_as_featurize_lists_t
     assert count_matching_files(folder, "*.gif") == 0
 
 
-def test_links_to_folders_are_followed_once(tmp_path: Path, folder: ObjectStoragePath) -> None:
+def test_links_to_folders_are_followed_once(tmp_path: Path, folder: LakePath) -> None:
     (tmp_path / "photos" / "Kiwi").mkdir(parents=True)
     (tmp_path / "photos" / "Kiwi" / "1.jpg").touch()
     (tmp_path / "lake").mkdir()
@@ -143,18 +142,18 @@ def test_links_to_folders_are_followed_once(tmp_path: Path, folder: ObjectStorag
 @pytest.mark.slow
 def test_marker_of_an_empty_folder_is_no_image(bucket: Any) -> None:
     bucket.put_object(Key="data/", Body=b"")
-    folder = lake_path(f"s3://{bucket.name}/data")
+    folder = LakePath(f"s3://{bucket.name}/data")
     assert count_matching_files(folder, "*") == 0
     assert count_matching_files(folder, "*.jpg,") == 0
     bucket.put_object(Key="data/Kiwi/é #%+ .JPG", Body=b"")
     for name in ("__MACOSX/Kiwi/._1.jpg", "Kiwi/@eaDir/1.jpg", "Kiwi/.1.jpg"):
         bucket.put_object(Key=f"data/{name}", Body=b"")
-    assert count_matching_files(lake_path(f"s3://{bucket.name}/data"), "*.jpg") == 1
-    assert count_matching_files(lake_path(f"s3://{bucket.name}/data"), "*.jpg", include_hidden=True) == 4
+    assert count_matching_files(LakePath(f"s3://{bucket.name}/data"), "*.jpg") == 1
+    assert count_matching_files(LakePath(f"s3://{bucket.name}/data"), "*.jpg", include_hidden=True) == 4
 
 
 def test_json_is_readable_by_people_and_its_writer_is_named_if_it_cannot_be_read(
-    tmp_path: Path, folder: ObjectStoragePath
+    tmp_path: Path, folder: LakePath
 ) -> None:
     path = folder / "x.json"
     with pytest.raises(FileNotFoundError, match=r"x.json does not exist: featurize writes it"):

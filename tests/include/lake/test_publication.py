@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from airflow.sdk import ObjectStoragePath
 
 from include.lake import objects, publication
 from include.lake.layout import Lake
@@ -107,17 +106,10 @@ def crash_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]
 
         return call
 
-    unlink = ObjectStoragePath.unlink
-
-    def counted_unlink(path: Any, missing_ok: bool = False) -> None:
-        if not missing_ok:  # else it deletes a temporary file
-            step(f"delete {path.name}")
-        unlink(path, missing_ok=missing_ok)
-
     with monkeypatch.context() as patched:
         patched.setattr(publication, "atomic_write", counted_write)
         patched.setattr(publication, "write_json", counted("write", objects.write_json))
-        patched.setattr(ObjectStoragePath, "unlink", counted_unlink)
+        patched.setattr(publication, "delete_file", counted("delete", objects.delete_file))
         yield steps
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from include.lake.layout import Lake
-from include.lake.objects import delete_file, lake_path
+from include.lake.objects import LakePath, delete_file
 from include.lake.publication import publish_run
 from tests.include.run_folders import write_run
 from tests.s3_store import Store
@@ -20,10 +20,10 @@ FIRST, SECOND = "20261121T120000Z-aaaaaaaa", "20261122T120000Z-bbbbbbbb"
 
 def test_file_is_deleted_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    delete_file(lake_path(f"file://{tmp_path}/file"))
+    delete_file(LakePath(f"file://{tmp_path}/file"))
     assert not (tmp_path / "file").exists()
     with pytest.raises(FileNotFoundError):
-        delete_file(lake_path(f"file://{tmp_path}/file"))
+        delete_file(LakePath(f"file://{tmp_path}/file"))
 
 
 @pytest.mark.slow
@@ -33,11 +33,11 @@ def test_object_is_deleted_and_a_refusal_is_an_error(
     conn_id = store.connection(monkeypatch, "worker")
     for key in ("a é%20+#b", "object"):
         store.put(lake_bucket, key)
-    delete_file(lake_path(f"s3://{lake_bucket}/a é%20+#b", conn_id))
+    delete_file(LakePath(f"s3://{lake_bucket}/a é%20+#b", conn_id))
     assert store.keys(lake_bucket) == {"object"}
     store.deny_delete(lake_bucket)
     with pytest.raises(PermissionError, match="Access Denied"):
-        delete_file(lake_path(f"s3://{lake_bucket}/object", conn_id))
+        delete_file(LakePath(f"s3://{lake_bucket}/object", conn_id))
     assert store.keys(lake_bucket) == {"object"}
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import boto3
 import pytest
-import s3fs
 from moto import mock_aws
 
 from include.aws.endpoints import EndpointRefusedError
@@ -33,16 +32,11 @@ def settings(**changes: Any) -> Settings:
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """moto's AWS at AWS's own addresses, as production resolves them, with a lake and a log bucket."""
-    from airflow.sdk.io import store
-
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    monkeypatch.setattr(store, "_STORE_CACHE", {})  # its clients use other endpoints
-    s3fs.S3FileSystem.clear_instance_cache()  # and so do these
     with mock_aws():
         make_bucket("the-lake")
         make_bucket("the-logs")
         yield monkeypatch
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def make_bucket(name: str, region: str = HERE, *, versioned: bool = True) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.io import store as airflow_store
 
 from include.artifacts import publishing
 from include.artifacts.weights import WeightsError
@@ -39,7 +38,6 @@ def export(weights: str, cache: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def environment(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_environment(monkeypatch, store.url)
-    monkeypatch.setattr(airflow_store, "_STORE_CACHE", {})  # its clients use other endpoints
     monkeypatch.setattr(publishing, "export_model", export)
     monkeypatch.setattr(model, "find_weights", lambda shared: "/weights.h5")
 

@@ -1,0 +1,31 @@
+"""The listing has the order of S3, in a store that lists in another order."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow.parquet as pq
+import pytest
+
+from include.lake.objects import LakePath, count_matching_files
+from spark_jobs.images import listing
+from tests.s3_store import Store, use_environment
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_folder_comes_after_names_that_continue_its_own(
+    store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_environment(monkeypatch, store.url)
+    keys = ["data/Apple 2/1.jpg", "data/Apple-2/1.jpg", "data/Apple.jpg", "data/Apple/1.jpg", "data/Apple/2.jpg"]
+    for key in keys:
+        store.put(lake_bucket, key)
+    listed = [item["Key"] for item in store.s3.list_objects_v2(Bucket=lake_bucket, Prefix="data/")["Contents"]]
+    assert sorted(listed) == keys
+    assert listed != keys, "SeaweedFS lists as S3 does now: OutOfOrderError can go"
+    listing.write(f"s3://{lake_bucket}/data", "*.jpg", f"s3://{lake_bucket}/run/l.parquet", rows_per_group=2)
+    table = pq.read_table(io.BytesIO(store.read(lake_bucket, "run/l.parquet")))
+    assert table["path"].to_pylist() == [f"s3://{lake_bucket}/{key}" for key in keys]
+    conn_id = store.connection(monkeypatch, "reader")
+    assert count_matching_files(LakePath(f"s3://{lake_bucket}/data", conn_id), "*.jpg") == len(keys)
