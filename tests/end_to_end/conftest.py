@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import boto3
@@ -25,6 +25,7 @@ from PIL import Image
 from include.artifacts.publishing import publish_model
 from include.lake.layout import Lake
 from include.settings.dag_ids import FEATURES_DAG as DAG_ID
+from include.settings.deployment import Settings, environment_name
 from local.airflow.home import migrate_database
 from local.emr.process import EndpointProcess
 from local.environment import local_environment
@@ -204,7 +205,8 @@ class Bench:
         clean = local_environment(
             airflow_home=self.home, endpoint_url=endpoint_url, lake=root, store_url=store_url, environ=environ
         )
-        return clean | {"FRUITS_POKE_INTERVAL_SECONDS": "2"}  # each poll costs CPU time, which these tests are short of
+        # Each poll, and each Airflow Variable that a task reads, costs CPU time, which these tests are short of.
+        return default_settings() | clean | {"FRUITS_POKE_INTERVAL_SECONDS": "2"}
 
     def settled_clusters(self, url: str, seconds: int) -> list[dict]:
         """Return the endpoint's clusters as soon as all have terminated, at the latest after some seconds."""
@@ -215,6 +217,19 @@ class Bench:
                 break
             time.sleep(0.5)
         return clusters
+
+
+def default_settings() -> dict[str, str]:
+    """Return the environment variables of the settings that tasks would otherwise read as Airflow Variables.
+
+    The service's tasks do read Airflow Variables: it does not get these variables.
+    """
+
+    def text(value: object) -> str:
+        return "none" if value is None else "" if value == () else str(value)
+
+    items = [item for item in fields(Settings) if not item.metadata["shapes_dag"]]
+    return {environment_name(item.name): text(item.default) for item in items}
 
 
 def put_pictures(data: Path, per_label: int = 6) -> None:

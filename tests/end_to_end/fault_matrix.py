@@ -91,7 +91,7 @@ def _api() -> list[Cell]:
     silent = {"action": "*", "for_seconds": 60, "drops": True}
     return [
         *each,
-        Cell("throttled twice", "in every call", "success", {"api": every}, subset=True),
+        Cell("throttled twice", "in every call", "success", {"api": every}),
         *(Cell("API down for a minute", f"in {phase}", "success", {"api": [down]}, phase) for phase in phases),
         *(Cell("API silent for a minute", f"in {phase}", "success", {"api": [silent]}, phase) for phase in phases),
         Cell(

@@ -69,13 +69,20 @@ def files(photos: Path) -> list[Path]:
     return sorted(photos.glob("*/*.jpg"))
 
 
+KERAS_STEP = 4
+"""Keras computes the features of every fourth photo."""
+
+
 @pytest.fixture(scope="session")
 def keras_features(files: list[Path], weights: str, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Return the features that plain Keras computes with the same weights, shape (photos, 1280), once per test run."""
+    """Return the features of ``files[::KERAS_STEP]``, shape (photos, 1280), from plain Keras with the same weights.
+
+    They are computed once per test run.
+    """
 
     def build(folder: Path) -> None:
         done = subprocess.run(
-            [sys.executable, str(REFERENCE), weights, str(folder / "features.npy"), *map(str, files)],
+            [sys.executable, str(REFERENCE), weights, str(folder / "features.npy"), *map(str, files[::KERAS_STEP])],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             capture_output=True,
             text=True,

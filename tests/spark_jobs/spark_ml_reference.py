@@ -31,9 +31,3 @@ def fit_spark_ml(spark: SparkSession, vectors: np.ndarray, k: int) -> SparkMl:
 def same_up_to_sign(found: np.ndarray, reference: np.ndarray) -> None:
     signs = np.sign((found * reference).sum(axis=0))
     assert np.abs(found - signs * reference).max() <= 1e-6 * np.abs(reference).max()
-
-
-def spark_ml(spark: SparkSession, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Explained variances and scores as the notebook computes them."""
-    fitted = fit_spark_ml(spark, vectors, k)
-    return fitted.explained_variance_ratio, fitted.scores

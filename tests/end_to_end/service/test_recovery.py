@@ -191,10 +191,6 @@ def check_recovery(service: Service, task: str, *, worker: bool) -> None:
     assert json.loads((service.lake / "current.json").read_text())["run_id"] == run_id
 
 
-def test_create_killed_between_call_and_answer_creates_no_second_cluster(service: Service) -> None:
-    check_recovery(service, "create_cluster", worker=False)
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("worker", [False, True], ids=["task", "task and worker"])
 @pytest.mark.parametrize("task", ACCIDENTS[TASK_KILLED])

@@ -19,6 +19,7 @@ from spark_jobs.args import FEATURE_DIMENSIONS, MODEL_FILE, MODEL_RECORD_FILE
 from spark_jobs.errors import JobError
 from spark_jobs.images import decoding
 from spark_jobs.model import mobilenet
+from tests.spark_jobs.conftest import KERAS_STEP
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOLERANCE = 1e-4
@@ -51,7 +52,7 @@ def test_features_tell_photos_apart(keras_features: np.ndarray) -> None:
 
 
 def test_features_equal_keras(files: list[Path], keras_features: np.ndarray, extract: mobilenet.Extract) -> None:
-    found = np.stack([extract(decode(path)) for path in files])
+    found = np.stack([extract(decode(path)) for path in files[::KERAS_STEP]])
     assert found.dtype == np.float32
     assert difference(found, keras_features) <= TOLERANCE
 
@@ -68,8 +69,8 @@ def bilinear(path: Path) -> decoding.Pixels:
 def test_wrong_pixels_fail_the_comparison_with_keras(
     files: list[Path], keras_features: np.ndarray, extract: mobilenet.Extract, wrong: Callable[[Path], decoding.Pixels]
 ) -> None:
-    found = np.stack([extract(wrong(path)) for path in files[::20]])
-    assert difference(found, keras_features[::20]) > 100 * TOLERANCE
+    found = np.stack([extract(wrong(path)) for path in files[:: 5 * KERAS_STEP]])
+    assert difference(found, keras_features[::5]) > 100 * TOLERANCE
 
 
 def test_wrong_scaling_fails_the_comparison_with_keras(
@@ -79,8 +80,8 @@ def test_wrong_scaling_fails_the_comparison_with_keras(
         out[...] = pixels.astype(np.float32) / 255
 
     monkeypatch.setattr(mobilenet, "preprocess", wrong)
-    found = np.stack([extract(decode(path)) for path in files[::20]])
-    assert difference(found, keras_features[::20]) > 100 * TOLERANCE
+    found = np.stack([extract(decode(path)) for path in files[:: 5 * KERAS_STEP]])
+    assert difference(found, keras_features[::5]) > 100 * TOLERANCE
 
 
 def test_an_image_has_the_same_features_whatever_came_before_it(files: list[Path], extract: mobilenet.Extract) -> None:

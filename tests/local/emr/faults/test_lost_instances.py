@@ -110,3 +110,4 @@ def test_a_step_survives_the_loss_of_spot_instances(start_endpoint: Any, tmp_pat
     assert any(b"CoarseGrainedExecutorBackend" in gzip.decompress(log.read_bytes()) for log in logs)
     application_id = logs[0].parent.parent.name
     assert f"Submitted application {application_id}" in stderr
+    assert emr.tagged(str(emr.state_dir / "clusters")) == [], "the executors' processes end with the step"

@@ -85,16 +85,3 @@ def test_the_message_of_a_failed_job_is_the_error_of_its_worker(emr: Any, submis
     status, _, _ = outcome(emr, argv("fail"))
     assert status["State"] == "FAILED"
     assert status["FailureDetails"]["Message"] == "ZeroDivisionError: division by zero"
-
-
-def test_executors_of_a_local_cluster_are_processes_that_end_with_the_step(
-    start_endpoint: Any, submission: Any
-) -> None:
-    argv, folder = submission
-    _, emr = start_endpoint("--master", "local-cluster[2,1,1024]")
-    status, stdout, _ = outcome(emr, argv())
-    assert status["State"] == "COMPLETED", (status, stdout)
-    assert "sum 90" in stdout.splitlines()
-    assert "master local-cluster[2,1,1024]" in stdout.splitlines()
-    assert emr.tagged(str(folder)) == []
-    assert emr.tagged(str(emr.state_dir / "clusters")) == []
