@@ -49,7 +49,6 @@ def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
     listed_at = time.perf_counter()
     borders = job.plan_tasks(args, listed.sizes, parallelism)
     planned_at = time.perf_counter()
-    filesystem, path = storage.locate(target)
     images = np.diff(borders)
     sizes = np.add.reduceat(listed.sizes, borders[:-1])
     work = images / args.images_per_task + sizes / args.bytes_per_task
@@ -59,7 +58,7 @@ def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
         "plan_seconds": round(planned_at - listed_at, 3),
         "python_memory_before_mib": before,
         "python_memory_mib": peak_memory_mib(),
-        "listing_bytes": filesystem.get_file_info(path).size,
+        "listing_bytes": storage.size(target),
         "tasks": len(images),
         "images_a_task": [int(images.min()), int(images.max())],
         "bytes_a_task": [int(sizes.min()), int(sizes.max())],

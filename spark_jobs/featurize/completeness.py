@@ -7,7 +7,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
@@ -16,9 +15,6 @@ from spark_jobs.errors import JobError
 from spark_jobs.featurize.staging import KINDS
 from spark_jobs.lake import storage
 from spark_jobs.records import RejectedFile
-
-if TYPE_CHECKING:
-    from pyarrow import fs
 
 EXAMPLES = 20
 """Number of rejects that the summary lists."""
@@ -49,14 +45,16 @@ def check(run: str, listed: int) -> dict[str, int]:
 
 def count_rows(folder: str) -> int:
     """Return the number of rows of a Parquet dataset, from its files' footers."""
-    filesystem, paths = _parquet_files(folder)
-    return sum(pq.read_metadata(path, filesystem=filesystem).num_rows for path in paths)
+    rows = 0
+    for uri in _parquet_files(folder):
+        with storage.open_file(uri) as stream:
+            rows += pq.read_metadata(stream).num_rows
+    return rows
 
 
 def _first_difference(run: str) -> str:
-    written = heapq.merge(*(_read_paths(*_parquet_files(storage.join(run, kind))) for kind in KINDS))
-    filesystem, path = storage.locate(storage.join(run, LISTING_FILE))
-    for expected, written_path in itertools.zip_longest(_read_paths(filesystem, [path]), written):
+    written = heapq.merge(*(_read_paths(_parquet_files(storage.join(run, kind))) for kind in KINDS))
+    for expected, written_path in itertools.zip_longest(_read_paths([storage.join(run, LISTING_FILE)]), written):
         if written_path is None or (expected is not None and expected < written_path):
             return f"{expected} is missing"
         if expected != written_path:
@@ -64,16 +62,15 @@ def _first_difference(run: str) -> str:
     return "the paths are the same"
 
 
-def _read_paths(filesystem: fs.FileSystem, files: Sequence[str]) -> Iterator[str]:
-    for name in files:
-        with pq.ParquetFile(name, filesystem=filesystem) as file:
+def _read_paths(files: Sequence[str]) -> Iterator[str]:
+    for uri in files:
+        with storage.open_file(uri) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(columns=["path"], use_threads=False):
                 yield from batch.column(0).to_pylist()
 
 
-def _parquet_files(folder: str) -> tuple[fs.FileSystem, list[str]]:
-    filesystem, path = storage.locate(folder)
-    return filesystem, [f"{path}/{name}" for name in storage.names(folder) if name.endswith(".parquet")]
+def _parquet_files(folder: str) -> list[str]:
+    return [storage.join(folder, name) for name in storage.names(folder) if name.endswith(".parquet")]
 
 
 def read_rejects(run: str) -> tuple[dict[str, int], list[RejectedFile]]:
@@ -84,11 +81,10 @@ def read_rejects(run: str) -> tuple[dict[str, int], list[RejectedFile]]:
     reasons : dict of str to int
     examples : list of RejectedFile
     """
-    filesystem, files = _parquet_files(storage.join(run, REJECTS_FOLDER))
     reasons: Counter[str] = Counter()
     examples: list[RejectedFile] = []
-    for name in files:
-        with pq.ParquetFile(name, filesystem=filesystem) as file:
+    for uri in _parquet_files(storage.join(run, REJECTS_FOLDER)):
+        with storage.open_file(uri) as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(columns=["path", "reason", "detail"], use_threads=False):
                 reasons.update(batch.column("reason").to_pylist())
                 examples += batch.slice(0, EXAMPLES - len(examples)).to_pylist()

@@ -72,9 +72,8 @@ def featurize_share(
 
 def read_listing(run: str, share: range) -> pa.Table:
     """Return a range of the listing's rows; only the row groups that contain them are read."""
-    filesystem, path = storage.locate(storage.join(run, LISTING_FILE))
     groups = range(share.start // ROWS_PER_GROUP, -(-share.stop // ROWS_PER_GROUP))
-    with pq.ParquetFile(path, filesystem=filesystem) as file:
+    with storage.open_file(storage.join(run, LISTING_FILE)) as stream, pq.ParquetFile(stream) as file:
         rows = file.read_row_groups(list(groups), use_threads=False)
     return rows.slice(share.start - groups.start * ROWS_PER_GROUP, len(share)).combine_chunks()
 

@@ -168,9 +168,8 @@ def share_out(files: Sequence[Written]) -> list[list[str]]:
 
 def _read(run: str, kind: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of some of the tasks' files, a row group at a time."""
-    filesystem, folder = storage.locate(storage.join(run, FOLDER, kind))
     for name in names:
-        with pq.ParquetFile(f"{folder}/{name}", filesystem=filesystem) as file:
+        with storage.open_file(storage.join(run, FOLDER, kind, name)) as stream, pq.ParquetFile(stream) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, use_threads=False).cast(KINDS[kind])
                 yield from table.combine_chunks().to_batches()

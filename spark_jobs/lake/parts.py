@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from spark_jobs.errors import JobError
 from spark_jobs.lake import storage
 from spark_jobs.lake.schemas import VECTORS_DIGEST
+from spark_jobs.lake.storage import StoredFile
 
 PART_BYTES = 32 * 1024 * 1024
 """Minimum size of a part in bytes of Parquet: some 8,000 rows, or half a second of work. Sending and merging a part's
@@ -33,8 +33,6 @@ class FeatureFile:
     ----------
     name : str
         Path in the features' folder.
-    path : str
-        Path in the file system of that folder.
     bytes : int
         Size of the file.
     rows, sizes : tuple of int
@@ -44,7 +42,6 @@ class FeatureFile:
     """
 
     name: str
-    path: str
     bytes: int
     rows: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -58,7 +55,7 @@ class Piece:
     Attributes
     ----------
     path : str
-        The file, in the file system of the features' folder.
+        The file, in the features' folder.
     file_bytes : int
         Size of the file; it saves the reader a request.
     row_group : int
@@ -87,29 +84,25 @@ def files(folder: str) -> list[FeatureFile]:
     JobError
         If the folder does not exist.
     """
-    filesystem, root = storage.locate(folder)
-    try:
-        infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-    except FileNotFoundError:
-        raise JobError(f"{folder} does not exist: expected the features that featurize writes") from None
-    data = [info for info in infos if info.type == fs.FileType.File and _is_data(info.path[len(root) :])]
+    if not storage.is_folder(folder):
+        raise JobError(f"{folder} does not exist: expected the features that featurize writes")
 
-    def read(info: fs.FileInfo) -> FeatureFile:
-        metadata = pq.read_metadata(info.path, filesystem=filesystem)
+    def read(file: StoredFile) -> FeatureFile:
+        with storage.open_file(storage.join(folder, file.path)) as stream:
+            metadata = pq.read_metadata(stream)
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         digest = (metadata.metadata or {}).get(VECTORS_DIGEST)
         columns = range(metadata.num_columns)
         return FeatureFile(
-            name=info.path[len(root) + 1 :],
-            path=info.path,
-            bytes=info.size,
+            name=file.path,
+            bytes=file.size,
             rows=tuple(group.num_rows for group in groups),
             sizes=tuple(sum(group.column(column).total_compressed_size for column in columns) for group in groups),
             digest=digest.decode() if digest else None,
         )
 
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
-        return list(pool.map(read, sorted(data, key=lambda info: info.path)))
+        return list(pool.map(read, sorted(file for file in storage.list_files(folder) if _is_data(file.path))))
 
 
 def _is_data(path: str) -> bool:
@@ -119,7 +112,7 @@ def _is_data(path: str) -> bool:
 def pieces(feature_files: Iterable[FeatureFile]) -> list[Piece]:
     """Return the row groups of the files, in order, without empty ones."""
     return [
-        Piece(file.path, file.bytes, number, rows, size)
+        Piece(file.name, file.bytes, number, rows, size)
         for file in feature_files
         for number, (rows, size) in enumerate(zip(file.rows, file.sizes, strict=True))
         if rows

@@ -24,7 +24,6 @@ from spark_jobs.lake.object_store import OpenBucket, open_bucket
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
-    from pyarrow import fs
 
 KEYS_AT_ONCE = 1000
 """Number of keys that S3 answers to one request for a listing."""
@@ -48,27 +47,6 @@ class StoredFile(NamedTuple):
     path: str
     size: int
     modified: int
-
-
-def locate(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return pyarrow's file system of a URI and the path in it, for pyarrow's reader of Parquet in the jobs.
-
-    Parameters
-    ----------
-    uri : str
-        ``file:///absolute/path`` or ``s3://bucket/key``.
-
-    Raises
-    ------
-    ValueError
-        If the URI has another form.
-    """
-    from pyarrow import fs
-
-    bucket, path = _split(uri)
-    if bucket is None:
-        return fs.LocalFileSystem(), path
-    return open_bucket(bucket).arrow(), f"{bucket}/{path}".rstrip("/")
 
 
 def is_local(uri: str) -> bool:
@@ -327,9 +305,9 @@ def names(uri: str, buckets: OpenBucket = open_bucket) -> list[str]:
 
 
 def list_files(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[StoredFile]:
-    """Yield the files under a folder on S3, at any depth, in the order of the store, in constant memory.
+    """Yield the files under a folder, at any depth, in constant memory; none if it does not exist.
 
-    S3 lists in the order of the keys' UTF-8 bytes.
+    S3 lists in the order of the keys' UTF-8 bytes; folders of this machine, and SeaweedFS, have another order.
 
     Raises
     ------
@@ -339,7 +317,10 @@ def list_files(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[StoredFi
         If the store refuses, or does not answer.
     """
     bucket, path = _split(uri)
-    store = buckets(bucket or "").store
+    if bucket is None:
+        yield from _list_local(path)
+        return
+    store = buckets(bucket).store
     skipped = len(path) + 1 if path else 0
     for chunk in _list_chunks(uri, buckets):
         for item in chunk:
@@ -349,6 +330,16 @@ def list_files(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[StoredFi
                 marker = item["size"] == 0 and _is_marker(store, key)
                 name = key[skipped:] + "/" * marker
                 yield StoredFile(name, item["size"], (item["last_modified"] - _EPOCH) // _MICROSECOND)
+
+
+def _list_local(folder: str) -> Iterator[StoredFile]:
+    root = _local(folder)
+    for parent, _, files in os.walk(root):
+        for name in files:
+            file = Path(parent, name)
+            status = file.stat()
+            path = os.fsencode(file.relative_to(root)).decode("utf-8", "surrogateescape")
+            yield StoredFile(path, status.st_size, status.st_mtime_ns // 1000)
 
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -383,10 +374,7 @@ def _is_marker(store: S3Store, key: str) -> bool:
 
 def folder_bytes(uri: str, buckets: OpenBucket = open_bucket) -> int:
     """Return the total size of all files under a folder."""
-    bucket, path = _split(uri)
-    if bucket is None:
-        return sum((Path(parent) / name).stat().st_size for parent, _, files in os.walk(_local(path)) for name in files)
-    return sum(item["size"] for chunk in _list_chunks(uri, buckets) for item in chunk)
+    return sum(file.size for file in list_files(uri, buckets))
 
 
 @contextmanager

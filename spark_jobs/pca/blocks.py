@@ -66,9 +66,8 @@ def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[Block]
         If the features are not lists of floats, or if a vector is missing, has another length, or contains a value that
         is null or not finite. The message names the image.
     """
-    filesystem, _ = storage.locate(folder)
-    for path, of_file in groupby(part, lambda piece: piece.path):
-        with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=True) as file:
+    for path, of_file in groupby(part, lambda piece: storage.join(folder, piece.path)):
+        with storage.open_file(path) as stream, pq.ParquetFile(stream, pre_buffer=True) as file:
             _check_type(file.schema_arrow, path)
             for piece in of_file:
                 # Decode in one thread, since Spark gives each worker one core.

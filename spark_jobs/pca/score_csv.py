@@ -32,9 +32,8 @@ def write_part(scores: str, destination: str) -> int:
     destination : str
         URI of the text; the file appears when it is complete.
     """
-    filesystem, path = storage.locate(scores)
     rows = 0
-    with storage.writing(destination) as stream, pq.ParquetFile(path, filesystem=filesystem) as file:
+    with storage.open_file(scores) as source, storage.writing(destination) as stream, pq.ParquetFile(source) as file:
         for batch in file.iter_batches(CSV_ROWS, columns=["label", "components"], use_threads=False):
             stream.write(_lines(batch).encode())
             rows += batch.num_rows

@@ -117,7 +117,8 @@ def _score_batches(
         with np.errstate(over="ignore", invalid="ignore"):  # reported below, with the name of the file
             scores = fitted.transform(block.vectors)
         if not np.isfinite(scores).all():
-            raise JobError(f"scores of {block.piece.path} are not finite: its features are too large to project")
+            file = storage.join(features, block.piece.path)
+            raise JobError(f"scores of {file} are not finite: its features are too large to project")
         if digests:
             digests[block.piece].update(block.vectors)
         if rule is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -134,8 +135,9 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
 
     again = submit("featurize", replace(arguments, images_per_task=16), environ, tmp_path / "again")
     assert again.wait() == 0, (tmp_path / "again" / "log").read_text()[-3000:]
-    filesystem, folder = storage.locate(RUN.features)
-    assert len(set(pq.read_table(folder, filesystem=filesystem)["path"].to_pylist())) == IMAGES
+    names = storage.names(RUN.features)
+    files = [pq.read_table(io.BytesIO(storage.read_bytes(f"{RUN.features}/{name}"))) for name in names]
+    assert len({path for file in files for path in file["path"].to_pylist()}) == IMAGES
     assert json.loads(storage.read_bytes(RUN.featurize_summary))["features"] == IMAGES
     assert len(unfinished()) == 1
     assert abort_uploads(LAKE, RUN.root, SETTINGS) == 1
