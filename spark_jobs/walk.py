@@ -19,7 +19,7 @@ from spark_jobs.left_out import LeftOutCounter
 
 
 class WalkError(JobError):
-    """A folder cannot be read, or a name in it is not valid UTF-8."""
+    """A folder cannot be read, or a name in it is not valid UTF-8 or is empty."""
 
 
 class Entry(NamedTuple):

@@ -157,9 +157,8 @@ def count_matching_files(folder: LakePath, pattern: str, *, include_hidden: bool
     Raises
     ------
     WalkError
-        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8.
-    JobError
-        If, on S3, a path has two slashes in a row.
+        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8 or, on S3, has two
+        slashes in a row.
     """
 
     def count(walk: Walk) -> int:

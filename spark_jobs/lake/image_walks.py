@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from spark_jobs.args import name_matcher
-from spark_jobs.errors import JobError
 from spark_jobs.lake import storage
 from spark_jobs.lake.object_store import OpenBucket, open_bucket
-from spark_jobs.walk import Entry, FolderWalk, KeyWalk, OutOfOrderError, Walk, walk_local_folder
+from spark_jobs.walk import Entry, FolderWalk, KeyWalk, OutOfOrderError, Walk, WalkError, walk_local_folder
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -41,9 +40,8 @@ def walk_through(
     Raises
     ------
     WalkError
-        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8.
-    JobError
-        If, on S3, a path has two slashes in a row.
+        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8 or, on S3, has two
+        slashes in a row.
     """
     root = images.partition("://")[2].rstrip("/")
     if storage.is_local(images):
@@ -62,7 +60,7 @@ def _folder_reader(filesystem: fs.FileSystem) -> Callable[[str], Iterator[Entry]
     def read_folder(folder: str) -> Iterator[Entry]:
         for info in filesystem.get_file_info(fs.FileSelector(folder)):
             if info.path.rstrip("/") != f"{folder}/{info.base_name}":  # pyarrow would not find what it holds
-                raise JobError(
+                raise WalkError(
                     f"the folder {folder} holds names that begin with a slash ({info.path!r}): rename these objects, "
                     "or take them away"
                 )
