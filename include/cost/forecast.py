@@ -44,11 +44,11 @@ class Rates:
 
 
 DEFAULT_RATES = Rates(
-    images_per_second_per_vcpu=235.28 / 2,
-    pca_seconds_per_image=31e-6,
+    images_per_second_per_vcpu=214.03 / 2,
+    pca_seconds_per_image=24e-6,
     overhead_seconds=900.0,
-    source="no earlier run: 235 images/s on 2 cores of an AMD EPYC (benchmarks/results/2026-11-22-compute.json), "
-    "31 s per million images in pca (docs/performance.md); 15 minutes to start and stop the cluster are an assumption",
+    source="no earlier run: 214 images/s on 2 cores of an AMD EPYC (benchmarks/results/2026-11-27-compute.json), "
+    "24 s per million images in pca (docs/performance.md); 15 minutes to start and stop the cluster are an assumption",
 )
 """Used until a run on AWS is known. The measured cores differ from those of the cluster's instance types."""
 
