@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import latency, pipeline
 from benchmarks.s3_proxy import Counts
+from benchmarks.table import Bench
+from tests.end_to_end.conftest import put_pictures
 
 
 class Proxy:
@@ -71,3 +74,26 @@ def test_a_side_is_summarized_by_its_marginal_rate_and_its_worst_peaks() -> None
     )
     assert [word in shown[3] for word in ("S3", "87.5%", "64", "200.0")] == [True] * 4
     assert shown[-1] == "Goal: 85% of local with a delay of 30 ms."
+
+
+@pytest.mark.soak
+def test_the_photos_of_every_side_are_featurized(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with a few photos. Its times are replaced: differences of so few photos are noise."""
+    put_pictures(tmp_path / "photos")
+    work = tmp_path / "latency"
+    pipeline.write_code(work)
+    [model] = (file.parent for file in models.glob("*/model.json"))
+    featurize = pipeline.featurize
+
+    def timed(bench: Bench, images: Path | str, name: str, **options: Any) -> dict[str, Any]:
+        return featurize(bench, images, name, **options) | {"seconds": 5.0 + int(name.rpartition("-")[2]) / 100}
+
+    monkeypatch.setattr(pipeline, "featurize", timed)
+    bench = Bench(tmp_path / "photos", 25, model, tmp_path, work, "local[1]", laps=1, sizes=(4, 12))
+    sides = latency.measure(bench)["sides"]
+    assert list(sides) == [side.name for side in latency.SIDES]
+    assert {side["share_of_local"] for side in sides.values()} == {1.0}
+    reads = [side["proxy"]["reads"] for side in sides.values() if "proxy" in side]
+    assert reads == [12, 12, 3], "each photo was read once, through the proxy"
+    in_flight = [side["proxy"]["requests_in_flight"] for side in sides.values() if "proxy" in side]
+    assert in_flight[-1] == 1, "one after another"
