@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ import boto3
 import httpx
 import psutil
 
+from include.lake.layout import run_slug
 from include.settings.dag_ids import REAPER_DAG
 from tests.end_to_end.conftest import DAG_ID, copy_database, put_pictures
 
@@ -188,9 +190,9 @@ class Service:
         return self.call("GET", f"{runs}/{run_id}")["state"], json.dumps(content)
 
     def run_folder(self, run_id: str) -> Path:
-        """Return the folder of a run in the lake; a run that failed early has none."""
-        path = f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/open_run/xcomEntries/slug"
-        return self.lake / "runs" / self.call("GET", path)["value"].strip('"')
+        """Return the folder of a run in the lake."""
+        run_after = self.call("GET", f"/dags/{DAG_ID}/dagRuns/{quote(run_id)}")["run_after"]
+        return self.lake / "runs" / run_slug(run_id, datetime.fromisoformat(run_after))
 
 
 def prepare_folder(folder: Path, models: Path, database: Path) -> None:
