@@ -208,8 +208,9 @@ class Emr:
     def find_or_add_steps(self, cluster_id: str, steps: list[StepRequest]) -> list[str]:
         """Return the ids of these steps on a cluster, in their order; add those that the cluster does not have.
 
-        A step is reused if its name and its command are those of the request. A live step that has the name but another
-        command is from an earlier plan of the run, for example with other code: it is cancelled.
+        A step is reused if its name and its command are those of the request, unless it had failed before this call. A
+        live step that has the name but another command is from an earlier plan of the run, for example with other code:
+        it is cancelled.
 
         Raises
         ------
@@ -219,8 +220,10 @@ class Emr:
             If EMR rejects the request, or the retry timeout has passed.
         """
         pauses = self.retry_policy.pauses()
+        listed = self.steps(cluster_id)
+        failed = {step["Id"] for step in listed if step["Status"]["State"] not in REUSABLE_STEP_STATES}
         while True:
-            existing = self.steps(cluster_id, REUSABLE_STEP_STATES)
+            existing = _without(listed, failed)
             known = _find_steps(existing, steps)
             self._cancel_outdated(cluster_id, existing, steps)
             missing = [step for step in steps if step["Name"] not in known]
@@ -231,13 +234,13 @@ class Emr:
             try:
                 added = self.client.add_job_flow_steps(JobFlowId=cluster_id, Steps=missing)["StepIds"]
             except (ClientError, BotoCoreError) as error:
-                if is_outcome_unknown(error) and self._wait_for_steps(cluster_id, missing):
-                    continue
-                if not pause_before_retry(error, pauses):
+                appeared = is_outcome_unknown(error) and self._wait_for_steps(cluster_id, missing, failed)
+                if not appeared and not pause_before_retry(error, pauses):
                     cluster = self.describe(cluster_id)
                     if not is_live(cluster):
                         raise ClusterEndedError(cluster) from error
                     raise
+                listed = self.steps(cluster_id)
             else:
                 known |= dict(zip([step["Name"] for step in missing], added, strict=True))
                 return [known[step["Name"]] for step in steps]
@@ -256,18 +259,19 @@ class Emr:
             log.warning("Cancelling steps that run another command than this plan: %s", ", ".join(outdated))
             self._cancel(cluster_id, outdated)
 
-    def _wait_for_steps(self, cluster_id: str, requests: list[StepRequest]) -> bool:
-        """Whether the steps of an unanswered AddJobFlowSteps have appeared."""
+    def _wait_for_steps(self, cluster_id: str, requests: list[StepRequest], failed: set[str]) -> bool:
+        """Whether the steps of an unanswered AddJobFlowSteps have appeared; they may have ended meanwhile."""
 
         def appeared() -> bool | None:
-            found = _find_steps(self.steps(cluster_id, REUSABLE_STEP_STATES), requests)
+            found = _find_steps(_without(self.steps(cluster_id), failed), requests)
             return len(found) == len(requests) or None
 
         return wait_for_result(appeared) or False
 
-    def steps(self, cluster_id: str, states: tuple[str, ...]) -> list[JsonObject]:
-        """Return a cluster's steps in these states, in the order of their creation."""
-        listed = self.list_all("list_steps", "Steps", ClusterId=cluster_id, StepStates=list(states))
+    def steps(self, cluster_id: str, states: tuple[str, ...] = ()) -> list[JsonObject]:
+        """Return a cluster's steps in these states (by default, in any), in the order of their creation."""
+        wanted = {"StepStates": list(states)} if states else {}
+        listed = self.list_all("list_steps", "Steps", ClusterId=cluster_id, **wanted)
         return sorted(listed, key=lambda step: step["Status"]["Timeline"]["CreationDateTime"])
 
     def cancel_steps(self, cluster_id: str) -> list[str]:
@@ -286,6 +290,10 @@ class Emr:
         One request for each cluster: a refusal then concerns no other one, and a request has at most ten ids (EMR API).
         """
         self.call("terminate_job_flows", JobFlowIds=[cluster_id])
+
+
+def _without(steps: list[JsonObject], ids: set[str]) -> list[JsonObject]:
+    return [step for step in steps if step["Id"] not in ids]
 
 
 def _find_steps(existing: list[JsonObject], requests: list[StepRequest]) -> dict[str, str]:

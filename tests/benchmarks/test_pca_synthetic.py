@@ -44,7 +44,7 @@ def test_files_and_row_groups_have_the_layout_of_featurize(run: Path) -> None:
 def test_stored_moments_are_those_of_the_vectors(run: Path) -> None:
     for file in features.find(run.as_uri()).files:
         stored = stored_moments.read((run / MOMENTS_FOLDER).as_uri(), file, DIMENSIONS).moments
-        rows = vectors(pq.read_table(file.path)).astype(np.float64)
+        rows = vectors(pq.read_table(run / FEATURES_FOLDER / file.name)).astype(np.float64)
         np.testing.assert_allclose(stored.covariance, np.cov(rows.T), atol=1e-12)
         np.testing.assert_allclose(stored.mean, rows.mean(axis=0), atol=1e-12)
 

@@ -263,6 +263,15 @@ def test_each_step_is_added_once_whatever_emr_answers(
     assert account.emr.find_or_add_steps(cluster_id, steps) == added
 
 
+def test_a_step_that_fails_before_it_is_found_is_not_added_again(account: Account, identity: RunIdentity) -> None:
+    """EMR answers with an error three seconds late, when the step that it has added has already failed."""
+    cluster_id = account.find_or_create(identity)["Id"]
+    account.fail(api=[{"action": "AddJobFlowSteps", "when": "after", "delay_seconds": 3, **BROKEN}])
+    added = account.emr.find_or_add_steps(cluster_id, [step("a", "false")])
+    listed = account.client.list_steps(ClusterId=cluster_id)["Steps"]
+    assert [(item["Id"], item["Status"]["State"]) for item in listed] == [(added[0], "FAILED")]
+
+
 def test_a_failed_step_is_added_again(account: Account, identity: RunIdentity) -> None:
     cluster_id = account.find_or_create(identity)["Id"]
     first = account.emr.find_or_add_steps(cluster_id, [step("a", "false")])

@@ -50,7 +50,7 @@ AWS = {"aws_conn_id": None, "region_name": "eu-west-3"}
 OK = {"ResponseMetadata": {"HTTPStatusCode": 200}}
 REQUEST = {"Name": NAME, "Instances": {"InstanceCount": 1}, "Tags": [{"Key": RUN_TAG, "Value": SLUG}]}
 STEP = {"ClusterId": "j-1", "StepId": "s-1"}
-REUSABLE_STEPS = {"ClusterId": "j-1", "StepStates": list(REUSABLE_STEP_STATES)}
+ALL_STEPS = {"ClusterId": "j-1"}
 LIVE_STEPS = {"ClusterId": "j-1", "StepStates": list(LIVE_STEP_STATES)}
 ANY_CLUSTER = {"ClusterId": ANY}
 ANY_REQUEST = {"Name": NAME, "Instances": ANY, "Tags": ANY}
@@ -267,7 +267,7 @@ def test_the_live_cluster_of_an_earlier_round_gets_the_tag_of_this_round_before_
     emr.add_response("add_tags", {}, {"ResourceId": "j-1", "Tags": [{"Key": ROUND_TAG, "Value": "round2"}]})
     for _ in range(2):
         emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-    emr.add_response("list_steps", {"Steps": [known_step("s-a", "a")]}, REUSABLE_STEPS)
+    emr.add_response("list_steps", {"Steps": [known_step("s-a", "a")]}, ALL_STEPS)
     assert operator.execute(context) == ["s-a"]
 
 
@@ -276,7 +276,7 @@ def test_only_missing_steps_are_added_and_the_order_is_kept(script: Any, context
     emr = script(operator)
     for _ in range(2):
         emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-    emr.add_response("list_steps", {"Steps": [known_step("s-b", "b")]}, REUSABLE_STEPS)
+    emr.add_response("list_steps", {"Steps": [known_step("s-b", "b")]}, ALL_STEPS)
     missing = [step_request("a"), step_request("c")]
     emr.add_response("add_job_flow_steps", OK | {"StepIds": ["s-a", "s-c"]}, {"JobFlowId": "j-1", "Steps": missing})
     assert operator.execute(context) == ["s-a", "s-b", "s-c"]
@@ -288,7 +288,7 @@ def test_the_link_to_the_logs_never_fails_a_task(script: Any, context: dict[str,
     for log_uri in ("file:///lake/logs/", "s3://bucket/logs/", "s3:///", "https://x/y", "x", ""):
         emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
         emr.add_response("describe_cluster", cluster(LogUri=log_uri), ANY_CLUSTER)
-        emr.add_response("list_steps", {"Steps": [known_step("s-1", "featurize")]}, REUSABLE_STEPS)
+        emr.add_response("list_steps", {"Steps": [known_step("s-1", "featurize")]}, ALL_STEPS)
         assert operator.execute(context) == ["s-1"], log_uri
 
 
