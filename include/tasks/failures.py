@@ -17,6 +17,7 @@ from include.lake.models import ModelError
 from include.lake.verification import VerificationError
 from include.residency.checks import ResidencyError
 from include.settings.deployment import SettingsError
+from spark_jobs.walk import WalkError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class NoImagesError(RuntimeError):
 
 PERMANENT_ERRORS = (
     *(SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, NoImagesError, VerificationError),
-    *(ResidencyError, WheelhouseError, PriceTableError, CostCapError),
+    *(ResidencyError, WheelhouseError, PriceTableError, CostCapError, WalkError),
 )
 """Errors that a retry cannot fix."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -110,6 +111,11 @@ def test_wrong_parameters_or_inputs_fail_the_first_task_and_are_named(
         with pytest.raises(AirflowFailException, match=message):
             open_run(**params)
     assert open_run(variance_target=None, n_components=40)["params"]["n_components"] == 40
+    not_utf8 = os.fsencode(lake / "data") + b"/\xff.jpg"
+    Path(os.fsdecode(not_utf8)).touch()
+    with pytest.raises(AirflowFailException, match=r"WalkError: the name of .*/data/\\xff\.jpg is not valid UTF-8"):
+        open_run()
+    Path(os.fsdecode(not_utf8)).unlink()
     (lake / "models" / "current.json").unlink()
     with pytest.raises(AirflowFailException, match=r"ModelError: no model is published .*make publish ROOT="):
         open_run()
