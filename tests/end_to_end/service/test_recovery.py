@@ -155,7 +155,7 @@ def kill_task(service: Service, run_id: str, task: str, *, worker: bool) -> None
                     return process
         return None
 
-    process = wait_until(find, f"{task} runs")
+    process = wait_until(find, f"{task} runs", interval=0.01)  # some tasks take half a second
     parent = process.parent()
     if worker:
         assert "LocalExecutor" in " ".join(parent.cmdline())
