@@ -207,6 +207,8 @@ def isolate_process_state() -> Iterator[None]:
     The handlers and the level of the root logger are restored without a failure: the commands' ``main`` functions set
     them. pyarrow and obstore cache no client by themselves, and no code changes ``sys.path``.
     """
+    # A shell ignores SIGINT in what it runs in the background, such as this test run; Spark installs its own handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     environ, state = dict(os.environ), process_state()
     root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
     yield
