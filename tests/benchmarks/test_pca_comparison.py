@@ -22,7 +22,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path, 0, tmp_path, tmp_path, work, "local[2]", laps=1, sizes=(300,))
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # it runs four sessions and two whole steps
 def test_ours_and_scikit_learn_are_measured_and_agree_with_the_reference(bench: Bench) -> None:
     measured = (sides.RAW, sides.STORED, EIGH)
     result = comparison.measure(bench, measured, dimensions=24)

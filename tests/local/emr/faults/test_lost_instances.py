@@ -82,7 +82,7 @@ print("sum", sum(context.parallelize(range(4), 4).map(work).collect()))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # the cells of the fault matrix lose spot instances during the jobs
 def test_a_step_survives_the_loss_of_spot_instances(start_endpoint: Any, tmp_path: Path) -> None:
     application = tmp_path / "app.py"
     application.write_text(APPLICATION)

@@ -51,9 +51,9 @@ def test_spark_with_aws_keys_runs_on_a_machine_whose_name_does_not_resolve(tmp_p
     job, scratch = tmp_path / "job.py", tmp_path / "été 1"
     scratch.mkdir()
     job.write_text(
-        "from pyspark.sql import SparkSession\n"
-        "spark = SparkSession.builder.config('spark.ui.enabled', 'false').getOrCreate()\n"
-        "print('rows:', spark.range(3).count())\n"
+        "from pyspark import SparkConf, SparkContext\n"
+        "sc = SparkContext(conf=SparkConf().set('spark.ui.enabled', 'false'))\n"
+        "print('rows:', sc.parallelize(range(3)).count())\n"
     )
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
 
