@@ -10,16 +10,23 @@ from xml.sax.saxutils import escape
 
 RESET = "reset"
 RESET_IN_BODY = "reset_in_body"
+RESET_AFTER = "reset_after"
 
 ERRORS = {
     "slow_down": (503, "Service Unavailable", "SlowDown", "Please reduce your request rate."),
     "internal_error": (500, "Internal Server Error", "InternalError", "We encountered an internal error."),
     "access_denied": (403, "Forbidden", "AccessDenied", "Access Denied"),
+    "conflict": (
+        409,
+        "Conflict",
+        "ConditionalRequestConflict",
+        "A conflicting operation occurred.",
+    ),
     "not_found": (404, "Not Found", "NoSuchKey", "The specified key does not exist."),
 }
 """Faults that are error responses: status, reason, and S3's code and message (Amazon S3 API Reference)."""
 
-FAULTS = (*ERRORS, RESET, RESET_IN_BODY)
+FAULTS = (*ERRORS, RESET, RESET_IN_BODY, RESET_AFTER)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class Rule:
         bucket itself, such as listings.
     fault : str
         One of :data:`FAULTS`. ``reset`` resets the connection instead of a response; ``reset_in_body`` resets it after
-        half of the object's bytes.
+        half of the object's bytes. ``reset_after`` lets the store do what is asked, and resets the connection instead
+        of its response.
     times : int, optional
         Maximum number of faults for each key; no limit by default.
     methods : tuple of str

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from benchmarks.child_server import HOST, Answer, serve
 from benchmarks.http_messages import HEAD_END, Body, Head, request_body, response_body
-from benchmarks.s3_faults import ERRORS, RESET, RESET_IN_BODY, Faults, Rule, error_response
+from benchmarks.s3_faults import ERRORS, RESET, RESET_AFTER, RESET_IN_BODY, Faults, Rule, error_response
 
 BACKLOG = 2048
 HELD_BYTES = 256 * 1024
@@ -278,6 +278,7 @@ class Exchange:
         self._left_until_reset: int | None = None
         """Bytes of the body that are sent before the connection is reset; None for no reset."""
         self._resets_in_body = False
+        self._loses_answer = False
         self._paused = False
         self._ended = False
 
@@ -300,6 +301,7 @@ class Exchange:
             self._after(delay, self.client.reset)
         else:
             self._resets_in_body = fault == RESET_IN_BODY
+            self._loses_answer = fault == RESET_AFTER
             self._fetch(delay)
 
     def _after(self, delay: float, act: Any) -> None:
@@ -310,13 +312,14 @@ class Exchange:
 
     def _fetch(self, delay: float) -> None:
         cached = self._proxy.recall(self)
-        if cached is not None:
+        if cached is not None and not self._loses_answer:
             self._ledger.expect(self, len(cached.body))
             self._after(delay, lambda: self._reply(cached))
             return
         self._ledger.passed_on += 1
         self._kept = [] if self._proxy.may_keep(self) else None
-        self._after(delay, self._open)
+        if not self._loses_answer:  # nothing of the response is due
+            self._after(delay, self._open)
         asyncio.get_running_loop().create_task(self._proxy.connect()).add_done_callback(self._ask_upstream)
 
     def _ask_upstream(self, connecting: asyncio.Task[UpstreamConnection]) -> None:
@@ -376,6 +379,8 @@ class Exchange:
             self.client.transport.write(head.raw)
 
     def _take_body(self, data: bytes) -> None:
+        if self._loses_answer:
+            return
         if self._kept is not None:
             self._kept.append(data)
         if self._held is None:
@@ -429,8 +434,8 @@ class Exchange:
             asyncio.get_running_loop().call_later(RESET_SECONDS, self.client.reset)
 
     def _end_answer(self) -> None:
-        """Cache the response if allowed, and release the store's connection."""
-        if self._kept is not None and self._answer_head is not None:
+        """Cache the response if allowed, release the store's connection, and lose the response if this is the fault."""
+        if self._kept is not None and self._answer_head is not None and not self._loses_answer:
             self._proxy.keep(self, Reply(self._answer_head.raw, b"".join(self._kept)))
         if self._upstream is not None:
             if self._closes():
@@ -438,6 +443,9 @@ class Exchange:
             else:
                 self._proxy.release(self._upstream)
                 self._upstream = None
+        if self._loses_answer:
+            self._end()
+            self.client.reset()
         self._end_when_sent()
 
     def _closes(self) -> bool:

@@ -229,6 +229,16 @@ def test_a_reset_comes_instead_of_an_answer_or_amid_it(upstream: Upstream) -> No
             assert proxy.counts().faults == 2
 
 
+def test_the_store_does_what_is_asked_and_its_response_is_lost(upstream: Upstream) -> None:
+    with S3Proxy(upstream.url, rules=[Rule("k", "reset_after", times=1, methods=("PUT",))]) as proxy:
+        with connected(proxy.url) as connection, pytest.raises(ConnectionResetError):
+            ask(connection, "/b/k", "PUT", b"data")
+        assert upstream.objects == {"/b/k": b"data"}
+        with connected(proxy.url) as connection:
+            assert ask(connection, "/b/k") == b"data"
+        assert (proxy.counts().faults, proxy.counts().passed_on) == (1, 2)
+
+
 def test_a_rule_matches_its_methods_and_keys() -> None:
     always, empty = Rule("data/*", "reset", methods=("GET", "PUT")), Rule("", "slow_down")
     assert always.matches("PUT", "data/a/b.jpg")
