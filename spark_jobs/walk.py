@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from spark_jobs.args import IMAGE_ENDINGS, NOT_LOADED_FILE, is_hidden, name_matcher
 from spark_jobs.errors import JobError
+from spark_jobs.external_sort import sort_records
 from spark_jobs.left_out import LeftOutCounter
 
 
@@ -35,19 +36,16 @@ class Entry(NamedTuple):
 
 
 class Image(NamedTuple):
-    """An image: its path, its label, its size in bytes and its modification time in microseconds since 1970.
+    """An image: its path, label, size in bytes, modification time in microseconds since 1970 and, if known, its ETag.
 
-    These are the columns of ``schemas.LISTING``. The path of a folder ends with a slash.
+    All but the ETag are the columns of ``schemas.LISTING``. The path of a folder ends with a slash.
     """
 
     path: str
     label: str
     size: int
     modified: int
-
-
-class OutOfOrderError(Exception):
-    """A store does not list in the order of the keys' UTF-8 bytes; SeaweedFS lists a folder before ``<folder>-2``."""
+    etag: str | None = None
 
 
 @dataclass
@@ -99,28 +97,19 @@ class KeyWalk(Walk):
 
     Attributes
     ----------
-    keys : iterable of (str, int, int)
-        Path in the folder, size in bytes and modification time in microseconds since 1970 of every object, in the order
-        of the paths' UTF-8 bytes. The path of a folder's marker ends with a slash.
+    keys : iterable of (str, int, int, str or None)
+        Path in the folder, size in bytes, modification time in microseconds since 1970 and ETag of every object, in the
+        order of the paths' UTF-8 bytes. The path of a folder's marker ends with a slash.
     """
 
-    keys: Iterable[tuple[str, int, int]]
+    keys: Iterable[tuple[str, int, int, str | None]]
 
     def images(self) -> Iterator[Image]:
-        """Yield the images; see :meth:`Walk.images`.
-
-        Raises
-        ------
-        OutOfOrderError
-            If the keys are in another order.
-        """
-        last, label, is_shown = "", "", True
+        """Yield the images; see :meth:`Walk.images`."""
+        label, is_shown = "", True
         folder: str | None = None
         shown: list[str] = []
-        for key, size, modified in self.keys:
-            if key <= last:
-                raise OutOfOrderError(f"{self.root} is listed with {key} after {last}")
-            last = key
+        for key, size, modified, etag in self.keys:
             if key.partition("/")[0] == NOT_LOADED_FILE:
                 self.has_record = True
                 continue
@@ -137,7 +126,7 @@ class KeyWalk(Walk):
                 self.left_out.hidden += 1
             elif self.matches(name):
                 self.left_out.keep(label)
-                yield Image(f"{self.root}/{key}", label, size, modified)
+                yield Image(f"{self.root}/{key}", label, size, modified, etag)
             else:
                 self.left_out.skip(name, label, at_top=not parent)
 
@@ -167,8 +156,8 @@ class FolderWalk(Walk):
     def images(self) -> Iterator[Image]:
         """Yield the images; see :meth:`Walk.images`.
 
-        A folder's entries are in memory while that folder and its subfolders are walked, never the whole tree. Links
-        to folders are followed, except a link to a folder that the walk is in.
+        Memory does not depend on the number of files (:func:`spark_jobs.external_sort.sort_records`). Links to folders
+        are followed, except a link to a folder that the walk is in.
 
         Raises
         ------
@@ -186,22 +175,23 @@ class FolderWalk(Walk):
             inside = (*inside, identity)
         label, at_top = folder.rpartition("/")[2], folder == self.root
         # A folder sorts as its name with the slash that follows it in the paths of its files.
-        for entry in sorted(self.read_folder(folder), key=lambda entry: entry.name + "/" * entry.is_folder):
-            path = f"{folder.rstrip('/')}/{entry.name}" + "/" * entry.is_folder
-            if at_top and entry.name == NOT_LOADED_FILE:
+        entries = ((entry.name + "/" * entry.is_folder, *entry[1:]) for entry in self.read_folder(folder))
+        for sorted_name, is_folder, size, modified in sort_records(entries):
+            name, path = sorted_name.removesuffix("/"), f"{folder.rstrip('/')}/{sorted_name}"
+            if at_top and name == NOT_LOADED_FILE:
                 self.has_record = True
                 continue
-            if self._is_hidden(entry.name):
-                self.left_out.hidden += self.count_files(path[:-1]) if entry.is_folder else 1
+            if self._is_hidden(name):
+                self.left_out.hidden += self.count_files(path[:-1]) if is_folder else 1
                 continue
-            if self._is_image_folder(entry.name) if entry.is_folder else self.matches(entry.name):
+            if self._is_image_folder(name) if is_folder else self.matches(name):
                 _check_encoding(path)
-                if not entry.is_folder:
+                if not is_folder:
                     self.left_out.keep(label)
-                yield Image(path, label, entry.size, entry.modified // 1000)
-            elif not entry.is_folder:
-                self.left_out.skip(entry.name, label, at_top=at_top)
-            if entry.is_folder:
+                yield Image(path, label, size, modified // 1000)
+            elif not is_folder:
+                self.left_out.skip(name, label, at_top=at_top)
+            if is_folder:
                 yield from self._folder(path[:-1], inside)
 
 

@@ -70,4 +70,4 @@ def open_bucket(name: str, aws_conn_id: str | None) -> Bucket:
         )
 
     store = make_store(name, region, endpoint, credentials=credentials, retry_seconds=RETRY_SECONDS)
-    return Bucket(store, arrow)
+    return Bucket(store, arrow, lists_in_order=endpoint is None)

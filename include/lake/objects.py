@@ -143,7 +143,7 @@ def folder_bytes(folder: LakePath) -> int:
 
 
 def count_matching_files(folder: LakePath, pattern: str, *, include_hidden: bool = False) -> int:
-    """Return the number of files under a folder, at any depth, that featurize will list. Memory is constant on S3.
+    """Return the number of files under a folder, at any depth, that featurize will list, in constant memory.
 
     Parameters
     ----------

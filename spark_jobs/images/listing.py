@@ -93,5 +93,5 @@ def _nothing_matches(left_out: LeftOut) -> str:
 
 
 def _table(rows: list[Image], scheme: str) -> pa.Table:
-    paths, labels, sizes, modified = zip(*rows, strict=True)
+    paths, labels, sizes, modified, _ = zip(*rows, strict=True)
     return pa.table([[f"{scheme}://{path}" for path in paths], labels, sizes, modified], schema=schemas.LISTING)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from spark_jobs.args import name_matcher
 from spark_jobs.lake import storage
 from spark_jobs.lake.object_store import OpenBucket, open_bucket
-from spark_jobs.walk import Entry, FolderWalk, KeyWalk, OutOfOrderError, Walk, WalkError, walk_local_folder
+from spark_jobs.walk import Entry, FolderWalk, KeyWalk, Walk, WalkError, walk_local_folder
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -21,8 +21,9 @@ def walk_through(
 ) -> T:
     """Return what a function makes of the walk through a folder of images.
 
-    S3 is listed as a stream, in constant memory. The function is called again, with a walk that reads one folder at a
-    time, if the store lists in another order than S3, or if object_store cannot address a key.
+    Images come in the order of their paths' UTF-8 bytes, on every store, in memory that does not depend on their
+    number. The exception is a folder on S3 with keys that object_store cannot address: the function is called again,
+    with a walk that has the entries of a folder in memory and knows no ETags.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ def walk_through(
         return use(walk_local_folder(root, pattern, include_hidden=include_hidden))
     matches = name_matcher(pattern)
     try:
-        return use(KeyWalk(root, matches, include_hidden, storage.list_files(images, buckets)))
-    except (OutOfOrderError, storage.UnaddressableKeyError):
+        return use(KeyWalk(root, matches, include_hidden, storage.list_sorted(images, buckets)))
+    except storage.UnaddressableKeyError:
         files = buckets(root.partition("/")[0]).arrow()
         return use(FolderWalk(root, matches, include_hidden, _folder_reader(files), _counter(files)))
 

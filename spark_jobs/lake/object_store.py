@@ -33,11 +33,14 @@ class Bucket:
     store : S3Store
         obstore's client.
     arrow : callable
-        Returns pyarrow's client, for keys that object_store cannot address and for listings in another order.
+        Returns pyarrow's client, for keys that object_store cannot address.
+    lists_in_order : bool
+        Whether the store lists in the order of the keys' UTF-8 bytes, as S3 does. SeaweedFS does not.
     """
 
     store: S3Store
     arrow: Callable[[], fs.S3FileSystem]
+    lists_in_order: bool = False
 
 
 OpenBucket: TypeAlias = Callable[[str], Bucket]
@@ -55,7 +58,7 @@ def _open_bucket(name: str, endpoint: str | None) -> Bucket:
 
     # object_store reads the region neither from the machine nor from the profile; pyarrow does.
     other = fs.S3FileSystem(endpoint_override=endpoint)
-    return Bucket(make_store(name, other.region, endpoint), lambda: other)
+    return Bucket(make_store(name, other.region, endpoint), lambda: other, lists_in_order=endpoint is None)
 
 
 def make_store(

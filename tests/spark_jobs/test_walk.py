@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import random
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from spark_jobs import external_sort
 from spark_jobs.args import NOT_LOADED_FILE, name_matcher
-from spark_jobs.walk import KeyWalk, OutOfOrderError, walk_local_folder
+from spark_jobs.walk import Entry, FolderWalk, KeyWalk, walk_local_folder
 
 FOLDERS = ["Apple", "Apple 2", "Apple-2", "x.jpg", "x.jpg-2", ".git", "@eaDir", "__MACOSX", "pêche", "50 %#+"]
 FILES = ["1.jpg", "2.JPG", ".1.jpg", "Thumbs.db", "notes.txt", "x", "é.jpeg", "x.jpg.jpg", "桃.png", NOT_LOADED_FILE]
 
 
-def keys_of(root: Path) -> list[tuple[str, int, int]]:
+def keys_of(root: Path) -> list[tuple[str, int, int, str | None]]:
     """The files as S3 would list them."""
     files = [Path(parent) / name for parent, _, names in os.walk(root) for name in names]
     paths = sorted((path.relative_to(root).as_posix() for path in files), key=str.encode)
-    return [(path, (root / path).stat().st_size, 7) for path in paths]
+    return [(path, (root / path).stat().st_size, 7, "etag") for path in paths]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -47,7 +49,7 @@ def test_keys_and_folders_give_the_same_images_in_the_same_order(tmp_path: Path,
 
 
 def walk(*paths: str) -> KeyWalk:
-    return KeyWalk("bucket/data", name_matcher("*.jpg"), False, [(path, 1, 0) for path in paths])
+    return KeyWalk("bucket/data", name_matcher("*.jpg"), False, [(path, 1, 0, None) for path in paths])
 
 
 def test_markers_of_folders_are_no_images_and_hide_nothing() -> None:
@@ -56,20 +58,44 @@ def test_markers_of_folders_are_no_images_and_hide_nothing() -> None:
     assert found.left_out.record("there", "*.jpg")["hidden"] == 1
 
 
-@pytest.mark.parametrize("paths", [("a/1.jpg", "a b/1.jpg"), ("1.jpg", "1.jpg"), ("é.jpg", "z.jpg")])
-def test_another_order_than_that_of_the_keys_is_noticed(paths: tuple[str, str]) -> None:
-    with pytest.raises(OutOfOrderError, match=paths[1]):
-        list(walk(*paths).images())
-
-
 def test_keys_are_read_as_they_are_needed() -> None:
     read = []
 
-    def keys() -> Iterator[tuple[str, int, int]]:
+    def keys() -> Iterator[tuple[str, int, int, str | None]]:
         for number in range(1_000_000):
             read.append(number)
-            yield f"a/{number:07}.jpg", 1, 0
+            yield f"a/{number:07}.jpg", 1, 0, None
 
     images = KeyWalk("bucket/data", name_matcher("*.jpg"), False, keys()).images()
     assert [next(images).path for _ in range(2)] == ["bucket/data/a/0000000.jpg", "bucket/data/a/0000001.jpg"]
     assert read == [0, 1]
+
+
+def test_an_image_has_the_etag_of_its_key() -> None:
+    keys = [("a.jpg", 1, 0, "0a"), ("b.jpg", 1, 0, None)]
+    images = KeyWalk("bucket/data", name_matcher("*.jpg"), False, keys).images()
+    assert [image.etag for image in images] == ["0a", None]
+
+
+@pytest.mark.slow
+def test_a_folder_of_any_size_is_walked_in_constant_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external_sort, "RECORDS_IN_MEMORY", 1_000)
+    monkeypatch.setattr(external_sort, "BATCH", 100)
+    count = 10_000
+
+    def read_folder(_folder: str) -> Iterator[Entry]:
+        for number in range(count):
+            yield Entry(f"{number * 7_919 % count:08}.jpg", False, number, 0)
+
+    walk = FolderWalk("/data", name_matcher("*.jpg"), False, read_folder, lambda _: 0)
+    tracemalloc.start()
+    try:
+        last, listed = "", 0
+        for image in walk.images():
+            assert image.path > last
+            last, listed = image.path, listed + 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert listed == count
+    assert peak < 2**20, "all entries together take 3 MB"

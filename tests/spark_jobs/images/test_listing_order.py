@@ -23,7 +23,7 @@ def test_a_folder_comes_after_names_that_continue_its_own(
         store.put(lake_bucket, key)
     listed = [item["Key"] for item in store.s3.list_objects_v2(Bucket=lake_bucket, Prefix="data/")["Contents"]]
     assert sorted(listed) == keys
-    assert listed != keys, "SeaweedFS lists as S3 does now: OutOfOrderError can go"
+    assert listed != keys, "SeaweedFS lists as S3 does now: `Bucket.lists_in_order` can be true for it"
     listing.write(f"s3://{lake_bucket}/data", "*.jpg", f"s3://{lake_bucket}/run/l.parquet", rows_per_group=2)
     table = pq.read_table(io.BytesIO(store.read(lake_bucket, "run/l.parquet")))
     assert table["path"].to_pylist() == [f"s3://{lake_bucket}/{key}" for key in keys]

@@ -192,7 +192,7 @@ def test_an_upload_that_the_store_breaks_off_is_aborted(bucket: Any, monkeypatch
 
 
 @pytest.mark.slow
-def test_files_are_listed_in_the_order_of_the_store_with_size_and_time(bucket: Any, s3_server: str) -> None:
+def test_files_are_listed_in_the_order_of_the_store_with_size_time_and_etag(bucket: Any, s3_server: str) -> None:
     def open_bucket(name: str) -> object_store.Bucket:
         keys = {"access_key_id": "x", "secret_access_key": "x", "token": None, "expires_at": None}
         store = object_store.make_store(name, "eu-west-3", s3_server, credentials=lambda: keys)  # type: ignore[arg-type, return-value]
@@ -201,12 +201,12 @@ def test_files_are_listed_in_the_order_of_the_store_with_size_and_time(bucket: A
     for key in ["data/", "data/a/1", "data/a-b/1", "data/empty", "data/folder/", "data/é #", "other"]:
         bucket.put_object(Key=key, Body=key.encode() if key[-1] not in "/y" else b"")
     expected = [
-        (item.key.removeprefix("data/"), item.size, int(item.last_modified.timestamp()))
+        (item.key.removeprefix("data/"), item.size, int(item.last_modified.timestamp()), item.e_tag.strip('"'))
         for item in bucket.objects.filter(Prefix="data/")
         if item.key != "data/"
     ]
     found = list(storage.list_files(f"s3://{bucket.name}/data", open_bucket))
-    assert [(file.path, file.size, file.modified // 10**6) for file in found] == expected
+    assert [(file.path, file.size, file.modified // 10**6, file.etag) for file in found] == expected
     assert [file.path for file in found] == ["a-b/1", "a/1", "empty", "folder/", "é #"]
 
 
