@@ -17,10 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from spark_jobs.lake.conditional_writes import Tag, create, read_tagged, replace
+from spark_jobs.lake.copies import copy
 from spark_jobs.lake.listings import StoredFile, folder_bytes, list_chunks, list_files, list_sorted
 from spark_jobs.lake.locations import is_local, join, local_path, split, temporary_path
 from spark_jobs.lake.object_store import OpenBucket, open_bucket
-from spark_jobs.lake.store_errors import StoreError, UnaddressableKeyError, first_line, naming
+from spark_jobs.lake.store_errors import StoreError, TooLargeError, UnaddressableKeyError, first_line, naming
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "StoreError",
     "StoredFile",
+    "Tag",
+    "TooLargeError",
     "UnaddressableKeyError",
+    "copy",
+    "create",
     "delete",
     "delete_file",
     "exists",
@@ -43,6 +49,8 @@ __all__ = [
     "open_file",
     "read_bytes",
     "read_json",
+    "read_tagged",
+    "replace",
     "size",
     "write_bytes",
     "write_json",

@@ -15,6 +15,10 @@ class UnaddressableKeyError(StoreError):
     """A folder holds keys that object_store cannot address: with control characters, or with two slashes in a row."""
 
 
+class TooLargeError(StoreError):
+    """A file is larger than the store allows for an operation."""
+
+
 @contextmanager
 def naming(uri: str) -> Iterator[None]:
     """Raise the errors of obstore as Python's own, with the URI and the store's words."""
