@@ -22,6 +22,8 @@ ERRORS = {
         "ConditionalRequestConflict",
         "A conflicting operation occurred.",
     ),
+    # S3 may begin its answer to a long request, such as a copy, before it knows the outcome.
+    "error_in_ok": (200, "OK", "InternalError", "We encountered an internal error."),
     "not_found": (404, "Not Found", "NoSuchKey", "The specified key does not exist."),
 }
 """Faults that are error responses: status, reason, and S3's code and message (Amazon S3 API Reference)."""

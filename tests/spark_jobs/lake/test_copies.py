@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.s3_faults import Rule
 from benchmarks.s3_proxy import S3Proxy
-from spark_jobs.lake import copies, storage
+from spark_jobs.lake import copies, object_store, storage
 from tests.s3_store import Store, use_environment
 
 
@@ -71,6 +72,25 @@ def test_no_content_passes_through_this_machine(
     assert counts.requests == {("HEAD", "segments/part.parquet"): 1, ("PUT", "results/part.parquet"): 1}
     assert counts.bytes_sent == 0
     assert store.read(lake_bucket, "results/part.parquet") == store.read(lake_bucket, "segments/part.parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["reset_after", "error_in_ok", "internal_error"])
+def test_a_copy_whose_answer_is_lost_or_an_error_is_repeated(
+    store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """S3 may report an error of a copy in the body of an answer with the status 200."""
+    monkeypatch.setattr(object_store, "RETRIES", 2)
+    store.put(lake_bucket, "source", b"content")
+    source, target = f"s3://{lake_bucket}/source", f"s3://{lake_bucket}/target"
+    with S3Proxy(store.url, rules=[Rule("target", fault, times=1, methods=("PUT",))]) as proxy:
+        use_environment(monkeypatch, proxy.url)
+        storage.copy(source, target)
+        assert store.read(lake_bucket, "target") == b"content"
+        assert proxy.counts().faults == 1
+        proxy.set_rules([Rule("target", fault, methods=("PUT",))])
+        with pytest.raises(storage.StoreError, match=f"{source}, copied to {target}: "):
+            storage.copy(source, target)
 
 
 @pytest.mark.slow
