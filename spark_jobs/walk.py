@@ -9,6 +9,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
@@ -237,7 +238,26 @@ def count_local_files(folder: str) -> int:
     """Return the number of files in a folder of this machine; links are not followed, unreadable folders are empty."""
     if os.path.islink(_bytes(folder)):  # noqa: PTH114 (a Path is not made of bytes)
         return 1
-    return sum(len(names) for _, _, names in os.walk(_bytes(folder)))
+    return _count_files(_bytes(folder))
+
+
+def _count_files(folder: bytes) -> int:
+    """Count in constant memory; ``os.walk`` has all names of a folder in memory."""
+    count = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                count += _count_files(entry.path)
+            elif not _is_folder(entry):
+                count += 1
+    return count
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that cannot be followed
+        return False
 
 
 def _check_encoding(path: str) -> None:

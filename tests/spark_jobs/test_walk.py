@@ -12,7 +12,7 @@ import pytest
 
 from spark_jobs import external_sort
 from spark_jobs.args import NOT_LOADED_FILE, name_matcher
-from spark_jobs.walk import Entry, FolderWalk, KeyWalk, walk_local_folder
+from spark_jobs.walk import Entry, FolderWalk, KeyWalk, count_local_files, walk_local_folder
 
 FOLDERS = ["Apple", "Apple 2", "Apple-2", "x.jpg", "x.jpg-2", ".git", "@eaDir", "__MACOSX", "pêche", "50 %#+"]
 FILES = ["1.jpg", "2.JPG", ".1.jpg", "Thumbs.db", "notes.txt", "x", "é.jpeg", "x.jpg.jpg", "桃.png", NOT_LOADED_FILE]
@@ -50,6 +50,19 @@ def test_keys_and_folders_give_the_same_images_in_the_same_order(tmp_path: Path,
 
 def walk(*paths: str) -> KeyWalk:
     return KeyWalk("bucket/data", name_matcher("*.jpg"), False, [(path, 1, 0, None) for path in paths])
+
+
+def test_files_of_a_hidden_folder_are_counted_without_following_links(tmp_path: Path) -> None:
+    hidden = tmp_path / ".git"
+    (hidden / "deep" / "empty").mkdir(parents=True)
+    for name in ("1", "deep/2", "deep/.3"):
+        (hidden / name).touch()
+    (hidden / "folder").symlink_to(tmp_path)
+    (hidden / "nowhere").symlink_to("none")
+    (hidden / "loop").symlink_to("loop")
+    (hidden / "file").symlink_to("1")
+    assert count_local_files(str(hidden)) == sum(len(names) for _, _, names in os.walk(hidden)) == 6
+    assert [count_local_files(str(hidden / name)) for name in ("folder", "none", "deep/empty")] == [1, 0, 0]
 
 
 def test_markers_of_folders_are_no_images_and_hide_nothing() -> None:
