@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,20 @@ def test_a_replacement_whose_answer_is_lost_is_a_success(proxy: S3Proxy, store: 
     assert store.read(uri.split("/")[2], "current.json") == b"mine"
     assert storage.replace(uri, b"of another", tag) is False
     assert store.read(uri.split("/")[2], "current.json") == b"mine"
+
+
+@pytest.mark.slow
+def test_exactly_one_succeeds_while_answers_are_lost(proxy: S3Proxy, store: Store, uri: str) -> None:
+    """The first put changes the file: whoever repeats it finds the condition broken, by itself or by another."""
+    bucket, tag = uri.split("/")[2], None
+    for number in range(4):
+        proxy.set_rules([lose_puts("reset_after", 3)])
+        contents = [f"{number} {writer}".encode() for writer in range(WRITERS)]
+        with ThreadPoolExecutor(WRITERS) as pool:
+            written = list(pool.map(lambda data, expected=tag: storage.replace(uri, data, expected), contents))
+        assert written.count(True) == 1
+        assert store.read(bucket, "current.json") == contents[written.index(True)]
+        tag = read(uri)[1]
 
 
 @pytest.mark.slow

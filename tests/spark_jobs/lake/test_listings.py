@@ -123,20 +123,20 @@ def test_only_the_listing_of_aws_is_declared_to_be_in_order(monkeypatch: pytest.
 def test_a_listing_of_any_length_takes_constant_memory(monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
     monkeypatch.setattr(external_sort, "RECORDS_IN_MEMORY", 1_000)
     monkeypatch.setattr(external_sort, "BATCH", 100)
-    keys = Keys(20_000)
+    keys = Keys(12_000)
     with ListingServer(len(keys)) as server:
         bucket = dataclasses.replace(in_order("many", server.url), lists_in_order=ordered)
         tracemalloc.start()
         try:
             for number, file in enumerate(storage.list_sorted("s3://many/data", lambda _: bucket)):
                 assert file.path == keys[number].removeprefix("data/")
-                if ordered and number == 5_000:
-                    assert server.requests()["GET"] <= 7, "nothing is listed before it is needed"
+                if ordered and number == 4_000:
+                    assert server.requests()["GET"] <= 6, "nothing is listed before it is needed"
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
     assert number == len(keys) - 1
-    assert peak < 4 * 2**20, "all of them take 7 MB"
+    assert peak < 2.5 * 2**20, "all of them take 3.8 MB"
 
 
 def test_a_listing_in_order_writes_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
