@@ -263,6 +263,17 @@ def test_each_step_is_added_once_whatever_emr_answers(
     assert account.emr.find_or_add_steps(cluster_id, steps) == added
 
 
+def test_steps_of_an_unanswered_request_are_found_after_the_retry_timeout(
+    account: Account, identity: RunIdentity
+) -> None:
+    """No retry is left: only the search finds what the request added."""
+    cluster_id = account.find_or_create(identity)["Id"]
+    account.fail(api=[{"action": "AddJobFlowSteps", "when": "after", **BROKEN}])
+    added = Emr(account.emr.client, RetryPolicy(0)).find_or_add_steps(cluster_id, [step("a"), step("b")])
+    listed = account.client.list_steps(ClusterId=cluster_id)["Steps"]
+    assert {item["Name"]: item["Id"] for item in listed} == dict(zip(["a", "b"], added, strict=True))
+
+
 def test_a_step_that_fails_before_it_is_found_is_not_added_again(account: Account, identity: RunIdentity) -> None:
     """EMR answers with an error three seconds late, when the step that it has added has already failed."""
     cluster_id = account.find_or_create(identity)["Id"]

@@ -93,7 +93,7 @@ class Clusters:
     def __init__(self, *clusters: Any) -> None:
         self.by_id = {f"j-{number}": found | {"Id": f"j-{number}"} for number, found in enumerate(clusters)}
         self.terminated: list[str] = []
-        self.forbidden: set[str] = set()
+        self.forbidden: dict[str, str] = {}  # error codes by cluster id
         self.protected: set[str] = set()
 
     def list_clusters(self, ClusterStates: list[str]) -> dict[str, Any]:  # noqa: N803
@@ -102,7 +102,7 @@ class Clusters:
 
     def describe_cluster(self, ClusterId: str) -> dict[str, Any]:  # noqa: N803
         if ClusterId in self.forbidden:
-            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "DescribeCluster")
+            raise ClientError({"Error": {"Code": self.forbidden[ClusterId]}}, "DescribeCluster")
         return {"Cluster": self.by_id[ClusterId]}
 
     def terminate_job_flows(self, JobFlowIds: list[str]) -> dict[str, Any]:  # noqa: N803
@@ -120,10 +120,10 @@ def test_only_clusters_of_ended_runs_of_this_lake_are_terminated() -> None:
 
 def test_cluster_that_cannot_be_described_does_not_protect_the_others() -> None:
     """The policy in ``infra`` allows only clusters with our tag, but any cluster may have a name like ours."""
-    emr = Clusters(cluster(), cluster())
-    emr.forbidden = {"j-0"}
+    emr = Clusters(cluster(), cluster(), cluster())
+    emr.forbidden = {"j-0": "AccessDeniedException", "j-1": "AccessDenied"}
     reaped = reap(Emr(emr, RetryPolicy(1)), reaper())
-    assert (set(reaped.terminated), reaped.failures) == ({"j-1"}, {})
+    assert (set(reaped.terminated), reaped.failures) == ({"j-2"}, {})
 
 
 def test_a_protected_cluster_is_reported_and_the_others_are_terminated() -> None:

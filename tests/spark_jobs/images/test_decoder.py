@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -265,3 +266,8 @@ def test_a_process_keeps_one_decoder_and_ends_the_one_before() -> None:
     while children() - before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert children() == before
+    second.decode(PLAIN)
+    third = decoder.shared(Limits(MAX_PIXELS))  # the limits of the first again
+    with contextlib.closing(third):
+        third.decode(PLAIN)
+        assert len(children() - before) == 1
