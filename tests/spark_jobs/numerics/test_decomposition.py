@@ -159,11 +159,12 @@ def test_components_beyond_the_rank_are_kept_with_a_warning(n: int, d: int, k: i
 
 def test_no_variance_keeps_the_requested_number_and_one_component_for_a_target() -> None:
     for target, most, k in ((None, 3, 3), (0.8, 3, 1), (None, 1, 1)):
-        found = fit([[0.1, 0.7, 5.9]] * 4, target, most)
+        found = fit([[0.1, 0.0, 5.9]] * 4, target, most)
         assert (found.k, found.variance_reached) == (k, 0), (target, most)
         np.testing.assert_array_equal(found.components @ found.components.T, np.eye(k))
         (warning,) = found.warnings
-        assert "no variance to explain: the features of all 4 images are alike" in warning
+        assert "no variance to explain: the features of all 4 images are alike; kept " in warning
+        assert ("one component, which" in warning) == (k == 1)
 
 
 def test_the_largest_loading_of_every_component_is_positive() -> None:

@@ -139,7 +139,9 @@ def test_the_model_file_loads_into_a_fitted_pca_of_scikit_learn(scores: str, n: 
 
 
 def test_a_model_that_is_saved_and_loaded_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    for model in (fit(realistic(30, 6), 2), fit(realistic(3, 6), 5, "whitened"), fit(np.zeros((1, 1)), 1, "centred")):
+    equal_eigenvalues = fit(np.zeros((2, 3)), 2)
+    one_value = fit(np.zeros((1, 1)), 1, "centred")
+    for model in (fit(realistic(30, 6), 2), fit(realistic(3, 6), 5, "whitened"), equal_eigenvalues, one_value):
         data = model.to_npz()
         loaded = FittedPca.from_npz(data)
         for name in (item.name for item in fields(FittedPca)):

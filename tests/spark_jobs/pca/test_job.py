@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -198,6 +200,23 @@ def test_the_program_ends_with_one_summary_line(
         ("pca-moments", "20", "images"),
         ("pca-scores", "20", "images"),
     }
+
+
+def test_a_complete_task_counts_as_a_share_of_the_images(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "completed_tasks", lambda sc: 1)
+    monkeypatch.setattr(progress, "track", functools.partial(progress.track, seconds=0.01))
+    shares = [[parts.Piece("a", 0, 0, rows, 0)] for rows in (3, 4)]
+    deadline = time.monotonic() + 10
+    with (
+        caplog.at_level(logging.INFO, logger="spark_jobs"),
+        analysis._track(None, "pca-moments", shares),
+    ):
+        while len(caplog.messages) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    lines = [progress.PROGRESS_PATTERN.search(message) for message in caplog.messages]
+    assert [(line["done"], line["total"]) for line in lines] == [("0", "7"), ("4", "7"), ("7", "7")]
 
 
 def test_help_needs_no_spark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
