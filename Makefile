@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Each command sets up .venv first if necessary.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
+.PHONY: help setup run up down history restore store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
 # scripts/setup.sh makes this folder for users whose home cannot be written.
@@ -12,7 +12,7 @@ WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
 
 # What the user types reaches the commands through the environment, so that spaces, quotes and dollars stay as they are.
-$(foreach name,IMAGES LAKE PARAMS STORE PORT ROOT SETTINGS STACK FORMAT LAPS,$(eval export USER_$(name) := $$(value $(name))))
+$(foreach name,IMAGES LAKE PARAMS STATE STORE PORT ROOT SETTINGS STACK FORMAT LAPS,$(eval export USER_$(name) := $$(value $(name))))
 # An option with the value of such a variable, if it is set: $(call option,--port,PORT). TESTS, TABLES and OPTIONS are lists
 # of words instead: the shell alone splits them, as $(value …) leaves them to it.
 option = $(if $(USER_$(2)),$(1) "$$USER_$(2)")
@@ -38,6 +38,12 @@ up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder
 down: setup ## stop what `make up` started; lake, database and logs are kept
 	@$(IN_VENV) -m local.run.service down
 
+history: setup ## print the runs of a lake [LAKE=folder] [FORMAT=json]
+	@$(IN_VENV) -m include.reports --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE) $(call option,--format,FORMAT)
+
+restore: setup ## publish a kept state again, as a new state: STATE=number [LAKE=folder]
+	@$(IN_VENV) -m include.reports --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE) --restore "$$USER_STATE"
+
 store: setup ## the local S3 store by itself, to read the lake of `make run STORE=s3`, until Ctrl-C
 	@$(IN_VENV) -m local.s3
 
@@ -56,7 +62,7 @@ soak: setup ## the long tests and the fault matrix, with a dated report in docs/
 		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
 		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && exit $$code
 
-bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy'] [IMAGES=folder] [LAPS=n]
+bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy days findchanges'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(value TABLES) $(call path_option,--images,IMAGES) $(call option,--laps,LAPS)
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models

@@ -30,6 +30,8 @@ TABLES = {
     "pca": "benchmarks.pca.comparison",
     "pcascale": "benchmarks.pca.scale",
     "accuracy": "benchmarks.accuracy",
+    "days": "benchmarks.days",
+    "findchanges": "benchmarks.find_changes",
 }
 """The tables, in the order in which they are measured, and their modules."""
 

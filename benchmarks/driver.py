@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from pyspark import SparkContext
 
-from spark_jobs.args import LISTING_FILE, FeaturizeArgs
+from spark_jobs import fingerprint
+from spark_jobs.args import LISTING_FILE, WORK_FILE, FeaturizeArgs
 from spark_jobs.featurize import extraction, job
-from spark_jobs.images import listing
+from spark_jobs.images import changes
 from spark_jobs.lake import storage
 from spark_jobs.runtime import context
 
@@ -42,37 +43,39 @@ def main() -> int:
 
 def prepare(args: FeaturizeArgs, parallelism: int) -> dict[str, Any]:
     """List and plan as the job does, and return the figures."""
-    target = storage.join(args.run, LISTING_FILE)
+    folder, features_of = changes.Folder(args.images, args.pattern), fingerprint.planned("none", args)
     before = peak_memory_mib()
     begin = time.perf_counter()
-    listed = listing.write(args.images, args.pattern, target, rows_per_group=extraction.ROWS_PER_GROUP)
+    found = changes.find(folder, args.run, features_of, None)
     listed_at = time.perf_counter()
-    borders = job.plan_tasks(args, listed.sizes, parallelism)
+    sizes = job.read_sizes(storage.join(args.run, WORK_FILE))
+    borders = job.plan_tasks(args, sizes, parallelism)
     planned_at = time.perf_counter()
     images = np.diff(borders)
-    sizes = np.add.reduceat(listed.sizes, borders[:-1])
-    work = images / args.images_per_task + sizes / args.bytes_per_task
+    sums = np.add.reduceat(sizes, borders[:-1])
+    work = images / args.images_per_task + sums / args.bytes_per_task
     return {
-        "listed": len(listed.sizes),
+        "listed": found["listed"],
         "list_seconds": round(listed_at - begin, 2),
         "plan_seconds": round(planned_at - listed_at, 3),
         "python_memory_before_mib": before,
         "python_memory_mib": peak_memory_mib(),
-        "listing_bytes": storage.size(target),
+        "listing_bytes": storage.size(storage.join(args.run, LISTING_FILE)),
         "tasks": len(images),
         "images_a_task": [int(images.min()), int(images.max())],
-        "bytes_a_task": [int(sizes.min()), int(sizes.max())],
+        "bytes_a_task": [int(sums.min()), int(sums.max())],
         "work_a_task": [round(float(work.min()), 4), round(float(work.max()), 4)],
         "borders": borders,
     }
 
 
 def read_by_tasks(sc: SparkContext, args: FeaturizeArgs, borders: np.ndarray) -> int:
-    """Read each planned task's share of the listing in a worker, as the job does, and count the rows."""
+    """Read each planned task's share of the work list in a worker, as the job does, and count the rows."""
+    work_list = storage.join(args.run, WORK_FILE)
 
     def count(number: int) -> int:
         share = range(int(borders[number]), int(borders[number + 1]))
-        return int(extraction.read_listing(args.run, share).num_rows)
+        return int(extraction.read_work(work_list, share).num_rows)
 
     numbers = range(len(borders) - 1)
     rows: int = sc.parallelize(numbers, len(numbers)).map(count).sum()

@@ -68,7 +68,7 @@ def featurize(
         ``driver_memory_mib`` (:func:`driver_memory_mib`); and the job's ``summary``.
     """
     arguments = FeaturizeArgs(
-        images=_uri(images), run=_uri(run_folder(bench, name)), model=_uri(bench.model), **dict(options)
+        images=uri(images), run=uri(run_folder(bench, name)), model=uri(bench.model), **dict(options)
     )
     return _measured(bench, arguments, name, FEATURIZE_SUMMARY_FILE, environ)
 
@@ -98,7 +98,7 @@ def pca(
     dict
         As :func:`featurize`.
     """
-    arguments = PcaArgs(run=_uri(run_folder(bench, name)), **dict(options))
+    arguments = PcaArgs(run=uri(run_folder(bench, name)), **dict(options))
     return _measured(bench, arguments, name, PCA_SUMMARY_FILE, heap_mb=heap_mb)
 
 
@@ -162,7 +162,8 @@ def driver_environment(environ: Mapping[str, str], *, master: str, scratch: Path
     return {**environment(environ, scratch=scratch), "PYSPARK_SUBMIT_ARGS": submit}
 
 
-def _uri(place: Path | str) -> str:
+def uri(place: Path | str) -> str:
+    """Return the URI of a path of this machine; a URI stays as it is."""
     return f"file://{place}" if isinstance(place, Path) else place
 
 
@@ -204,7 +205,7 @@ def _submit(
     scratch = bench.work / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     spark_home = prepared_home()
-    step = spark_step(arguments, slug=name, code=_uri(bench.work / "code"), time_limit_minutes=TIME_LIMIT_MINUTES)
+    step = spark_step(arguments, slug=name, code=uri(bench.work / "code"), time_limit_minutes=TIME_LIMIT_MINUTES)
     cap = heap_mb or half_of_memory_mb()
     target = Target(str(spark_home / "bin" / "spark-submit"), bench.master, cap)
     return process.measure(

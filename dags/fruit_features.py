@@ -1,22 +1,23 @@
 """
 ### Fruit photos to features and principal components
 
-Every day, this DAG computes MobileNetV2 features (1280 numbers per image) of the photos under the lake's `data/`, and
-as many principal components as explain 80 % of the variance. The work runs on an EMR cluster that exists only during
-the run.
+Every day, this DAG computes MobileNetV2 features (1280 numbers per image) of the photos under the lake's `data/` that
+are new or have changed, and as many principal components of all photos as explain 80 % of the variance. The work runs
+on an EMR cluster that exists only during the run. If nothing has changed, no cluster is created.
 
 | task | what it does |
 | --- | --- |
-| `open_run` | names the run; checks settings, parameters, regions, access, images and model |
-| `plan_cluster` | builds the requests for cluster and steps; forecasts the cost, fails if above `max_cost_eur` |
+| `open_run` | names the run; checks settings, parameters, regions, access and model |
+| `find_changes` | compares the images with the published state: new, changed, gone; writes the work list |
+| `plan_cluster` | skips the rest if nothing has changed; plans cluster and steps; checks the cost forecast |
 | `publish_code` | uploads the job package to the lake, under its digest |
 | `create_cluster` | creates the cluster, or attaches to the one that an earlier attempt created |
-| `add_featurize`, `wait_featurize` | check where the cluster is; images → `runs/<slug>/features`, `rejects` |
-| `add_pca`, `wait_pca` | features → `runs/<slug>/pca`: scores, model, CSV |
+| `add_featurize`, `wait_featurize` | check where the cluster is; work list → segments of features and rejects |
+| `add_pca`, `wait_pca` | features of all segments → `runs/<slug>/pca`: scores, model, CSV |
 | `terminate_cluster` | always terminates the cluster, also after a failure |
 | `report_cost` | computes the cost from what EMR reports; writes it to its log and `runs/<slug>/cost.json` |
-| `verify_results` | checks rows, dimensions, NaN, k and variance against the job's own listing |
-| `publish_results` | updates `results/`, `results_csv/` and `current.json`; writes report and manifest |
+| `verify_results` | checks rows, dimensions, NaN, k and variance against the listing |
+| `publish_results` | writes report and manifest, moves `current.json`, updates `results/` and `results_csv/` |
 | `close_run` | fails unless all other tasks succeeded, and then writes the report of the failed run |
 
 **Settings.** Only `FRUITS_LAKE` (or the Airflow Variable `fruits_lake`) has no default: the root of the lake, such as
@@ -25,15 +26,19 @@ the run.
 **Before the first run**, `make publish ROOT=s3://bucket` uploads the model, the code and the nodes' packages.
 `docs/runbook.md` explains how to prepare an AWS account.
 
-**Idempotence.** A run writes only under `runs/<slug>/`, and replaces what a failed attempt left there. Only
-`publish_results` changes what readers see, after verification: a failed run changes nothing. A retried task attaches to
+**The published state.** Features are in immutable segments. A manifest names the segments of a state, and
+`current.json` names the manifest of the published state. It is moved last, in one write, and only if no other run has
+moved it: readers that start from it never see half a state. `docs/lake.md` explains the lake.
+
+**Idempotence.** A run writes only under `runs/<slug>/`, and new segments. Only `publish_results` changes what readers
+see, after verification: a failed run changes nothing. A retried task attaches to
 the cluster and the step that its earlier attempt created; before it creates a new cluster, also after clearing, it
 searches for one minute, because EMR may list a cluster late.
 
 **Clearing.** To repeat a failed step, clear its `add_` task with its downstream tasks: this creates one new cluster and
 keeps the output of completed steps. Clearing only a `wait_` task runs nothing; its log says so. Clearing
-`verify_results` or `publish_results` creates no cluster. To repeat everything, clear `open_run` with its downstream
-tasks.
+`verify_results` or `publish_results` creates no cluster. To repeat everything, or a run that has published, clear
+`open_run` with its downstream tasks: the repetition writes into a folder of its own.
 
 **Comparison with the previous run.** `open_run` records which run is published; the pca job measures how much the
 features have changed since. A drift above `FRUITS_DRIFT_THRESHOLD` is a warning in the log of `publish_results` and in
@@ -71,7 +76,7 @@ from include.settings.dag_ids import FEATURES_DAG
 from include.settings.deployment import read_settings
 from include.settings.form import run_params
 from include.settings.parameters import MAX_STEP_MINUTES
-from include.tasks import plan, results, run
+from include.tasks import changes, plan, results, run
 
 settings = read_settings()
 RESULTS = Asset("fruit_features_results")
@@ -96,7 +101,8 @@ with DAG(
 
     # Multiple outputs: each entry of the record is an XCom of its own, which links, tasks and people can read.
     open_run = task(multiple_outputs=True)(run.open_run)()
-    plan_cluster = task(multiple_outputs=True)(plan.plan_cluster)(open_run)
+    find_changes = task(multiple_outputs=True)(changes.find_changes)(open_run)
+    plan_cluster = task(multiple_outputs=True)(plan.plan_cluster)(open_run, find_changes)
     publish_code = task(plan.publish_code)(open_run, plan_cluster["code"])
 
     cluster_of = {"run": open_run, "job_flow_overrides": plan_cluster["job_flow_overrides"], **aws}
@@ -105,11 +111,16 @@ with DAG(
         task_id="add_featurize",
         job_flow_id=create_cluster.output,
         steps=plan_cluster["featurize_steps"],
+        found=find_changes,
         **cluster_of,
     )
     wait_featurize = StepSensor(task_id="wait_featurize", add_task_id="add_featurize", run=open_run, **waiting, **aws)
     add_pca = AddSteps(
-        task_id="add_pca", job_flow_id=create_cluster.output, steps=plan_cluster["pca_steps"], **cluster_of
+        task_id="add_pca",
+        job_flow_id=create_cluster.output,
+        steps=plan_cluster["pca_steps"],
+        found=find_changes,
+        **cluster_of,
     )
     wait_pca = StepSensor(task_id="wait_pca", add_task_id="add_pca", run=open_run, **waiting, **aws)
     terminate_cluster = TerminateCluster(
@@ -118,10 +129,11 @@ with DAG(
         creators=("create_cluster", "add_featurize", "add_pca"),
         **aws,
     )
-    report_cost = task(results.report_cost)(open_run)
-    verify_results = task(multiple_outputs=True)(results.verify_results)(open_run, plan_cluster["jobs"])
+    report_cost = task(results.report_cost)(open_run, find_changes)
+    verify_results = task(multiple_outputs=True)(results.verify_results)(open_run, find_changes, plan_cluster["jobs"])
     publish_results = task(multiple_outputs=True, outlets=[RESULTS])(results.publish_results)(
         open_run,
+        find_changes,
         verify_results,
         plan={"code": plan_cluster["code"], "forecast": plan_cluster["forecast"]},
         created={"cluster_id": add_pca.output[CLUSTER_ID], "attestation": add_pca.output[ATTESTATION]},
@@ -132,7 +144,8 @@ with DAG(
     close_run = task(run.close_run)()
     close_run.operator.operator_extra_links = (ReportLink(),)
 
-    open_run >> plan_cluster >> publish_code >> create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
+    open_run >> find_changes >> plan_cluster >> publish_code >> create_cluster
+    create_cluster >> add_featurize >> wait_featurize >> add_pca >> wait_pca
     # The setup of this teardown is open_run, not create_cluster: create_cluster may fail after EMR created the cluster.
     wait_pca >> terminate_cluster.as_teardown(setups=open_run, on_failure_fail_dagrun=True)
     # Before publishing, so that the manifest contains the cost; a teardown, so that a failed run reports its cost too.

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from spark_jobs.records import Drift, FeaturizeSummary, LeftOut, PcaSummary, Quality, RejectedFile, Seconds
+from spark_jobs.records import (
+    ChangeCounts,
+    Drift,
+    FeaturizeSummary,
+    Fingerprint,
+    LeftOut,
+    PcaSummary,
+    Quality,
+    RejectedFile,
+    Seconds,
+    Segment,
+)
 from spark_jobs.records import ModelFile as ModelFile  # for callers outside include
 
 CLUSTER_ID = "job_flow_id"
@@ -143,7 +154,6 @@ class Run(TypedDict):
     """URI of the lake's root."""
     images: str
     """URI of the folder of images."""
-    image_count: int
     model: ModelRecord
     previous: Previous
     params: Params
@@ -198,8 +208,9 @@ class Forecast(TypedDict):
     """The expected cost of a run, computed before it starts."""
 
     prices: PriceDate
-    images: int | None
-    expected: ForecastCase | None
+    images: int
+    """Images to compute."""
+    expected: ForecastCase
     worst: ForecastCase
     unknown: list[str]
     assumptions: list[str]
@@ -290,21 +301,50 @@ class Verified(TypedDict):
     warnings: list[str]
 
 
-class Publication(Verified):
-    """The figures of the verification, with the time of the publication."""
+class FoundChanges(ChangeCounts):
+    """The record that ``find_changes`` returns; the lists of images and segments are in the run's folder."""
 
+    run: str
+    """Name of the run's folder in the lake: its slug, with a suffix if the run has published before."""
+    everything: str | None
+    """Why all images are computed, or None if only those that have changed are."""
+    refit: str | None
+    """Why the PCA is fitted although no image has changed; None otherwise."""
+    nothing_to_do: str | None
+    """Why the rest of the run is skipped; None if there is something to do."""
+    base: str | None
+    """SHA-256 of ``current.json`` as the run found it; None if there was none."""
+
+
+class Current(TypedDict):
+    """``current.json``: the pointer to the published state. Paths are relative to the lake's root."""
+
+    manifest: str
+    """Path of its manifest."""
+    state: int
+    """Its number; the first one is 1."""
+    run: str
+    """Slug of the run that published it."""
     run_id: str
     published_at: str
     """ISO 8601 time in UTC."""
+    images: int
+    rejects: int
+    k: int
+    variance_reached: float
+    warnings: list[str]
+    features: list[str]
+    """Paths of the Parquet files of its features."""
+    scores: str
+    """Path of the folder of its scores."""
+    csv: str
+    """Path of its scores as CSV."""
 
 
-class Current(Publication):
-    """``current.json``: the run that is published."""
+class Shown(TypedDict):
+    """``results.json``: the state that ``results/`` and ``results_csv/`` show, written after they were updated."""
 
-    run: str
-    """Its slug."""
-    results: list[str]
-    """Names of its files in ``results/``."""
+    manifest: str
 
 
 class ClusterReference(TypedDict):
@@ -315,12 +355,26 @@ class ClusterReference(TypedDict):
 
 
 class Manifest(TypedDict):
-    """``manifest.json``: the record of a run that has published its results."""
+    """``manifests/<n>-<slug>.json``: a published state, and the run that made it. It is written once, never edited."""
+
+    state: int
+    """Number of the state; the first one is 1."""
+    previous_manifest: str | None
+    """Path of the manifest of the state before it; None if there is none."""
+    round: str
+    """``round`` of the run."""
+    changes: ChangeCounts
+    fingerprint: Fingerprint
+    segments: list[Segment]
+    """The segments with its features and rejects, in the order in which their moments were merged."""
+    results: list[str]
+    """Names of its files in ``results/``."""
 
     run: str
     """The run's slug."""
     run_id: str
     run_after: str
+    opened_at: str
     finished_at: str
     lake: str
     images_folder: str
@@ -339,8 +393,6 @@ class Manifest(TypedDict):
     cost: Cost | None
     """None when it could not be computed."""
     warnings: list[str]
-    results: NotRequired[list[str]]
-    """Names of the run's files in ``results/``; missing until they are published."""
 
 
 class TaskFailure(TypedDict):
@@ -407,6 +459,11 @@ class Report(TypedDict):
     cluster: ClusterReference
     warnings: list[str]
     images: int
+    changes: ChangeCounts
+    featurized: int
+    """Images that the model saw in this run."""
+    duration: float
+    """Seconds from the start of ``open_run`` to publication."""
     rejects: int
     rejects_by_reason: dict[str, int]
     first_rejects: list[RejectedFile]
@@ -428,3 +485,45 @@ class Report(TypedDict):
     residency: Residency
     forecast: Forecast
     cost: Cost | None
+
+
+class Unchanged(TypedDict):
+    """``report.json`` of a run that found nothing to do. Fields that are also in a report mean the same."""
+
+    run: str
+    run_id: str
+    finished_at: str
+    state: Literal["unchanged"]
+    published_run: str
+    """The slug of the run whose results are published still."""
+    images: int
+    changes: ChangeCounts
+    featurized: int
+    duration: float
+    rejects: int
+    k: int
+    variance_reached: float
+
+
+class HistoryRow(TypedDict):
+    """A run in the history of the lake."""
+
+    run: str
+    """The run's slug."""
+    finished_at: str
+    images: int
+    new: int
+    changed: int
+    gone: int
+    rejected: int
+    featurized: int
+    """Images that the model saw."""
+    k: int
+    variance: float
+    """Share of the variance that the components explain."""
+    seconds: float
+    """From the start of the run to its publication."""
+    cluster: str | None
+    """Id of the cluster; None if none was created."""
+    eur: float | None
+    """Cost at most; None if a price is unknown."""

@@ -41,15 +41,28 @@ MODEL_FOLDER_DIGITS = 16
 """Length of the model folder's name: the first hexadecimal digits of the flatbuffer's SHA-256."""
 
 LISTING_FILE = "listing.parquet"
-FEATURES_FOLDER = "features"
+WORK_FILE = "work.parquet"
+GONE_FILE = "gone.parquet"
+CHANGES_FILE = "changes.json"
+LIVE_SEGMENTS_FILE = "segments.json"
 REJECTS_FOLDER = "rejects"
 FEATURIZE_SUMMARY_FILE = "featurize.json"
 PCA_SUMMARY_FILE = "pca.json"
-MOMENTS_FOLDER = "moments"
 SCORES_FOLDER = "pca/scores"
 PCA_MODEL_FILE = "pca/model.npz"
 SPARK_ML_MODEL_FOLDER = "pca/spark_ml"
 CSV_FILE = "pca/pca_features.csv"
+"""Files and folders of a run, in ``runs/<slug>``."""
+
+SEGMENTS_FOLDER = "segments"
+SEGMENT_FILE = "segment.json"
+FEATURES_FILE = "features.parquet"
+REJECTS_FILE = "rejects.parquet"
+MOMENTS_FILE = "moments.npz"
+"""The folder of all segments, and the files in the folder of each."""
+
+RESULTS_FILE = "part-{}.parquet"
+"""Name of the file in ``results/`` with the rows of a segment, by the segment's id."""
 
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
@@ -289,6 +302,20 @@ class FeaturizeArgs(JobArgs):
     images: str = _argument("URI of the folder to list recursively (s3://… or file:///…)", check=_not_empty)
     run: str = _argument("URI of the run's folder, runs/<slug>; all output is written there", check=_not_empty)
     model: str = _argument("URI of the model's folder, models/<digest>", check=_not_empty)
+    changes: str | None = _argument(
+        "URI of the run's changes.json, which names the images to compute and the segments to keep; none: the job "
+        "lists the folder of images, and computes all of them",
+        default=None,
+        check=_not_empty,
+    )
+    segments: str | None = _argument(
+        "URI of the folder of all segments; none: segments/ in the run's folder", default=None, check=_not_empty
+    )
+    small_segments: int = _argument(
+        "merge the small segments, those with fewer than half of the rows of a full one, if there are more than this",
+        default=32,
+        check=Range(1),
+    )
     pattern: str = _argument(
         "glob patterns of file names, separated by commas, case-insensitive",
         default=DEFAULT_PATTERN,

@@ -99,14 +99,95 @@ class LeftOut(TypedDict):
     """Paths of these files, at most 20."""
 
 
+class Fingerprint(TypedDict):
+    """What the features of an image depend on, apart from the image (:mod:`spark_jobs.fingerprint`)."""
+
+    digest: str
+    """SHA-256 of ``inputs``."""
+    inputs: dict[str, str | int | float]
+    """Everything that affects the numbers, by name."""
+
+
+class Segment(TypedDict):
+    """``segment.json``, which is written last: the rows of some images. A segment is never edited."""
+
+    id: str
+    """Name of its folder."""
+    fingerprint: str
+    """Digest of the fingerprint of its features."""
+    images: int
+    """The sum of ``features`` and ``rejects``."""
+    features: int
+    rejects: int
+    bytes: int
+    """Size of its file of features; 0 without features."""
+    vectors: str | None
+    """Digest of its vectors; None without features."""
+    first_path: str
+    """The smallest path of its images, in the order of UTF-8 bytes."""
+    last_path: str
+    """The largest path of its images."""
+    results: list[str]
+    """Names of the files in ``results/`` that have its rows."""
+
+
+class ChangeCounts(TypedDict):
+    """What has changed in the folder of images since the published state."""
+
+    listed: int
+    """Images in the folder now."""
+    new: int
+    """Images whose path is not in the published state."""
+    changed: int
+    """Images whose path is in the published state with another size, ETag or modification time."""
+    gone: int
+    """Images of the published state that are no longer listed."""
+    work: int
+    """Images that featurize has to compute: new and changed ones, or all."""
+    work_bytes: int
+    """Total size of these images."""
+
+
+class Changes(ChangeCounts):
+    """``changes.json``: what featurize has to do."""
+
+    folder: str
+    """URI of the folder of images."""
+    fingerprint: Fingerprint
+    everything: str | None
+    """Why all images are computed, or None if only those that have changed are."""
+    segments: list[Segment]
+    """The segments of the published state that may be kept, in order; none if all images are computed."""
+    first_version: str | None
+    """URI of the folder of a run of the lake's first version, whose features become segments; None otherwise."""
+    left_out: list[LeftOut]
+    """The files that are not images because of their names; then those that ``make run`` did not load."""
+
+
+class LiveSegments(TypedDict):
+    """``segments.json``: the segments of a run's state, in the order in which their moments are merged."""
+
+    folder: str
+    """URI of the folder of all segments."""
+    segments: list[Segment]
+
+
 class FeaturizeSummary(TypedDict):
-    """``featurize.json``. If the file exists, features and rejects are complete."""
+    """``featurize.json``. If the file exists, the segments of the run are complete."""
 
     job: str
     code: str
     """Digest of the sources that ran (:func:`spark_jobs.sources.sources_digest`)."""
+    fingerprint: Fingerprint
+    """Of the features, with the versions of the libraries that the nodes have."""
     listed: int
     """Files that match the pattern: the sum of ``features`` and ``rejects``."""
+    featurized: int
+    """Files that this run has read: those that are new or changed, or all."""
+    rewritten: int
+    """Segments of the published state that were replaced: rows were removed, or small segments were merged."""
+    segments: int
+    """Segments of the run's state."""
     skipped: int
     """Files that do not match the pattern."""
     hidden: int
@@ -237,6 +318,15 @@ class Drift(TypedDict):
     warnings: list[str]
 
 
+class CsvFile(TypedDict):
+    """The CSV of the scores. Its texts were compared with the scores, value by value."""
+
+    rows: int
+    """Without the header."""
+    columns: int
+    bytes: int
+
+
 class PcaSummary(TypedDict):
     """``pca.json``. If the file exists, the outputs of the job are complete."""
 
@@ -252,6 +342,7 @@ class PcaSummary(TypedDict):
     scores: str
     variance_reached: float
     explained_variance_ratio: list[float]
+    csv: CsvFile
     moments: MomentsOrigin
     quality: Quality | None
     """None if no sample was requested."""

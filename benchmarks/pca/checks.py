@@ -70,7 +70,7 @@ def reference(features: Path, variance_target: float) -> Reference:
     Parameters
     ----------
     features : Path
-        Folder of Parquet files with the columns path, label and features.
+        Folder of Parquet files, at any depth, with the columns path, label and features.
     variance_target : float
         Share of the variance, in (0, 1].
     """

@@ -22,7 +22,7 @@ from benchmarks.pca.sides import RAW, SIDES, STORED, Side, judge
 from benchmarks.rates import median
 from benchmarks.rivals import environments
 from benchmarks.table import Bench, markdown
-from spark_jobs.args import FEATURES_FOLDER, PcaArgs
+from spark_jobs.args import SEGMENTS_FOLDER, PcaArgs
 
 DESCRIPTION = "our PCA against Spark ML's, scikit-learn's in memory and Dask-ML's, on the same features"
 
@@ -59,7 +59,7 @@ def measure(bench: Bench, sides: tuple[Side, ...] = SIDES, dimensions: int = DIM
     pythons = {name: environments.installed(name) for name in {side.environment for side in sides} if name}
     synthetic.write_run(pipeline.run_folder(bench, "stored"), images, dimensions)
     synthetic.link_without_moments(pipeline.run_folder(bench, "stored"), pipeline.run_folder(bench, "raw"))
-    features = pipeline.run_folder(bench, "raw") / FEATURES_FOLDER
+    features = pipeline.run_folder(bench, "raw") / SEGMENTS_FOLDER
     expected = checks.reference(features, PcaArgs.variance_target)
     print(f"{images} x {dimensions} features, {expected.k} components", flush=True)
     sessions: dict[str, list[dict[str, Any]]] = {side.key: [] for side in sides}

@@ -37,7 +37,7 @@ def session(args: Arguments) -> Iterator[Lap]:
 
     def plan() -> list[tuple[RowGroups, int]]:
         """Return the row groups and the number of rows of each chunk."""
-        footers = {file: pq.read_metadata(file) for file in sorted(args.features.glob("*.parquet"))}
+        footers = {file: pq.read_metadata(file) for file in sorted(args.features.glob("*/*.parquet"))}
         groups = [
             (file, group, footer.row_group(group).num_rows)
             for file, footer in footers.items()

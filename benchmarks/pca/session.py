@@ -22,7 +22,7 @@ class Arguments:
     Attributes
     ----------
     run : Path
-        Folder of a run; its features are in ``features/*.parquet``.
+        Folder of a run; its features are in ``segments/*/features.parquet``.
     output : Path
         Folder for the scores of the laps; it exists and is empty.
     k : int
@@ -41,8 +41,8 @@ class Arguments:
 
     @property
     def features(self) -> Path:
-        """Folder of the features' Parquet files, with the columns path, label and features."""
-        return self.run / "features"
+        """Folder whose subfolders have the features' Parquet files, with the columns path, label and features."""
+        return self.run / "segments"
 
 
 class Stages:
@@ -107,7 +107,7 @@ def run(description: str | None, session: Session) -> int:
 def parse(description: str | None) -> Arguments:
     """Return the arguments of a side's command line."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n\n")[0])
-    parser.add_argument("--run", type=Path, required=True, help="folder of a run with features/*.parquet")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a run with segments/*/features.parquet")
     parser.add_argument("--output", type=Path, required=True, help="empty folder for the scores")
     parser.add_argument("--k", type=int, required=True, help="components to keep")
     parser.add_argument("--variant", default="", help="algorithm or input of the side")

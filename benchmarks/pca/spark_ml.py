@@ -68,9 +68,8 @@ def session(args: Arguments) -> Iterator[Lap]:
 
     def lap() -> Outcome:
         watch = Stages()
-        vectors = spark.read.parquet(args.features.as_uri()).select(
-            "path", "label", array_to_vector(col("features")).alias("vector")
-        )
+        features = spark.read.option("recursiveFileLookup", "true").parquet(args.features.as_uri())
+        vectors = features.select("path", "label", array_to_vector(col("features")).alias("vector"))
         if args.variant != "plain":
             vectors = vectors.cache()
         with watch.stage("fit"):

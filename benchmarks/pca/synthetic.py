@@ -1,4 +1,4 @@
-"""Runs with random features, in the layout of featurize: files, row groups, moments, summary.
+"""Runs with random features, in the layout of featurize: segments, row groups, moments, summary.
 
 The vectors resemble the pooled ReLU6 activations of MobileNetV2: values between 0 and 6, about a third of them zero,
 clustered by label. Their spectrum resembles that of 960 photos, where 39 components explain 80 % of the variance.
@@ -6,9 +6,9 @@ clustered by label. Their spectrum resembles that of 960 photos, where 39 compon
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spark_jobs.args import FEATURES_FOLDER, FEATURIZE_SUMMARY_FILE
-from spark_jobs.featurize import extraction, staging
+from spark_jobs.args import FEATURES_FILE, FEATURIZE_SUMMARY_FILE, LIVE_SEGMENTS_FILE, SEGMENTS_FOLDER
+from spark_jobs.featurize import extraction, segments, staging
 from spark_jobs.lake import schemas
+from spark_jobs.records import LiveSegments
 
 SEED = 20261122
 LABELS = 131
@@ -35,7 +36,6 @@ LABEL_CORRELATION = 0.7
 """Correlation between the factors of an image and those of its label."""
 
 NOISE = 0.05
-MODIFIED = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 
 
 def write_run(folder: Path, images: int, dimensions: int, seed: int = SEED) -> None:
@@ -60,11 +60,19 @@ def write_run(folder: Path, images: int, dimensions: int, seed: int = SEED) -> N
         If the folder exists.
     """
     folder.mkdir(parents=True)
-    for number, first in enumerate(range(0, images, staging.ROWS_PER_FILE)):
-        rows = range(first, min(first + staging.ROWS_PER_FILE, images))
-        staging.write_features(
-            folder.as_uri(), schemas.FILE_NAME.format(number), _batches(rows, images, dimensions, seed)
-        )
+    target = segments.Target((folder / SEGMENTS_FOLDER).as_uri(), folder.name, "0" * 64)
+    live: LiveSegments = {"folder": target.folder, "segments": []}
+    staged = folder / staging.FOLDER / schemas.FILE_NAME.format(0)
+    for number, first in enumerate(range(0, images, segments.ROWS_PER_SEGMENT)):
+        rows = range(first, min(first + segments.ROWS_PER_SEGMENT, images))
+        with segments.parquet_file(staged.as_uri(), schemas.FEATURES, staging.COMPRESSION) as writer:
+            for batch in _batches(rows, images, dimensions, seed):
+                writer.write_batch(batch)
+        segment = segments.write(target, number, [segments.Source((staged.as_uri(),), ())], None)
+        assert segment is not None, "a segment has at least one row"
+        live["segments"].append(segment)
+    shutil.rmtree(staged.parent)
+    (folder / LIVE_SEGMENTS_FILE).write_text(json.dumps(live))
     record = {"listed": images, "features": images, "rejects": 0, "dimensions": dimensions}
     (folder / FEATURIZE_SUMMARY_FILE).write_text(json.dumps(record))
 
@@ -79,14 +87,18 @@ def link_without_moments(run: Path, folder: Path) -> None:
     folder : Path
         Folder of the second run, which is created; it must be on the same disk.
     """
-    (folder / FEATURES_FOLDER).mkdir(parents=True)
-    for file in sorted((run / FEATURES_FOLDER).iterdir()):
-        os.link(file, folder / FEATURES_FOLDER / file.name)
+    live: LiveSegments = json.loads((run / LIVE_SEGMENTS_FILE).read_text())
+    for segment in live["segments"]:
+        name = Path(SEGMENTS_FOLDER, segment["id"], FEATURES_FILE)
+        (folder / name).parent.mkdir(parents=True)
+        os.link(run / name, folder / name)
+    live["folder"] = (folder / SEGMENTS_FOLDER).as_uri()
+    (folder / LIVE_SEGMENTS_FILE).write_text(json.dumps(live))
     (folder / FEATURIZE_SUMMARY_FILE).write_text((run / FEATURIZE_SUMMARY_FILE).read_text())
 
 
 def _batches(rows: range, images: int, dimensions: int, seed: int) -> Iterator[pa.RecordBatch]:
-    """Yield the row groups of a file."""
+    """Yield the rows of a segment."""
     common = np.random.default_rng(seed)
     axes = common.standard_normal((FACTORS, dimensions), dtype=np.float32)
     base = common.gamma(0.5, 0.6, dimensions).astype(np.float32)
@@ -102,8 +114,6 @@ def _batches(rows: range, images: int, dimensions: int, seed: int) -> Iterator[p
             [
                 pa.array(paths),
                 pa.array(names),
-                pa.array([1_000] * len(numbers), pa.int64()),
-                pa.array([MODIFIED] * len(numbers), schemas.FEATURES.field("modification_time").type),
                 pa.ListArray.from_arrays(offsets, vectors.ravel()),
             ],
             schema=schemas.FEATURES,

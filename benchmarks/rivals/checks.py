@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -38,13 +39,13 @@ class Features:
     vectors: npt.NDArray[np.float32]
 
 
-def read(folder: Path, images: Path) -> Features:
+def read(output: Path | Sequence[Path], images: Path) -> Features:
     """Read a Parquet dataset with the columns path, label and features.
 
     Parameters
     ----------
-    folder : Path
-        Folder that a side has written.
+    output : Path or sequence of Path
+        Folder, or files, that a side has written.
     images : Path
         Folder of the photos. The paths are below it, with or without a URI scheme.
 
@@ -53,7 +54,8 @@ def read(folder: Path, images: Path) -> Features:
     ValueError
         If a column has a wrong type, a vector has a wrong length, or a path is not below the folder of the photos.
     """
-    table = ds.dataset(folder, format="parquet").to_table(columns=["path", "label", "features"])
+    source = output if isinstance(output, Path) else [str(file) for file in output]
+    table = ds.dataset(source, format="parquet").to_table(columns=["path", "label", "features"])
     features = table["features"].combine_chunks()
     if not (pa.types.is_list(features.type) or pa.types.is_large_list(features.type)):
         raise ValueError(f"features are {features.type}, expected lists of float32")

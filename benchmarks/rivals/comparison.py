@@ -19,7 +19,7 @@ from benchmarks.inputs import PATTERN
 from benchmarks.rivals import checks, environments
 from benchmarks.table import Bench, markdown
 from local.images.loading import find_images
-from spark_jobs.args import FEATURES_FOLDER, MODEL_FILE
+from spark_jobs.args import FEATURES_FILE, MODEL_FILE, SEGMENTS_FOLDER
 
 DESCRIPTION = "our featurize step against other systems, with Keras and with our LiteRT model"
 
@@ -141,7 +141,8 @@ def _run(
     name = f"{side.key}-{len(expected)}-{number + 1}"
     if side is OURS:
         measured = pipeline.featurize(bench, images, name)
-        folder, output = pipeline.run_folder(bench, name), pipeline.run_folder(bench, name) / FEATURES_FOLDER
+        folder = pipeline.run_folder(bench, name)
+        output: Path | list[Path] = sorted((folder / SEGMENTS_FOLDER).glob(f"*/{FEATURES_FILE}"))
         log = bench.work / f"featurize-{name}.log"
         seconds, memory = measured["seconds"], measured["peak_memory_mib"]
     else:

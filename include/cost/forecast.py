@@ -16,6 +16,9 @@ from include.settings.parameters import RunParams
 
 STEPS = 2
 
+LEAST_IMAGES = 1_000
+"""A run that computed fewer images has no rate of its own: most of its time was the start of the job."""
+
 
 class CostCapError(RuntimeError):
     """The forecast exceeds the cap, or a cap is set and the forecast is incomplete."""
@@ -54,7 +57,7 @@ DEFAULT_RATES = Rates(
 
 
 def measured_rates(manifest: Manifest | None) -> Rates | None:
-    """Return the rates of an earlier run; None for a local run, one without images, or an incompatible manifest.
+    """Return the rates of an earlier run; None for a local run, one with few images, or an incompatible manifest.
 
     Parameters
     ----------
@@ -66,20 +69,23 @@ def measured_rates(manifest: Manifest | None) -> Rates | None:
             return None
         params, seconds = manifest["params"], manifest["featurize"]["seconds"]["total"]
         images, pca_seconds = manifest["featurize"]["features"], manifest["pca"]["seconds"]["total"]
+        computed = manifest["featurize"]["featurized"]
         nodes = [instance_types()[name] for name in params["core_instance_types"]]
         vcpus = unit_vcpus(nodes) * (params["core_instance_count"] + params.get("task_instance_count", 0))
         cost = manifest.get("cost")
         masters = [fleet["hours"] for fleet in (cost["fleets"] if cost else []) if fleet["fleet"] == "MASTER"]
         lifetime = sum(masters) * SECONDS_PER_HOUR
         overhead = lifetime - seconds - pca_seconds if lifetime else DEFAULT_RATES.overhead_seconds
-        if min(images, seconds, pca_seconds, vcpus, overhead) <= 0:
+        if computed < LEAST_IMAGES or min(images, seconds, pca_seconds, vcpus, overhead) <= 0:
             return None
-        return Rates(images / seconds / vcpus, pca_seconds / images, overhead, f"the run {manifest['run']}")
+        return Rates(computed / seconds / vcpus, pca_seconds / images, overhead, f"the run {manifest['run']}")
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
-def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: Rates | None = None) -> Forecast:
+def forecast_cost(
+    prices: Prices, params: RunParams, computed: int, images: int, rates: Rates | None = None
+) -> Forecast:
     """Return the expected and the worst-case cost of a run.
 
     Parameters
@@ -88,15 +94,17 @@ def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: 
         The price table.
     params : RunParams
         Instance types, counts, disks and time limits.
-    images : int or None
-        Number of images; None when they have not been counted. Then only the worst case is forecast.
+    computed : int
+        Number of images that featurize computes.
+    images : int
+        Number of all images, which pca reads.
     rates : Rates, optional
         How fast the jobs run; default: :data:`DEFAULT_RATES`.
 
     Returns
     -------
     dict
-        For the manifest: ``expected`` (or None) and ``worst``, each with ``seconds``, ``usd`` and ``eur`` (``low`` and
+        For the manifest: ``expected`` and ``worst``, each with ``seconds``, ``usd`` and ``eur`` (``low`` and
         ``high``), ``images``, ``unknown`` and ``assumptions``.
     """
     rates = rates or DEFAULT_RATES
@@ -104,11 +112,9 @@ def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: 
     worst_seconds = (
         rates.overhead_seconds + STEPS * params.step_time_limit_minutes * 60 + params.idle_timeout_minutes * 60
     )
-    expected = None
-    if images is not None:
-        featurize = images / (rates.images_per_second_per_vcpu * vcpus)
-        seconds = rates.overhead_seconds + featurize + rates.pca_seconds_per_image * images
-        expected = _case(prices, fleets, params, min(seconds, worst_seconds), images)
+    featurize = computed / (rates.images_per_second_per_vcpu * vcpus)
+    seconds = rates.overhead_seconds + featurize + rates.pca_seconds_per_image * images
+    expected = _case(prices, fleets, params, min(seconds, worst_seconds), computed)
     limits = (
         f"both steps reach their limit of {params.step_time_limit_minutes} min, {params.idle_timeout_minutes} min idle"
     )
@@ -122,9 +128,9 @@ def forecast_cost(prices: Prices, params: RunParams, images: int | None, rates: 
         assumptions.append(SPOT_NOTE)
     return {
         "prices": {"region": prices.region, "date": prices.date},
-        "images": images,
+        "images": computed,
         "expected": expected,
-        "worst": _case(prices, fleets, params, worst_seconds, images or 0),
+        "worst": _case(prices, fleets, params, worst_seconds, computed),
         "unknown": _unknown(prices, fleets),
         "assumptions": assumptions,
     }
@@ -190,8 +196,7 @@ def _unknown(prices: Prices, fleets: Sequence[_Fleet]) -> list[str]:
 def check_cap(forecast: Forecast, max_cost_eur: float | None) -> None:
     """Stop a run whose forecast exceeds the cap, or is incomplete while a cap is set.
 
-    The cap is compared with the upper bound of the expected cost; of the worst case, when the number of images is
-    unknown.
+    The cap is compared with the upper bound of the expected cost.
 
     Raises
     ------
@@ -200,9 +205,8 @@ def check_cap(forecast: Forecast, max_cost_eur: float | None) -> None:
     """
     if max_cost_eur is None:
         return
-    case = "expected" if forecast["expected"] is not None else "worst"
-    eur = (forecast["expected"] or forecast["worst"])["eur"]
-    summary = f"the forecast ({case} case) is {describe_amount(eur)}, with prices of {forecast['prices']['date']}"
+    eur = forecast["expected"]["eur"]
+    summary = f"the forecast (expected case) is {describe_amount(eur)}, with prices of {forecast['prices']['date']}"
     if eur["high"] is None:
         raise CostCapError(
             f"max_cost_eur={max_cost_eur:g}: {summary}; these prices are unknown: "
@@ -220,10 +224,11 @@ def check_cap(forecast: Forecast, max_cost_eur: float | None) -> None:
 def describe_forecast(forecast: Forecast) -> str:
     """Return the forecast as one line for the log."""
     expected, worst = forecast["expected"], forecast["worst"]
-    parts = [f"at worst {describe_amount(worst['eur'])} in {worst['seconds'] / 60:.0f} min"]
-    if expected is not None:
-        images = f"{forecast['images']:,} images"
-        parts.insert(0, f"{describe_amount(expected['eur'])} in {expected['seconds'] / 60:.0f} min for {images}")
+    images = f"{forecast['images']:,} images"
+    parts = [
+        f"{describe_amount(expected['eur'])} in {expected['seconds'] / 60:.0f} min for {images}",
+        f"at worst {describe_amount(worst['eur'])} in {worst['seconds'] / 60:.0f} min",
+    ]
     if forecast["unknown"]:
         parts.append(f"UNKNOWN, never guessed: {', '.join(forecast['unknown'])}")
     return "; ".join(parts)

@@ -33,8 +33,21 @@ def run_slug(run_id: str, run_after: datetime) -> str:
     return f"{stamp}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
 
 
-SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}$"
-"""Regular expression of the names that :func:`run_slug` returns."""
+SLUG = r"^\d{8}T\d{6}Z-[0-9a-f]{8}(-[0-9a-f]{8})?$"
+"""Regular expression of the names of runs: what :func:`run_slug` returns, and :func:`repeated_slug` of it."""
+
+
+def repeated_slug(slug: str, round_: str) -> str:
+    """Return the name of a run that has published before and is repeated; its files must not replace published ones.
+
+    Parameters
+    ----------
+    slug : str
+        The run's slug.
+    round_ : str
+        ``round`` of the repetition: 12 hexadecimal digits.
+    """
+    return f"{slug}-{round_[:8]}"
 
 
 @dataclass(frozen=True)
@@ -45,13 +58,28 @@ class RunLocations:
 
     @property
     def listing(self) -> str:
-        """The listing of the images, written by featurize."""
+        """The listing of all images, written by find_changes."""
         return f"{self.root}/{args.LISTING_FILE}"
 
     @property
-    def features(self) -> str:
-        """Features, one row per image."""
-        return f"{self.root}/{args.FEATURES_FOLDER}"
+    def changes(self) -> str:
+        """What has changed in the folder of images since the published state, written by find_changes."""
+        return f"{self.root}/{args.CHANGES_FILE}"
+
+    @property
+    def work_list(self) -> str:
+        """The images that featurize has to compute."""
+        return f"{self.root}/{args.WORK_FILE}"
+
+    @property
+    def gone(self) -> str:
+        """The paths whose rows leave the segments."""
+        return f"{self.root}/{args.GONE_FILE}"
+
+    @property
+    def live_segments(self) -> str:
+        """The segments of the run's state, written by featurize."""
+        return f"{self.root}/{args.LIVE_SEGMENTS_FILE}"
 
     @property
     def rejects(self) -> str:
@@ -94,14 +122,14 @@ class RunLocations:
         return f"{self.root}/report.html"
 
     @property
+    def first_version_manifest(self) -> str:
+        """The manifest of a run that the first version of the lake has published."""
+        return f"{self.root}/manifest.json"
+
+    @property
     def cost(self) -> str:
         """The cost of the run, whether or not it has published."""
         return f"{self.root}/cost.json"
-
-    @property
-    def manifest(self) -> str:
-        """The record of a published run; written last."""
-        return f"{self.root}/manifest.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +137,14 @@ class Lake:
     """The files and folders of the lake; ``root`` is ``s3://bucket[/folder]`` or ``file:///path``."""
 
     root: str
+
+    def relative(self, uri: str) -> str:
+        """Return the path in the lake of something in it."""
+        return uri.removeprefix(f"{self.root}/")
+
+    def absolute(self, path: str) -> str:
+        """Return the URI of a path in the lake."""
+        return f"{self.root}/{path}"
 
     def data(self, prefix: str) -> str:
         """Return the folder of the images."""
@@ -125,7 +161,12 @@ class Lake:
 
     def report(self, slug: str) -> str:
         """Return a run's file in the table of all reports, which is partitioned by run and has one row per run."""
-        return f"{self.root}/reports/run={slug}/report.json"
+        return f"{self.reports}/run={slug}/report.json"
+
+    @property
+    def reports(self) -> str:
+        """The folder of the table of all reports."""
+        return f"{self.root}/reports"
 
     def code(self, digest: str) -> str:
         """Return the folder of a code bundle."""
@@ -150,6 +191,20 @@ class Lake:
         return f"{self.models}/{digest}"
 
     @property
+    def segments(self) -> str:
+        """The folder of all segments."""
+        return f"{self.root}/{args.SEGMENTS_FOLDER}"
+
+    def features(self, segment: str) -> str:
+        """Return the features of a segment."""
+        return f"{self.segments}/{segment}/{args.FEATURES_FILE}"
+
+    @property
+    def manifests(self) -> str:
+        """The folder of the manifests of all states."""
+        return f"{self.root}/manifests"
+
+    @property
     def logs(self) -> str:
         """The folder to which clusters write their logs."""
         return f"{self.root}/logs/"
@@ -166,5 +221,10 @@ class Lake:
 
     @property
     def current(self) -> str:
-        """The record of the published run."""
+        """The pointer to the manifest of the published state."""
         return f"{self.root}/current.json"
+
+    @property
+    def shown(self) -> str:
+        """The record of the state that ``results/`` and ``results_csv/`` show."""
+        return f"{self.root}/results.json"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from include.records import Cost, Created, Manifest, PlanSummary, Run, Verified
-from spark_jobs.records import FeaturizeSummary, PcaSummary
+from include.records import Cost, Created, FoundChanges, Manifest, PlanSummary, Run, Verified
+from spark_jobs.records import ChangeCounts, FeaturizeSummary, PcaSummary, Segment
 
 
 def build_manifest(
     *,
     run: Run,
+    found: FoundChanges,
+    segments: list[Segment],
     plan: PlanSummary,
     created: Created,
     featurize: FeaturizeSummary,
@@ -17,12 +19,14 @@ def build_manifest(
     finished_at: str,
     cost: Cost | None,
 ) -> Manifest:
-    """Return the manifest, without the names of the published files.
+    """Return the manifest of the state that a run publishes; the commit gives it its number.
 
     Parameters
     ----------
-    run, plan, created, verified : dict
+    run, found, plan, created, verified : dict
         The records of the run's tasks.
+    segments : list of dict
+        The segments of the state, in order.
     featurize, pca : dict
         The jobs' summaries.
     finished_at : str
@@ -34,9 +38,17 @@ def build_manifest(
     if run["model"]["weights"]["source"] == "random":
         warnings.insert(0, "RANDOM WEIGHTS: this run is a demonstration, its features have no meaning")
     return {
-        "run": run["slug"],
+        "state": 0,
+        "previous_manifest": None,
+        "round": run["round"],
+        "changes": select_counts(found),
+        "fingerprint": featurize["fingerprint"],
+        "segments": segments,
+        "results": sorted({name for segment in segments for name in segment["results"]}),
+        "run": found["run"],
         "run_id": run["run_id"],
         "run_after": run["run_after"],
+        "opened_at": run["opened_at"],
         "finished_at": finished_at,
         "lake": run["lake"],
         "images_folder": run["images"],
@@ -54,4 +66,16 @@ def build_manifest(
         "forecast": plan["forecast"],
         "cost": cost,
         "warnings": warnings,
+    }
+
+
+def select_counts(found: ChangeCounts) -> ChangeCounts:
+    """Return the counts of a record that has more fields."""
+    return {
+        "listed": found["listed"],
+        "new": found["new"],
+        "changed": found["changed"],
+        "gone": found["gone"],
+        "work": found["work"],
+        "work_bytes": found["work_bytes"],
     }

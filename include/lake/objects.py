@@ -13,9 +13,7 @@ from typing import Any, BinaryIO
 
 from include.lake.buckets import open_bucket
 from spark_jobs.lake import storage
-from spark_jobs.lake.image_walks import walk_through
 from spark_jobs.lake.object_store import OpenBucket
-from spark_jobs.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -140,28 +138,3 @@ def parquet_files(folder: LakePath) -> list[LakePath]:
 def folder_bytes(folder: LakePath) -> int:
     """Return the total size of all files under a folder."""
     return storage.folder_bytes(folder.uri, folder.buckets)
-
-
-def count_matching_files(folder: LakePath, pattern: str, *, include_hidden: bool = False) -> int:
-    """Return the number of files under a folder, at any depth, that featurize will list, in constant memory.
-
-    Parameters
-    ----------
-    folder : LakePath
-        The folder.
-    pattern : str
-        Patterns of file names, as for :func:`spark_jobs.args.name_matcher`.
-    include_hidden : bool
-        Whether hidden names (:func:`spark_jobs.args.is_hidden`) are treated like others.
-
-    Raises
-    ------
-    WalkError
-        If a folder of this machine cannot be read, or the path of an image is not valid UTF-8 or, on S3, has two
-        slashes in a row.
-    """
-
-    def count(walk: Walk) -> int:
-        return sum(not image.path.endswith("/") for image in walk.images())
-
-    return walk_through(folder.uri, pattern, count, include_hidden=include_hidden, buckets=folder.buckets)

@@ -1,27 +1,23 @@
-"""Publication: ``results/``, the CSV and ``current.json`` are updated from a verified run.
+"""Publication: ``results/`` and ``results_csv/`` show the state that ``current.json`` names.
 
-The new files are written first, then the old files are deleted, then ``current.json`` names the run. A failure at any
-point loses no published row, and a repetition leads to the same state. New runs are compared with the published run.
+The pointer is moved first; these folders follow it, by copies that the store makes. An interrupted update is completed
+by the next run. New runs are compared with the published run.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import shutil
-from typing import BinaryIO
+from contextlib import suppress
 
 from include.lake.layout import SLUG, Lake
-from include.lake.objects import LakePath, atomic_write, delete_file, parquet_files, read_json, write_json
-from include.records import Current, Previous, Publication
+from include.lake.objects import LakePath, delete_file, read_json, write_json
+from include.lake.state import read_manifest, read_pointer
+from include.records import Previous, Shown
+from spark_jobs.args import RESULTS_FILE
+from spark_jobs.lake.storage import copy
 
 log = logging.getLogger(__name__)
-
-PUBLISHED_COLUMNS = ["path", "label", "features"]
-"""The columns of the notebook's results."""
-
-ROWS_PER_GROUP = 4096
-"""Rows in memory at a time: 20 MB of features."""
 
 
 def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) -> Previous:
@@ -76,53 +72,63 @@ def _report_damage(lake: Lake, problem: str) -> str:
     return f"{lake.current} did not name a run"
 
 
-def publish_run(lake: Lake, slug: str, record: Publication, aws_conn_id: str | None) -> Current:
-    """Publish a verified run; return the content of ``current.json``.
+def show_published(lake: Lake, aws_conn_id: str | None) -> None:
+    """Make ``results/`` and ``results_csv/`` show the published state; do nothing if they do already.
+
+    The CSV is replaced, missing files are copied, and then the files of earlier states are deleted. If the pointer has
+    moved meanwhile, all of this is repeated: whichever run does it, the folders show the last state in the end.
 
     Parameters
     ----------
     lake : Lake
         The lake.
-    slug : str
-        The run.
-    record : Publication
-        What ``current.json`` says about the run, without the names of its files.
     aws_conn_id : str or None
         Airflow's connection for S3.
     """
-    run = lake.run(slug)
+    done = LakePath(lake.shown, aws_conn_id)
+    is_late = False
+    while True:
+        pointer = read_pointer(lake, aws_conn_id)
+        current = pointer.current if pointer else None
+        # What a late process has copied is there, even if another run has recorded that it was done.
+        if pointer is None or current is None or (_shown(done) == current["manifest"] and not is_late):
+            return
+        names = read_manifest(lake, current["manifest"], aws_conn_id)["results"]
+        copy(lake.absolute(current["csv"]), lake.results_csv, done.buckets)
+        others = _copy_features(lake, names, aws_conn_id)
+        # A late process must not delete what the next state has added.
+        is_late = read_pointer(lake, aws_conn_id) != pointer
+        if not is_late:
+            _delete_files(others)
+            record: Shown = {"manifest": current["manifest"]}
+            write_json(done, record)
+
+
+def _shown(path: LakePath) -> str | None:
+    """Return the manifest of the state that the folders show, or None if that is not known."""
+    try:
+        return str(read_json(path, "publish_results writes it").get("manifest"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _copy_features(lake: Lake, names: list[str], aws_conn_id: str | None) -> list[LakePath]:
+    """Copy the files that ``results/`` lacks; return the other files in it, whose rows are now in copied files too."""
     target = LakePath(lake.results, aws_conn_id)
-    new = [
-        _publish_part(source, target / f"part-{slug}-{number:05d}.parquet")
-        for number, source in enumerate(parquet_files(LakePath(run.features, aws_conn_id)))
-    ]
-    with (
-        LakePath(run.csv, aws_conn_id).open() as source,
-        atomic_write(LakePath(lake.results_csv, aws_conn_id)) as stream,
-    ):
-        shutil.copyfileobj(source, stream, 16 * 1024 * 1024)
-    for name in target.names():
-        if name not in new:
-            delete_file(target / name)
-    current: Current = {**record, "run": slug, "results": new}
-    write_json(LakePath(lake.current, aws_conn_id), current)
-    return current
+    found = target.names()
+    for name in names:
+        if name not in found:
+            copy(lake.features(segment_of(name)), (target / name).uri, target.buckets)
+    return [target / name for name in found if name not in names]
 
 
-def _publish_part(source: LakePath, target: LakePath) -> str:
-    with source.open() as stream, atomic_write(target) as output:
-        _copy_columns(stream, output)
-    return target.name
+def _delete_files(paths: list[LakePath]) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):  # another attempt may delete it too
+            delete_file(path)
 
 
-def _copy_columns(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy the published columns of a Parquet file, one row group at a time."""
-    import pyarrow.parquet as pq
-
-    parquet = pq.ParquetFile(source)
-    schema = parquet.schema_arrow.remove_metadata()
-    schema = schema.empty_table().select(PUBLISHED_COLUMNS).schema
-    # Dictionaries for columns other than the label would cost space and time and save nothing.
-    with pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=["label"]) as writer:
-        for batch in parquet.iter_batches(ROWS_PER_GROUP, columns=PUBLISHED_COLUMNS):
-            writer.write_batch(batch.cast(schema))
+def segment_of(name: str) -> str:
+    """Return the id of the segment from which a file in ``results/`` was copied."""
+    before, after = RESULTS_FILE.split("{}")
+    return name.removeprefix(before).removesuffix(after)

@@ -16,7 +16,9 @@ STALE = timedelta(days=1)
 """Age after which an upload is abandoned: no step may run that long."""
 
 
-def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: timedelta | None = None) -> int:
+def abort_uploads(
+    lake: Lake, folder: str, settings: Settings, *, names: str = "", older_than: timedelta | None = None
+) -> int:
     """Abort the unfinished uploads under a folder of the lake; a lake in a folder has none.
 
     A refusal is logged as a warning and does not fail the run: the bucket's lifecycle rule
@@ -30,6 +32,8 @@ def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: ti
         URI of a folder in the lake.
     settings : Settings
         The deployment settings.
+    names : str
+        How the names in the folder begin; by default all are meant.
     older_than : timedelta, optional
         Skip younger uploads, which may still be in progress.
 
@@ -41,7 +45,7 @@ def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: ti
     if not lake.root.startswith("s3://"):
         return 0
     try:
-        aborted = _abort(folder, settings, datetime.now(UTC) - (older_than or timedelta(0)))
+        aborted = _abort(f"{folder.rstrip('/')}/{names}", settings, datetime.now(UTC) - (older_than or timedelta(0)))
     except (BotoCoreError, ClientError) as error:
         log.warning("Unfinished uploads under %s could not be aborted: %s", folder, error)
         return 0
@@ -50,13 +54,13 @@ def abort_uploads(lake: Lake, folder: str, settings: Settings, *, older_than: ti
     return aborted
 
 
-def _abort(folder: str, settings: Settings, before: datetime) -> int:
+def _abort(prefix: str, settings: Settings, before: datetime) -> int:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     client = S3Hook(aws_conn_id=settings.aws_conn_id, region_name=settings.region).conn
-    bucket, _, prefix = f"{folder.rstrip('/')}/".removeprefix("s3://").partition("/")
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
     # List all pages first: an abort in between would shift the next page.
-    pages = list(client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix))
+    pages = list(client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key))
     uploads = [upload for page in pages for upload in page.get("Uploads", []) if upload["Initiated"] <= before]
     for upload in uploads:
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

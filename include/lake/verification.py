@@ -1,33 +1,28 @@
 """Verification: the outputs of a run are compared with its listing, its parameters and the jobs' summaries.
 
-It reads Parquet footers, the summaries, the CSV and the labels of the scores, never the features, so it takes seconds
-for a run of any size.
+It reads summaries and the footers of new Parquet files, never features, scores or the CSV, so it takes seconds for a
+run of any size.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from include.lake.layout import RunLocations
+from include.lake.layout import Lake, RunLocations
 from include.lake.objects import LakePath, parquet_files, read_json
-from include.records import Verified
+from include.records import FoundChanges, Verified
 from include.settings.parameters import RunParams
 from spark_jobs.args import FEATURE_DIMENSIONS
-from spark_jobs.records import FeaturizeSummary, PcaSummary
+from spark_jobs.fingerprint import differences
+from spark_jobs.records import FeaturizeSummary, Fingerprint, LiveSegments, PcaSummary, Segment
 
-_NOT_FINITE = frozenset({"", "nan", "inf", "-inf"})
-"""What Python writes into a CSV for a missing or non-finite number."""
-
-CSV_BYTES = 8 * 1024 * 1024
-"""Bytes of the CSV to request at a time."""
+PUBLISHED_COLUMNS = ("path", "label", "features")
+"""The columns of the notebook's results."""
 
 ROUNDING = 1e-12
 """Tolerance for the rounding error of a sum of 1280 shares; larger than the tolerance with which pca chooses k."""
@@ -49,7 +44,7 @@ class Footer:
     """Number of nulls in all columns."""
     bounds: dict[str, list[float]]
     """Minimum and maximum per column, for every row group. They do not reveal NaN, since pyarrow ignores NaN in
-    statistics; the CSV does, since a NaN in the features of an image makes all of its scores NaN."""
+    statistics; pca does, since it reads every vector."""
 
     def is_finite(self, column: str) -> bool:
         """Whether the minima and maxima of a column are finite."""
@@ -99,13 +94,19 @@ def _with_chunk(footer: Footer, chunk: Any, file: str) -> Footer:
     return replace(footer, values=values, nulls=footer.nulls + statistics.null_count, bounds=bounds)
 
 
-def verify_run(run: RunLocations, params: RunParams, jobs: str, aws_conn_id: str | None) -> Verified:
+def verify_run(
+    lake: Lake, slug: str, found: FoundChanges, params: RunParams, jobs: str, aws_conn_id: str | None
+) -> Verified:
     """Check the outputs of a run; return its figures.
 
     Parameters
     ----------
-    run : RunLocations
+    lake : Lake
+        The lake.
+    slug : str
         The run.
+    found : FoundChanges
+        What ``find_changes`` returned.
     params : RunParams
         Its parameters.
     jobs : str
@@ -118,12 +119,15 @@ def verify_run(run: RunLocations, params: RunParams, jobs: str, aws_conn_id: str
     VerificationError
         With every failed check and its figures, or if the summary of a job is missing.
     """
+    run = lake.run(slug)
+    planned = _read_summary(run.changes, "find_changes", aws_conn_id)["fingerprint"]
     featurize: FeaturizeSummary = _read_summary(run.featurize_summary, "featurize", aws_conn_id)
     pca: PcaSummary = _read_summary(run.pca_summary, "pca", aws_conn_id)
     problems = _collect(
         partial(_code_problems, (featurize, pca), jobs),
-        partial(_listing_problems, run, featurize, aws_conn_id),
-        partial(_features_problems, run, featurize, aws_conn_id),
+        partial(_changes_problems, run, found, featurize, aws_conn_id),
+        partial(_fingerprint_problems, planned, featurize),
+        partial(_segments_problems, lake, run, planned, featurize, aws_conn_id),
         partial(_rejects_problems, run, featurize, params, aws_conn_id),
         partial(_pca_problems, featurize, pca, params),
         partial(_scores_problems, run, pca, aws_conn_id),
@@ -171,24 +175,73 @@ def _code_problems(summaries: tuple[FeaturizeSummary | PcaSummary, ...], jobs: s
     ]
 
 
-def _listing_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:
+def _changes_problems(
+    run: RunLocations, found: FoundChanges, featurize: FeaturizeSummary, aws_conn_id: str | None
+) -> list[str]:
     listed = read_footers([LakePath(run.listing, aws_conn_id)]).rows
     return [
-        *_expect("rows of the listing", listed, featurize["listed"]),
+        *_expect("rows of the listing", listed, found["listed"]),
+        *_expect("images listed by featurize", featurize["listed"], listed),
+        *_expect("images computed by featurize", featurize["featurized"], found["work"]),
         *_expect("features + rejects", featurize["features"] + featurize["rejects"], listed),
     ]
 
 
-def _features_problems(run: RunLocations, featurize: FeaturizeSummary, aws_conn_id: str | None) -> list[str]:
-    listing = read_footers([LakePath(run.listing, aws_conn_id)])
-    footer = read_footers(parquet_files(LakePath(run.features, aws_conn_id)))
-    return [
-        *_expect("columns of features", footer.columns, (*listing.columns, "features")),
-        *_expect("rows of features", footer.rows, featurize["features"]),
+def _fingerprint_problems(planned: Fingerprint, featurize: FeaturizeSummary) -> list[str]:
+    actual = featurize["fingerprint"]
+    if actual["digest"] == planned["digest"]:
+        return []
+    advice = "install requirements-cluster.txt on the nodes (`make wheels`, `make publish`)"
+    return [f"the features depend on other versions than planned ({differences(planned, actual)}): {advice}"]
+
+
+def _segments_problems(
+    lake: Lake, run: RunLocations, planned: Fingerprint, featurize: FeaturizeSummary, aws_conn_id: str | None
+) -> list[str]:
+    """Check the segments: their sums, and the footers of those that this run has written."""
+    segments = read_segments(run, aws_conn_id)
+    ids = [segment["id"] for segment in segments]
+    slug = run.root.rpartition("/")[2]
+    new = [segment for segment in segments if segment["id"].startswith(f"{slug}-")]
+    problems = [
+        *_expect("segments with the planned fingerprint", _count(segments, planned["digest"]), len(segments)),
+        *_expect("different segments", len(set(ids)), len(ids)),
+        *_expect("features of the segments", sum(each["features"] for each in segments), featurize["features"]),
+        *_expect("rejects of the segments", sum(each["rejects"] for each in segments), featurize["rejects"]),
         *_expect("dimensions of features", featurize["dimensions"], FEATURE_DIMENSIONS),
-        *_expect("values of features", footer.values.get("features", 0), footer.rows * FEATURE_DIMENSIONS),
-        *_expect("nulls in features", footer.nulls, 0),
-        *_expect("features are finite", footer.is_finite("features"), True),
+    ]
+    for segment in new:
+        if segment["features"]:
+            problems += _features_problems(lake, segment, aws_conn_id)
+    return problems
+
+
+def _count(segments: list[Segment], fingerprint: str) -> int:
+    return sum(segment["fingerprint"] == fingerprint for segment in segments)
+
+
+def read_segments(run: RunLocations, aws_conn_id: str | None) -> list[Segment]:
+    """Return the segments of a run's state.
+
+    Raises
+    ------
+    VerificationError
+        If the file is missing or damaged.
+    """
+    live: LiveSegments = _read_summary(run.live_segments, "featurize", aws_conn_id)
+    return live["segments"]
+
+
+def _features_problems(lake: Lake, segment: Segment, aws_conn_id: str | None) -> list[str]:
+    file = LakePath(lake.features(segment["id"]), aws_conn_id)
+    footer, name = read_footers([file]), f"features of {segment['id']}"
+    return [
+        *_expect(f"columns of {name}", footer.columns, PUBLISHED_COLUMNS),
+        *_expect(f"rows of {name}", footer.rows, segment["features"]),
+        *_expect(f"values of {name}", footer.values.get("features", 0), footer.rows * FEATURE_DIMENSIONS),
+        *_expect(f"nulls in {name}", footer.nulls, 0),
+        *_expect(f"{name} are finite", footer.is_finite("features"), True),
+        *_expect(f"bytes of {name}", file.size(), segment["bytes"]),
     ]
 
 
@@ -238,52 +291,10 @@ def _scores_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None
 
 
 def _csv_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:
-    expected = [*(f"F {number}" for number in range(1, pca["k"] + 1)), "label"]
-    path, rows, invalid, other = LakePath(run.csv, aws_conn_id), 0, _Rows(), _Rows()
-    labels = _score_labels(run, aws_conn_id)
-    try:
-        with io.BufferedReader(cast(io.RawIOBase, path.open()), CSV_BYTES) as stream:
-            lines = csv.reader(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
-            header = next(lines, [])
-            for line in lines:
-                rows += 1
-                label = next(labels, None)
-                if len(line) != len(expected) or not _NOT_FINITE.isdisjoint(line[:-1]):
-                    invalid.add(f"row {rows}, near the label {label!r}")
-                elif label is not None and line[-1] != label:
-                    other.add(f"row {rows}, found {line[-1]!r}, expected {label!r}")
-    except FileNotFoundError:
-        raise VerificationError(f"{path} does not exist") from None
+    """Check the size of the CSV. The job has compared its values with the scores; here they would be too many."""
+    size = LakePath(run.csv, aws_conn_id).size()
     return [
-        *_expect("columns of the CSV", header, expected),
-        *_expect("rows of the CSV", rows, pca["images"]),
-        *invalid.problems("rows of the CSV that are not k finite numbers and a label"),
-        *other.problems("rows of the CSV whose label is not that of the scores"),
+        *_expect("bytes of the CSV", size, pca["csv"]["bytes"]),
+        *_expect("rows of the CSV", pca["csv"]["rows"], pca["images"]),
+        *_expect("columns of the CSV", pca["csv"]["columns"], pca["k"] + 1),
     ]
-
-
-@dataclass
-class _Rows:
-    """Rows with a problem: their number, and the first one."""
-
-    count: int = 0
-    first: str = ""
-
-    def add(self, row: str) -> None:
-        self.first = self.first or row
-        self.count += 1
-
-    def problems(self, name: str) -> list[str]:
-        return [f"{name}: found {self.count}, expected 0; the first is {self.first}"] if self.count else []
-
-
-def _score_labels(run: RunLocations, aws_conn_id: str | None) -> Iterator[str]:
-    """Yield the label of each row of the scores, in the order of the CSV."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for file in parquet_files(LakePath(run.scores, aws_conn_id)):
-        with suppress(FileNotFoundError, pa.ArrowInvalid), file.open() as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(columns=["label"]):
-                if "label" in batch.schema.names:
-                    yield from batch.column("label").to_pylist()

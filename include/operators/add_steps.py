@@ -14,6 +14,8 @@ from include.autopsy.examination import describe_cluster
 from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import Emr, open_emr
 from include.emr.identity import Cluster, RunIdentity, is_live
+from include.lake.layout import Lake
+from include.lake.state import is_published
 from include.operators.shared import (
     explaining_ended_cluster,
     find_or_create_cluster,
@@ -35,17 +37,20 @@ class AddSteps(EmrAddStepsOperator):
     ----------
     run : Run
         The run, as ``open_run`` returned it.
+    found : FoundChanges
+        What ``find_changes`` returned.
     job_flow_overrides : dict
         The arguments of RunJobFlow.
     job_flow_id : str
         Id of the cluster that ``create_cluster`` returned.
     """
 
-    template_fields = (*EmrAddStepsOperator.template_fields, "run", "job_flow_overrides")
+    template_fields = (*EmrAddStepsOperator.template_fields, "run", "found", "job_flow_overrides")
 
-    def __init__(self, *, run: Any, job_flow_overrides: Any, **kwargs: Any) -> None:
+    def __init__(self, *, run: Any, found: Any, job_flow_overrides: Any, **kwargs: Any) -> None:
         super().__init__(botocore_config=SINGLE_ATTEMPT, **kwargs)
         self.run = run
+        self.found = found
         self.job_flow_overrides = job_flow_overrides
 
     def execute(self, context: Context) -> list[str]:
@@ -58,10 +63,11 @@ class AddSteps(EmrAddStepsOperator):
         EndpointRefusedError
             If the client resolves to an address that the profile does not allow.
         AirflowFailException
-            If the cluster of this round has ended; the message says why. If the cluster is outside the allowed regions
-            or differs from the request; it is being terminated.
+            If the run has published. If the cluster of this round has ended; the message says why. If the cluster is
+            outside the allowed regions or differs from the request; it is being terminated.
         """
         settings = read_airflow_settings()
+        self._check_not_published(settings.aws_conn_id)
         emr = open_emr(self.hook, settings)
         with explaining_ended_cluster(self):
             cluster = self._live_cluster(emr, context)
@@ -78,6 +84,15 @@ class AddSteps(EmrAddStepsOperator):
                 raise AirflowFailException(str(error)) from error
             context["ti"].xcom_push(key=ATTESTATION, value=attestation)
             return emr.find_or_add_steps(cluster_id, cast("list[StepRequest]", self.steps))
+
+    def _check_not_published(self, aws_conn_id: str | None) -> None:
+        """Fail if the steps would replace the files of a published state."""
+        name = self.found["run"]
+        if is_published(Lake(self.run["lake"]), name, aws_conn_id):
+            raise AirflowFailException(
+                f"the run {name} has published, and its files are not replaced: to repeat it, clear open_run with its "
+                "downstream tasks"
+            )
 
     def _live_cluster(self, emr: Emr, context: Context) -> Cluster:
         try:

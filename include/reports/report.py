@@ -7,11 +7,12 @@ import itertools
 import json
 import statistics
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.cost.money import describe_amount
-from include.records import FailureReport, Manifest, Report, TaskFailure
+from include.records import FailureReport, Manifest, Report, TaskFailure, Unchanged
 from spark_jobs.left_out import describe
 from spark_jobs.records import Change, Drift, LabelAccuracy, Measure, Quality
 
@@ -48,6 +49,9 @@ def build_report(manifest: Manifest) -> Report:
         "cluster": manifest["cluster"],
         "warnings": manifest["warnings"],
         "images": featurize["features"],
+        "changes": manifest["changes"],
+        "featurized": featurize["featurized"],
+        "duration": _seconds_between(manifest["opened_at"], manifest["finished_at"]),
         "rejects": featurize["rejects"],
         "rejects_by_reason": featurize["rejects_by_reason"],
         "first_rejects": featurize["first_rejects"],
@@ -68,12 +72,16 @@ def build_report(manifest: Manifest) -> Report:
     }
 
 
+def _seconds_between(start: str, end: str) -> float:
+    return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 1)
+
+
 def add_failures(report: Report, failed_tasks: list[TaskFailure]) -> Report:
     """Return the report of a run that failed although its results are published."""
     return {**report, "state": "failed", "failed_tasks": failed_tasks}
 
 
-def report_line(report: Report | FailureReport) -> bytes:
+def report_line(report: Report | FailureReport | Unchanged) -> bytes:
     """Return the report as one line of JSON: its row in the table of all reports, which Spark can read.
 
     The line is ASCII, since some readers split lines at other characters too. The field ``run`` and the partition
@@ -87,15 +95,15 @@ def report_line(report: Report | FailureReport) -> bytes:
         for name, value in report.items()
         if name not in NESTED_RECORDS and not (failed and value in (None, {}, []))
     }
-    return (json.dumps(row | _money_columns(report), sort_keys=True) + "\n").encode()
+    money = {} if report["state"] == "unchanged" else _money_columns(report)
+    return (json.dumps(row | money, sort_keys=True) + "\n").encode()
 
 
 def _money_columns(report: Report | FailureReport) -> dict[str, float]:
     cost, forecast = report["cost"], report["forecast"]
-    expected = forecast["expected"] if forecast else None
     columns: dict[str, float | None] = {}
-    if expected:
-        columns["forecast_eur_at_most"] = expected["eur"]["high"]
+    if forecast:
+        columns["forecast_eur_at_most"] = forecast["expected"]["eur"]["high"]
     if cost:
         columns |= {
             "cost_eur_at_least": cost["eur"]["low"],

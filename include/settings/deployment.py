@@ -28,6 +28,7 @@ from include.settings.readers import (
     read_optional,
     read_optional_euros,
     read_optional_location,
+    read_positive_count,
     read_seconds,
     read_tags,
     read_text,
@@ -100,6 +101,9 @@ class Settings:
     )
     log_wait_seconds: float = _setting(
         "how long a task waits for the logs of a failed step; EMR writes them every five minutes", read_seconds, 420.0
+    )
+    kept_states: int = _setting(
+        "number of published states to keep; what only older states need is deleted", read_positive_count, 7
     )
     price_table: str | None = _setting(
         "price table that replaces the built-in one: path or s3:// URI of its JSON file (docs/cost.md)",

@@ -90,6 +90,12 @@ class RunParams:
         "NAS boxes.",
         FeaturizeArgs.include_hidden,
     )
+    full_run: bool = _parameter(
+        _IMAGES,
+        "Full run",
+        "Compute the features of all images again, even if nothing has changed.",
+        False,
+    )
     max_reject_ratio: float = _job_parameter(
         _IMAGES,
         "Maximum share of rejects",

@@ -84,6 +84,13 @@ def read_count(value: str) -> int:
     return int(value)
 
 
+def read_positive_count(value: str) -> int:
+    """Return a whole number from 1 to 1000."""
+    if not value.isdecimal() or not 1 <= int(value) <= 1000:
+        raise ValueError("a whole number from 1 to 1000")
+    return int(value)
+
+
 _time_zones = functools.cache(available_timezones)  # it reads the whole database at each call
 
 

@@ -77,7 +77,7 @@ def _write(context: Context, outcome: _Outcome, not_run: Sequence[str]) -> str:
     lake = Lake(run["lake"] if run else settings.lake_root)
     before = run["residency"] if run else check_residency(settings, lake)
     dag_run = context["dag_run"]
-    slug = run_slug(dag_run.run_id, dag_run.run_after)
+    slug = outcome.xcom("find_changes", "run") or run_slug(dag_run.run_id, dag_run.run_after)
     locations = lake.run(slug)
     published = _read(lake.current, conn).get("run")
     report: Report | FailureReport
@@ -85,7 +85,7 @@ def _write(context: Context, outcome: _Outcome, not_run: Sequence[str]) -> str:
         report = add_failures(written, outcome.failures())  # type: ignore[arg-type]
         page = render_report(report)
     else:
-        report = _build(context, outcome, not_run, settings, lake, before, published)
+        report = _build(context, slug, outcome, not_run, settings, lake, before, published)
         page = render_failure(report)
     write_json(LakePath(locations.report_json, conn), report)
     write_bytes(LakePath(locations.report_html, conn), page.encode())
@@ -96,6 +96,7 @@ def _write(context: Context, outcome: _Outcome, not_run: Sequence[str]) -> str:
 
 def _build(
     context: Context,
+    slug: str,
     outcome: _Outcome,
     not_run: Sequence[str],
     settings: Settings,
@@ -104,7 +105,6 @@ def _build(
     published: str | None,
 ) -> FailureReport:
     dag_run, run = context["dag_run"], outcome.xcom("open_run")
-    slug = run_slug(dag_run.run_id, dag_run.run_after)
     featurize = _read(lake.run(slug).featurize_summary, settings.aws_conn_id)
     left_out = featurize.get("left_out", [])
     clusters = [outcome.xcom(task, CLUSTER_ID) for task in CREATORS]
@@ -124,7 +124,7 @@ def _build(
         "params": run["params"] if run else _params(context),
         "code": outcome.xcom("plan_cluster", "code"),
         "model": run["model"] if run else None,
-        "cluster": {"id": next(filter(None, clusters), ""), "name": cluster_name(slug)},
+        "cluster": {"id": next(filter(None, clusters), ""), "name": run["cluster_name"] if run else cluster_name(slug)},
         "images": featurize.get("features"),
         "rejects": featurize.get("rejects"),
         "rejects_by_reason": featurize.get("rejects_by_reason", {}),

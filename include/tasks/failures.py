@@ -13,23 +13,21 @@ from include.aws.endpoints import EndpointRefusedError
 from include.cost.forecast import CostCapError
 from include.cost.prices import PriceTableError
 from include.lake.access import AccessRefusedError
+from include.lake.commit import ConflictError
 from include.lake.models import ModelError
+from include.lake.state import DamagedLakeError
 from include.lake.verification import VerificationError
 from include.residency.checks import ResidencyError
 from include.settings.deployment import SettingsError
-from spark_jobs.walk import WalkError
+from spark_jobs.errors import JobError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class NoImagesError(RuntimeError):
-    """The folder of images does not exist, or contains no file that matches the pattern."""
-
-
 PERMANENT_ERRORS = (
-    *(SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, NoImagesError, VerificationError),
-    *(ResidencyError, WheelhouseError, PriceTableError, CostCapError, WalkError),
+    *(SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, VerificationError),
+    *(ResidencyError, WheelhouseError, PriceTableError, CostCapError, DamagedLakeError, ConflictError, JobError),
 )
 """Errors that a retry cannot fix."""
 

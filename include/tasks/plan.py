@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from airflow.sdk.exceptions import AirflowSkipException
+
 from include.artifacts.bundle import build_bundle
 from include.artifacts.publishing import put_bundle
 from include.artifacts.wheelhouse import find_wheelhouse
@@ -13,42 +15,38 @@ from include.cluster.steps import spark_step
 from include.cost.forecast import check_cap, describe_forecast, forecast_cost, measured_rates
 from include.cost.prices import load_prices
 from include.lake.layout import Lake
-from include.lake.objects import LakePath, read_json
-from include.records import Forecast, Manifest, Plan, Run
+from include.lake.state import DamagedLakeError, read_manifest, read_pointer
+from include.records import Forecast, FoundChanges, Manifest, Plan, Run
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
+from include.tasks.changes import featurize_args
 from include.tasks.failures import without_retry
-from spark_jobs.args import FeaturizeArgs, PcaArgs
+from spark_jobs.args import PcaArgs
 
 log = logging.getLogger(__name__)
 
 
 @without_retry
-def plan_cluster(run: Run) -> Plan:
+def plan_cluster(run: Run, found: FoundChanges) -> Plan:
     """Return all requests of this run as data: RunJobFlow and the steps of both jobs.
 
     Raises
     ------
+    AirflowSkipException
+        If there is nothing to do: no cluster is created, and the run succeeds.
     AirflowFailException
         If EMR would reject the cluster, the lake does not contain the nodes' packages, or the forecast of the cost is
         above the cap.
     """
+    if found["nothing_to_do"]:
+        raise AirflowSkipException(found["nothing_to_do"])
     settings = read_airflow_settings()
     params = RunParams.from_record(run["params"])
     check_cluster(slug=run["slug"], settings=settings, params=params)
     lake = Lake(run["lake"])
     slug, bundle = run["slug"], build_bundle()
-    code, run_root = lake.code(bundle.digest), lake.run(slug).root
-    featurize = FeaturizeArgs(
-        images=run["images"],
-        run=run_root,
-        model=run["model"]["uri"],
-        pattern=params.image_pattern,
-        include_hidden=params.include_hidden,
-        max_reject_ratio=params.max_reject_ratio,
-        exif_orientation=params.exif_orientation,
-        images_per_task=params.images_per_task,
-    )
+    code, run_root = lake.code(bundle.digest), lake.run(found["run"]).root
+    featurize = featurize_args(run, found["run"], params)
     pca = PcaArgs(
         run=run_root,
         variance_target=params.variance_target,
@@ -59,7 +57,7 @@ def plan_cluster(run: Run) -> Plan:
         sample_images=params.sample_images,
     )
     limit = params.step_time_limit_minutes
-    forecast = _forecast(run, params, settings)
+    forecast = _forecast(run, found, params, settings)
     return {
         "code": bundle.digest,
         "jobs": bundle.jobs,
@@ -79,10 +77,12 @@ def plan_cluster(run: Run) -> Plan:
     }
 
 
-def _forecast(run: Run, params: RunParams, settings: Settings) -> Forecast:
+def _forecast(run: Run, found: FoundChanges, params: RunParams, settings: Settings) -> Forecast:
     """Return the forecast of the run's cost, with the rates of the previous run; raise if it is above the cap."""
-    manifest = _previous_manifest(run, settings)
-    forecast = forecast_cost(load_prices(settings), params, run["image_count"], measured_rates(manifest))
+    rates = measured_rates(_previous_manifest(run, settings))
+    forecast = forecast_cost(load_prices(settings), params, found["work"], found["listed"], rates)
+    if found["everything"]:
+        log.info("All %d images are computed: %s", found["work"], found["everything"])
     log.info("Forecast: %s", describe_forecast(forecast))
     check_cap(forecast, params.max_cost_eur)
     return forecast
@@ -90,18 +90,16 @@ def _forecast(run: Run, params: RunParams, settings: Settings) -> Forecast:
 
 def _previous_manifest(run: Run, settings: Settings) -> Manifest | None:
     """Return the manifest of the published run, or None if it is missing or damaged."""
-    previous = run["previous"]["run"]
-    if not previous:
+    lake = Lake(run["lake"])
+    pointer = read_pointer(lake, settings.aws_conn_id)
+    current = pointer.current if pointer else None
+    if current is None:
         return None
-    path = LakePath(Lake(run["lake"]).run(previous).manifest, settings.aws_conn_id)
     try:
-        manifest: Manifest = read_json(path, "publish_results writes it")
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
+        return read_manifest(lake, current["manifest"], settings.aws_conn_id)
+    except DamagedLakeError as error:
         log.warning("The forecast uses default rates, since the manifest of the published run is damaged: %s", error)
         return None
-    return manifest
 
 
 def publish_code(run: Run, code: str) -> str:

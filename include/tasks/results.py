@@ -9,13 +9,16 @@ from include.cost.account import account_cost, describe_cost
 from include.cost.prices import load_prices
 from include.emr.client import create_hook, open_emr
 from include.emr.identity import RunIdentity
+from include.lake.commit import commit
+from include.lake.garbage import collect_garbage
 from include.lake.layout import Lake
 from include.lake.manifest import build_manifest
 from include.lake.objects import LakePath, folder_bytes, read_json, write_bytes, write_json
-from include.lake.publication import publish_run
+from include.lake.publication import show_published
+from include.lake.state import DamagedLakeError
 from include.lake.uploads import abort_uploads
-from include.lake.verification import verify_run
-from include.records import Cost, Created, Current, PlanSummary, Publication, Run, Verified
+from include.lake.verification import read_segments, verify_run
+from include.records import Cost, Created, Current, FoundChanges, PlanSummary, Run, Verified
 from include.reports.report import build_report, render_report, report_line
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
@@ -26,13 +29,13 @@ log = logging.getLogger(__name__)
 
 
 @without_retry
-def verify_results(run: Run, jobs: str) -> Verified:
+def verify_results(run: Run, found: FoundChanges, jobs: str) -> Verified:
     """Check the outputs of the run; if anything is wrong, nothing is published.
 
     Parameters
     ----------
-    run : dict
-        What ``open_run`` returned.
+    run, found : dict
+        What ``open_run`` and ``find_changes`` returned.
     jobs : str
         ``jobs`` of ``plan_cluster``.
 
@@ -43,14 +46,15 @@ def verify_results(run: Run, jobs: str) -> Verified:
     """
     settings = read_airflow_settings()
     lake = Lake(run["lake"])
-    locations = lake.run(run["slug"])
-    abort_uploads(lake, locations.root, settings)  # no process of the run writes any more
-    verified = verify_run(locations, RunParams.from_record(run["params"]), jobs, settings.aws_conn_id)
-    log.info("Verified %s: %s", locations.root, verified)
+    for folder, names in ((lake.run(found["run"]).root, ""), (lake.segments, f"{found['run']}-")):
+        abort_uploads(lake, folder, settings, names=names)  # no process of the run writes any more
+    params = RunParams.from_record(run["params"])
+    verified = verify_run(lake, found["run"], found, params, jobs, settings.aws_conn_id)
+    log.info("Verified %s: %s", found["run"], verified)
     return verified
 
 
-def report_cost(run: Run | None) -> Cost | None:
+def report_cost(run: Run | None, found: FoundChanges | None) -> Cost | None:
     """Log what the run's clusters have cost, also after a failure, and write it to ``cost.json``.
 
     Returns
@@ -62,7 +66,7 @@ def report_cost(run: Run | None) -> Cost | None:
         log.info("open_run has not succeeded: the run has no cost")
         return None
     try:
-        cost = _account(run, read_airflow_settings())
+        cost = _account(run, found["run"] if found else run["slug"], read_airflow_settings())
     except Exception:
         log.exception("The cost of the run could not be computed")
         return None
@@ -70,8 +74,8 @@ def report_cost(run: Run | None) -> Cost | None:
     return cost
 
 
-def _account(run: Run, settings: Settings) -> Cost:
-    conn, locations = settings.aws_conn_id, Lake(run["lake"]).run(run["slug"])
+def _account(run: Run, name: str, settings: Settings) -> Cost:
+    conn, locations = settings.aws_conn_id, Lake(run["lake"]).run(name)
     emr = open_emr(create_hook(settings), settings)
     clusters = emr.clusters(RunIdentity.from_run(run), live=False)
     ids = [cluster["Id"] for cluster in clusters]
@@ -87,7 +91,7 @@ def _account(run: Run, settings: Settings) -> Cost:
             for item in emr.list_all("list_instance_fleets", "InstanceFleets", ClusterId=cluster_id)
         ],
         folder_bytes(root),
-        summary["features"] if summary else 0,
+        summary["featurized"] if summary else 0,
         datetime.now(UTC),
     )
     if settings.profile == "local":
@@ -96,24 +100,34 @@ def _account(run: Run, settings: Settings) -> Cost:
     return cost
 
 
-def publish_results(run: Run, verified: Verified, plan: PlanSummary, created: Created, cost: Cost | None) -> Current:
-    """Write the report of the run, publish its results, and write its manifest last.
+@without_retry
+def publish_results(
+    run: Run, found: FoundChanges, verified: Verified, plan: PlanSummary, created: Created, cost: Cost | None
+) -> Current:
+    """Publish the state of the run: commit it, update ``results/`` and ``results_csv/``, and delete old states.
 
     Parameters
     ----------
-    run, verified, cost : dict
-        What ``open_run``, ``verify_results`` and ``report_cost`` returned.
+    run, found, verified, cost : dict
+        What ``open_run``, ``find_changes``, ``verify_results`` and ``report_cost`` returned.
     plan : dict
         ``code`` and ``forecast`` of ``plan_cluster``.
     created : dict
         Id and attestation of the cluster that ran the last step.
+
+    Raises
+    ------
+    AirflowFailException
+        If another run has published since ``find_changes``; nothing that people read was changed.
     """
     settings = read_airflow_settings()
     conn, lake = settings.aws_conn_id, Lake(run["lake"])
-    locations = lake.run(run["slug"])
+    locations = lake.run(found["run"])
     finished_at = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = build_manifest(
         run=run,
+        found=found,
+        segments=read_segments(locations, conn),
         plan=plan,
         created=created,
         featurize=read_json(LakePath(locations.featurize_summary, conn), "featurize writes it"),
@@ -125,11 +139,15 @@ def publish_results(run: Run, verified: Verified, plan: PlanSummary, created: Cr
     report = build_report(manifest)
     write_json(LakePath(locations.report_json, conn), report)
     write_bytes(LakePath(locations.report_html, conn), render_report(report).encode())
-    record: Publication = {**verified, "run_id": run["run_id"], "published_at": finished_at}
-    published = publish_run(lake, run["slug"], record, conn)
-    write_bytes(LakePath(lake.report(run["slug"]), conn), report_line(report))
-    write_json(LakePath(locations.manifest, conn), {**manifest, "results": published["results"]})
+    current = commit(lake, manifest, found["base"], finished_at, conn)
+    show_published(lake, conn)
+    write_bytes(LakePath(lake.report(found["run"]), conn), report_line(report))
+    try:
+        collect_garbage(lake, settings.kept_states, conn)
+    except (OSError, DamagedLakeError):
+        log.warning("What no kept state needs was not deleted; the next run will do it", exc_info=True)
     for warning in manifest["warnings"]:
         log.warning(warning)
-    log.info("Published %s: %s images, k = %s", run["slug"], verified["images"], verified["k"])
-    return published
+    state = f"state {current['state']}: {verified['images']} images, k = {verified['k']}"
+    log.info("Published %s as %s", found["run"], state)
+    return current

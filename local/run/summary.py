@@ -1,4 +1,4 @@
-"""The summary of the published run. ``python -m local.run.summary LAKE`` prints it."""
+"""The summary of the last successful run. ``python -m local.run.summary LAKE`` prints it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from spark_jobs.left_out import describe
 
 
 def success_text(lake: Lake) -> str:
-    """Return the summary of the published run of a lake.
+    """Return the summary of the published run of a lake; one line if the last run had nothing to do.
 
     Raises
     ------
     FileNotFoundError
         If no run is published.
     """
-    run = lake.run(read_json(LakePath(lake.current), "a run writes it when it publishes")["run"])
+    current = read_json(LakePath(lake.current), "a run writes it when it publishes")
+    run = lake.run(current["run"])
+    if _is_last_unchanged(lake):
+        return (
+            f"\nnothing to do: no photo has changed since state {current['state']} ({current['images']} images, in "
+            f"{_shown(lake.results)}); no cluster was created, and full_run=true computes everything again"
+        )
     report = read_json(LakePath(run.report_json), "a run writes it before it publishes")
     seconds = [
         f"  {job:<11}" + ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
@@ -43,6 +49,13 @@ def success_text(lake: Lake) -> str:
     if report["model"]["weights"]["source"] == "random":
         lines.append("WARNING     RANDOM WEIGHTS were used: this shows that everything works, nothing more")
     return "\n".join(lines)
+
+
+def _is_last_unchanged(lake: Lake) -> bool:
+    """Return whether the last run that has a report had nothing to do."""
+    reports = LakePath(lake.reports)
+    names = reports.names()  # run=<slug>, which sort by time
+    return bool(names) and read_json(reports / names[-1] / "report.json", "a run writes it")["state"] == "unchanged"
 
 
 def _quality(quality: dict[str, Any] | None) -> list[str]:

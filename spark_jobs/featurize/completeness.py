@@ -12,49 +12,37 @@ import pyarrow.parquet as pq
 
 from spark_jobs.args import LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
 from spark_jobs.errors import JobError
-from spark_jobs.featurize.staging import KINDS
-from spark_jobs.lake import storage
-from spark_jobs.records import RejectedFile
+from spark_jobs.featurize import segments
+from spark_jobs.lake import schemas, storage
+from spark_jobs.records import LiveSegments, RejectedFile
 
 EXAMPLES = 20
 """Number of rejects that the summary lists."""
 
 
-def check(run: str, listed: int) -> dict[str, int]:
-    """Count the written rows from the Parquet footers and compare their number with the listing.
-
-    Returns
-    -------
-    dict of str to int
-        Rows of ``features`` and of ``rejects``.
+def check(run: str, live: LiveSegments, listed: int) -> None:
+    """Compare the number of rows in the segments of a run with the listing.
 
     Raises
     ------
     JobError
-        If they do not add up to the number of listed images; the message has the first path that differs.
+        If they differ; the message has the first path that differs.
     """
-    counts = {kind: count_rows(storage.join(run, kind)) for kind in KINDS}
-    if sum(counts.values()) != listed:
-        figures = " + ".join(f"{count} {kind}" for kind, count in counts.items())
+    features, rejects = (sum(segment[kind] for segment in live["segments"]) for kind in ("features", "rejects"))
+    if features + rejects != listed:
         raise JobError(
-            f"{listed} images were listed, but {figures} = {sum(counts.values())} rows were written to {run}: "
-            f"{_first_difference(run)}. Run the job again; if the error returns, keep the folder and report it"
+            f"{listed} images were listed, but {features} features + {rejects} rejects = {features + rejects} rows are "
+            f"in the segments of {run}: {_first_difference(run, live)}. Run the job again; if the error returns, set "
+            "full_run and report it"
         )
-    return counts
 
 
-def count_rows(folder: str) -> int:
-    """Return the number of rows of a Parquet dataset, from its files' footers."""
-    rows = 0
-    for uri in _parquet_files(folder):
-        with storage.open_file(uri) as stream:
-            rows += pq.read_metadata(stream).num_rows
-    return rows
-
-
-def _first_difference(run: str) -> str:
-    written = heapq.merge(*(_read_paths(_parquet_files(storage.join(run, kind))) for kind in KINDS))
-    for expected, written_path in itertools.zip_longest(_read_paths([storage.join(run, LISTING_FILE)]), written):
+def _first_difference(run: str, live: LiveSegments) -> str:
+    sources = [segments.source(live["folder"], segment) for segment in live["segments"]]
+    written = heapq.merge(
+        *(sorted(_read_paths(uri)) for source in sources for uri in (*source.features, *source.rejects))
+    )
+    for expected, written_path in itertools.zip_longest(_read_paths(storage.join(run, LISTING_FILE)), written):
         if written_path is None or (expected is not None and expected < written_path):
             return f"{expected} is missing"
         if expected != written_path:
@@ -62,15 +50,10 @@ def _first_difference(run: str) -> str:
     return "the paths are the same"
 
 
-def _read_paths(files: Sequence[str]) -> Iterator[str]:
-    for uri in files:
-        with storage.open_file(uri) as stream, pq.ParquetFile(stream) as file:
-            for batch in file.iter_batches(columns=["path"], use_threads=False):
-                yield from batch.column(0).to_pylist()
-
-
-def _parquet_files(folder: str) -> list[str]:
-    return [storage.join(folder, name) for name in storage.names(folder) if name.endswith(".parquet")]
+def _read_paths(uri: str) -> Iterator[str]:
+    with storage.open_file(uri) as stream, pq.ParquetFile(stream) as file:
+        for batch in file.iter_batches(columns=["path"], use_threads=False):
+            yield from batch.column(0).to_pylist()
 
 
 def read_rejects(run: str) -> tuple[dict[str, int], list[RejectedFile]]:
@@ -83,11 +66,11 @@ def read_rejects(run: str) -> tuple[dict[str, int], list[RejectedFile]]:
     """
     reasons: Counter[str] = Counter()
     examples: list[RejectedFile] = []
-    for uri in _parquet_files(storage.join(run, REJECTS_FOLDER)):
-        with storage.open_file(uri) as stream, pq.ParquetFile(stream) as file:
-            for batch in file.iter_batches(columns=["path", "reason", "detail"], use_threads=False):
-                reasons.update(batch.column("reason").to_pylist())
-                examples += batch.slice(0, EXAMPLES - len(examples)).to_pylist()
+    uri = storage.join(run, REJECTS_FOLDER, schemas.FILE_NAME.format(0))
+    with storage.open_file(uri) as stream, pq.ParquetFile(stream) as file:
+        for batch in file.iter_batches(columns=["path", "reason", "detail"], use_threads=False):
+            reasons.update(batch.column("reason").to_pylist())
+            examples += batch.slice(0, EXAMPLES - len(examples)).to_pylist()
     return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))), examples
 
 

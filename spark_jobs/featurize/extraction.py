@@ -1,4 +1,4 @@
-"""The work of one task on its range of the listing: read, decode, run the model.
+"""The work of one task on its range of the work list: read, decode, run the model.
 
 The three overlap: many reads are in flight, a child process decodes images ahead of the model, and the model, which
 uses nine tenths of the time of a small photo, never waits.
@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_jobs.args import APPLY_ORIENTATION, FEATURES_FOLDER, LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
+from spark_jobs.args import APPLY_ORIENTATION, FeaturizeArgs
 from spark_jobs.images import decoder, prefetch, reading
+from spark_jobs.images.changes import ROWS_PER_GROUP
 from spark_jobs.images.decoding import Pixels
 from spark_jobs.images.rejects import Reject
 from spark_jobs.lake import schemas, storage
@@ -25,11 +26,12 @@ from spark_jobs.model import mobilenet
 LoadModel = Callable[[str, bytes], mobilenet.Extract]
 """Maps a model's digest and flatbuffer to the function that runs it. It is called once per task, in the worker."""
 
-ROWS_PER_GROUP = 2048
-"""Rows in a row group of the listing; a task reads only the row groups that contain its range."""
+FEATURES = "features"
+REJECTS = "rejects"
+"""The two kinds of output rows."""
 
 ROWS_PER_BATCH = 2048
-"""Rows in a batch, and in a row group of the features: 10 MB, the smallest amount that a task of pca reads."""
+"""Rows in a batch: 10 MB of features."""
 
 PICTURES_AHEAD = 3
 """Number of decoded images that wait for the model, so that it has work while a slow image is decoded."""
@@ -52,17 +54,17 @@ class Engine:
 
 
 def featurize_share(
-    args: FeaturizeArgs, share: range, model: mobilenet.Model, engine: Engine
+    args: FeaturizeArgs, work_list: str, share: range, model: mobilenet.Model, engine: Engine
 ) -> Iterator[dict[str, pa.RecordBatch]]:
-    """Yield the output rows for a range of the listing, in its order, by kind.
+    """Yield the output rows for a range of the work list, in its order, by kind.
 
     Yields
     ------
     dict of str to RecordBatch
         ``features`` with ``schemas.FEATURES`` and ``rejects`` with ``schemas.REJECTS`` for the next rows of the
-        listing; a kind without rows is left out.
+        work list; a kind without rows is left out.
     """
-    rows = read_listing(args.run, share)
+    rows = read_work(work_list, share)
     files = zip((path.partition("://")[2] for path in rows["path"].to_pylist()), rows["size"].to_pylist(), strict=True)
     with prefetch.ahead(_pictures(args, files, engine.decode_program), PICTURES_AHEAD) as pictures:
         extract = engine.load_model(model.digest, model.flatbuffer)
@@ -70,10 +72,10 @@ def featurize_share(
             yield _by_kind(batch, [_features(item, extract) for item in islice(pictures, batch.num_rows)])
 
 
-def read_listing(run: str, share: range) -> pa.Table:
-    """Return a range of the listing's rows; only the row groups that contain them are read."""
+def read_work(work_list: str, share: range) -> pa.Table:
+    """Return a range of the work list's rows; only the row groups that contain them are read."""
     groups = range(share.start // ROWS_PER_GROUP, -(-share.stop // ROWS_PER_GROUP))
-    with storage.open_file(storage.join(run, LISTING_FILE)) as stream, pq.ParquetFile(stream) as file:
+    with storage.open_file(work_list) as stream, pq.ParquetFile(stream) as file:
         rows = file.read_row_groups(list(groups), use_threads=False)
     return rows.slice(share.start - groups.start * ROWS_PER_GROUP, len(share)).combine_chunks()
 
@@ -110,7 +112,7 @@ def _features(item: Pixels | Reject, extract: mobilenet.Extract) -> mobilenet.Fe
 
 
 def _by_kind(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Reject]) -> dict[str, pa.RecordBatch]:
-    """Join the outcomes to their rows of the listing."""
+    """Join the outcomes to their rows of the work list."""
     rejects = [outcome for outcome in outcomes if isinstance(outcome, Reject)]
     vectors = [outcome for outcome in outcomes if not isinstance(outcome, Reject)]
     is_reject = pa.array([isinstance(outcome, Reject) for outcome in outcomes])
@@ -119,14 +121,13 @@ def _by_kind(rows: pa.RecordBatch, outcomes: Sequence[mobilenet.Features | Rejec
         lengths = np.cumsum([0, *(vector.size for vector in vectors)], dtype=np.int32)
         features = pa.ListArray.from_arrays(pa.array(lengths), pa.array(np.concatenate(vectors)))
         listed = rows.filter(pc.invert(is_reject))
-        batches[FEATURES_FOLDER] = pa.RecordBatch.from_arrays([*listed.columns, features], schema=schemas.FEATURES)
+        names = [listed.column("path"), listed.column("label")]
+        batches[FEATURES] = pa.RecordBatch.from_arrays([*names, features], schema=schemas.FEATURES)
     if rejects:
         reasons = pa.array([reject.reason for reject in rejects])
         details = pa.array([_storable(reject.detail) for reject in rejects])
         listed = rows.filter(is_reject)
-        batches[REJECTS_FOLDER] = pa.RecordBatch.from_arrays(
-            [*listed.columns, reasons, details], schema=schemas.REJECTS
-        )
+        batches[REJECTS] = pa.RecordBatch.from_arrays([*listed.columns, reasons, details], schema=schemas.REJECTS)
     return batches
 
 

@@ -1,36 +1,42 @@
-"""The featurize job: it computes the features of every image in a folder, or writes a reject that gives the reason.
+"""The featurize job: it computes the features of the images that are new or changed, or a reject that gives the reason.
 
-The job lists the images into one Parquet file. Each Spark task processes a range of its rows. The job then gathers the
-rows that the tasks wrote into two datasets, checks their number against the listing, and writes the summary last.
+The work list names these images. Each Spark task processes a range of its rows. The job then gathers the rows that the
+tasks wrote into segments, takes rows that are gone out of the published segments, checks the number of rows against the
+listing, and writes the summary last.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
+from spark_jobs import fingerprint
 from spark_jobs.args import (
     FEATURE_DIMENSIONS,
-    FEATURES_FOLDER,
     FEATURIZE_SUMMARY_FILE,
-    LISTING_FILE,
-    MOMENTS_FOLDER,
+    GONE_FILE,
+    LIVE_SEGMENTS_FILE,
     PCA_SUMMARY_FILE,
     REJECTS_FOLDER,
     SCORES_FOLDER,
+    SEGMENTS_FOLDER,
+    WORK_FILE,
     FeaturizeArgs,
 )
-from spark_jobs.featurize import completeness, extraction, planning, staging
-from spark_jobs.images import listing
-from spark_jobs.lake import storage
+from spark_jobs.errors import JobError
+from spark_jobs.featurize import completeness, extraction, planning, renewal, segments, staging
+from spark_jobs.images import changes
+from spark_jobs.lake import schemas, storage
 from spark_jobs.left_out import describe, warn
 from spark_jobs.model import mobilenet
-from spark_jobs.records import FeaturizeSummary
+from spark_jobs.records import Changes, FeaturizeSummary, Fingerprint, LiveSegments, Segment
 from spark_jobs.runtime import launcher, progress, summary
 from spark_jobs.sources import sources_digest
 
@@ -38,8 +44,6 @@ if TYPE_CHECKING:
     from pyspark import SparkContext
 
 logger = logging.getLogger(__name__)
-
-PCA_FOLDER = SCORES_FOLDER.partition("/")[0]
 
 DEFAULT_ENGINE = extraction.Engine()
 
@@ -69,10 +73,10 @@ def run(
     engine: extraction.Engine = DEFAULT_ENGINE,
     stopwatch: summary.Stopwatch | None = None,
 ) -> FeaturizeSummary:
-    """Featurize a folder of images into a run's folder.
+    """Featurize the images of a work list, and write the segments of the run's state.
 
-    The job first deletes the outputs of an earlier attempt of the same run, including those of pca. It writes the
-    summary last: if the summary exists, features and rejects are complete.
+    The job first deletes the outputs of an earlier attempt of the same run, including those of pca, but no segment. It
+    writes the summary last: if the summary exists, the segments are complete.
 
     Parameters
     ----------
@@ -93,50 +97,50 @@ def run(
     Raises
     ------
     JobError
-        If the folder or the model is missing, nothing matches the pattern, there are more rejects than allowed, or
-        the number of rows differs from the listing.
+        If the folder, the model or the record of the changes is missing, nothing matches the pattern, there are more
+        rejects than allowed, or the number of rows differs from the listing.
     """
     stopwatch = stopwatch or summary.Stopwatch()
     model = _read_model(args.model)
     delete_outputs(args.run)
+    features_of = fingerprint.installed(model.digest, args)
     with stopwatch.stage("list"):
-        images = listing.write(
-            args.images,
-            args.pattern,
-            storage.join(args.run, LISTING_FILE),
-            rows_per_group=extraction.ROWS_PER_GROUP,
-            include_hidden=args.include_hidden,
-        )
-        warnings = [warning for item in images.left_out for warning in warn(item)]
-        listed = len(images.sizes)
-        borders = plan_tasks(args, images.sizes, sc.defaultParallelism)
-        tasks = len(borders) - 1
-        logger.info("listed %d images under %s, for %d tasks", listed, args.images, tasks)
-        for line in describe(images.left_out[0]):
+        found = _read_changes(args) if args.changes else _list_all(args, features_of)
+        warnings = [warning for item in found["left_out"] for warning in warn(item)]
+        for line in _describe(found):
             logger.info(line)
         for warning in warnings:
             logger.warning(warning)
-    with (
-        stopwatch.stage("featurize"),
-        progress.track(sc, FeaturizeArgs.program, total=listed, unit="images", per_task=-(-listed // tasks)),
-    ):
-        written = staging.write(sc, args, borders, sc.broadcast(model), engine)
+    folder = args.segments or storage.join(args.run, SEGMENTS_FOLDER)
+    prefix = f"{args.run.rstrip('/').rpartition('/')[2]}-{uuid.uuid4().hex[:8]}"
+    target = segments.Target(folder, prefix, features_of["digest"])
+    with stopwatch.stage("featurize"):
+        written = _compute(sc, args, found, model, engine)
     with stopwatch.stage("write"):
-        staging.gather(sc, args.run, written)
+        new = staging.gather(sc, args.run, target, written)
         storage.delete(storage.join(args.run, staging.FOLDER))
-    counts = completeness.check(args.run, listed)
+        live, rewritten = _renew(sc, args, target, found, new)
+        storage.write_json(storage.join(args.run, LIVE_SEGMENTS_FILE), cast(dict[str, object], live))
+        rejects = storage.join(args.run, REJECTS_FOLDER, schemas.FILE_NAME.format(0))
+        segments.write_rejects(rejects, folder, live["segments"])
+    completeness.check(args.run, live, found["listed"])
     reasons, examples = completeness.read_rejects(args.run)
-    completeness.check_reject_ratio(args, listed, reasons, examples)
+    completeness.check_reject_ratio(args, found["listed"], reasons, examples)
     seconds = stopwatch.seconds()
+    features = sum(segment["features"] for segment in live["segments"])
     record: FeaturizeSummary = {
         "job": FeaturizeArgs.program,
         "code": sources_digest(),
-        "listed": listed,
-        "skipped": images.left_out[0]["skipped"],
-        "hidden": images.left_out[0]["hidden"],
-        "left_out": images.left_out,
-        "features": counts[FEATURES_FOLDER],
-        "rejects": counts[REJECTS_FOLDER],
+        "fingerprint": features_of,
+        "listed": found["listed"],
+        "featurized": found["work"],
+        "rewritten": rewritten,
+        "segments": len(live["segments"]),
+        "skipped": found["left_out"][0]["skipped"],
+        "hidden": found["left_out"][0]["hidden"],
+        "left_out": found["left_out"],
+        "features": features,
+        "rejects": sum(reasons.values()),
         "rejects_by_reason": reasons,
         "first_rejects": examples,
         "warnings": warnings,
@@ -147,8 +151,73 @@ def run(
         "spark_version": sc.version,
     }
     storage.write_json(storage.join(args.run, FEATURIZE_SUMMARY_FILE), record)
-    summary.log_line(FeaturizeArgs.program, {"images listed": listed, **counts}, seconds)
+    counts = {
+        "images listed": found["listed"],
+        "computed": found["work"],
+        "features": features,
+        "rejects": record["rejects"],
+    }
+    summary.log_line(FeaturizeArgs.program, counts, seconds)
     return record
+
+
+def _read_changes(args: FeaturizeArgs) -> Changes:
+    try:
+        return cast(Changes, storage.read_json(args.changes or ""))
+    except FileNotFoundError:
+        raise JobError(f"{args.changes} does not exist: check --changes, or use none to compute all images") from None
+
+
+def _list_all(args: FeaturizeArgs, features_of: Fingerprint) -> Changes:
+    folder = changes.Folder(args.images, args.pattern, args.include_hidden)
+    return changes.find(folder, args.run, features_of, None)
+
+
+def _describe(found: Changes) -> list[str]:
+    """Return the lines for the log that say what has changed."""
+    why = f", since {found['everything']}" if found["everything"] else ""
+    counts = f"{found['new']} new, {found['changed']} changed, {found['gone']} gone; computing {found['work']}{why}"
+    return [f"{found['listed']} images in {found['folder']}: {counts}", *describe(found["left_out"][0])]
+
+
+def _compute(
+    sc: SparkContext, args: FeaturizeArgs, found: Changes, model: mobilenet.Model, engine: extraction.Engine
+) -> list[dict[str, staging.Written]]:
+    """Process the work list; return the files of each task."""
+    if not found["work"]:
+        return []
+    work_list = storage.join(args.run, WORK_FILE)
+    borders = plan_tasks(args, read_sizes(work_list), sc.defaultParallelism)
+    tasks = len(borders) - 1
+    logger.info("computing %d images in %d tasks", found["work"], tasks)
+    per_task = -(-found["work"] // tasks)
+    with progress.track(sc, FeaturizeArgs.program, total=found["work"], unit="images", per_task=per_task):
+        return staging.write(sc, args, borders, work_list, sc.broadcast(model), engine)
+
+
+def read_sizes(work_list: str) -> npt.NDArray[np.int64]:
+    """Return the sizes of the images of a work list, in its order."""
+    with storage.open_file(work_list) as stream:
+        sizes: npt.NDArray[np.int64] = pq.read_table(stream, columns=["size"]).column(0).to_numpy()
+    return sizes
+
+
+def _renew(
+    sc: SparkContext, args: FeaturizeArgs, target: segments.Target, found: Changes, new: list[Segment]
+) -> tuple[LiveSegments, int]:
+    """Return the segments of the run's state, and how many published ones were replaced."""
+    published, gone = found["segments"], storage.join(args.run, GONE_FILE)
+    start = len(new)
+    kept = renewal.remove_gone(sc, target, range(start, start + len(published)), published, gone)
+    start += len(published)
+    if found["first_version"]:
+        adopted, start = renewal.adopt(sc, target, start, found["first_version"], gone)
+        kept += adopted
+    adds_only = not (found["changed"] or found["gone"] or found["everything"] or found["first_version"])
+    live = renewal.compact(sc, target, start, [*kept, *new], most=args.small_segments, keep_results=adds_only)
+    ids = {segment["id"] for segment in live}
+    rewritten = sum(segment["id"] not in ids for segment in published)
+    return {"folder": target.folder, "segments": live}, rewritten
 
 
 def delete_outputs(run: str) -> None:
@@ -156,12 +225,10 @@ def delete_outputs(run: str) -> None:
     for name in (
         FEATURIZE_SUMMARY_FILE,
         PCA_SUMMARY_FILE,
-        PCA_FOLDER,
-        FEATURES_FOLDER,
+        SCORES_FOLDER.partition("/")[0],
         REJECTS_FOLDER,
-        MOMENTS_FOLDER,
+        LIVE_SEGMENTS_FILE,
         staging.FOLDER,
-        LISTING_FILE,
     ):
         storage.delete(storage.join(run, name))
 
@@ -174,7 +241,7 @@ def _read_model(uri: str) -> mobilenet.Model:
 
 
 def plan_tasks(args: FeaturizeArgs, sizes: npt.NDArray[np.int64], parallelism: int) -> npt.NDArray[np.int64]:
-    """Return the borders of the tasks' ranges of the listing; files that are too large to be read count as no work."""
+    """Return the borders of the tasks' ranges of the work list; files that are too large to be read are no work."""
     return planning.plan(
         np.where(sizes > args.max_file_bytes, 0, sizes),
         images_per_task=args.images_per_task,

@@ -1,16 +1,16 @@
-"""The single pass over the images: tasks write files into a staging folder, which are then gathered into datasets.
+"""The single pass over the images: tasks write files into a staging folder, which are then gathered into segments.
 
 Each task attempt writes its rows to new Parquet files in staging and returns their names. Spark accepts one result per
 task, even if it retries or duplicates the task, so the results name the valid files. The files of lost attempts are
-never read and are deleted with the folder. The job then gathers the tasks' files into a few large ones, in the order of
-the listing, and computes the moments of the features while they are in memory.
+never read and are deleted with the folder. The job then gathers the tasks' files into segments, in the order of the
+work list.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spark_jobs.args import FEATURES_FOLDER, MOMENTS_FOLDER, REJECTS_FOLDER, FeaturizeArgs
-from spark_jobs.featurize import extraction
-from spark_jobs.lake import row_groups, schemas, storage
+from spark_jobs.args import FeaturizeArgs
+from spark_jobs.featurize import extraction, segments
+from spark_jobs.lake import schemas, storage
 from spark_jobs.model import mobilenet
-from spark_jobs.numerics import stored_moments
+from spark_jobs.records import Segment
 from spark_jobs.runtime import workers
 
 if TYPE_CHECKING:
@@ -31,17 +31,11 @@ if TYPE_CHECKING:
 
 FOLDER = "staging"
 
-KINDS = {FEATURES_FOLDER: schemas.FEATURES, REJECTS_FOLDER: schemas.REJECTS}
-"""Schemas of the two datasets by folder; the folder has the same name in the run and in staging."""
-
-ROWS_PER_FILE = 50_000
-"""Approximate number of rows of an output file: 256 MB of features."""
+KINDS = {extraction.FEATURES: schemas.FEATURES, extraction.REJECTS: schemas.REJECTS}
+"""Schemas of the staged files, by the name of their folder in staging."""
 
 COMPRESSION = "snappy"
-"""Codec. Every reader of Parquet has it; pyarrow's lz4 is LZ4_RAW, which Spark before 3.5 cannot read."""
-
-DICTIONARY_COLUMNS = ["label", "reason"]
-"""Columns with repeated values; a dictionary of the other columns costs time and saves nothing."""
+"""Codec of the staged files, which are read once (decision 0027)."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +58,11 @@ def write(
     sc: SparkContext,
     args: FeaturizeArgs,
     borders: npt.NDArray[np.int64],
+    work_list: str,
     model: Broadcast[mobilenet.Model],
     engine: extraction.Engine,
 ) -> list[dict[str, Written]]:
-    """Read, decode and featurize every listed image; each task processes a range of the listing's rows.
+    """Read, decode and featurize every image of the work list; each task processes a range of its rows.
 
     Tasks receive only numbers and borders, and return only the names and lengths of their files.
 
@@ -79,12 +74,12 @@ def write(
 
     def work(number: int) -> dict[str, Written]:
         share = range(int(borders[number]), int(borders[number + 1]))
-        return _write_share(args, number, extraction.featurize_share(args, share, model.value, engine))
+        return _write_share(args.run, number, extraction.featurize_share(args, work_list, share, model.value, engine))
 
     return workers.run(sc, range(len(borders) - 1), work)
 
 
-def _write_share(args: FeaturizeArgs, number: int, batches: Iterator[dict[str, pa.RecordBatch]]) -> dict[str, Written]:
+def _write_share(run: str, number: int, batches: Iterator[dict[str, pa.RecordBatch]]) -> dict[str, Written]:
     name = f"part-{number:05d}-{uuid.uuid4().hex}.parquet"
     rows = dict.fromkeys(KINDS, 0)
     with ExitStack() as stack:
@@ -92,97 +87,57 @@ def _write_share(args: FeaturizeArgs, number: int, batches: Iterator[dict[str, p
         for batch in batches:
             for kind, rows_of_kind in batch.items():
                 if kind not in writers:
-                    target = storage.join(args.run, FOLDER, kind, name)
-                    writers[kind] = stack.enter_context(parquet_file(target, kind))
+                    target = storage.join(run, FOLDER, kind, name)
+                    file = segments.parquet_file(target, KINDS[kind], COMPRESSION)
+                    writers[kind] = stack.enter_context(file)
                 writers[kind].write_batch(rows_of_kind)
                 rows[kind] += rows_of_kind.num_rows
     return {kind: Written(name, count) for kind, count in rows.items() if count}
 
 
-@contextmanager
-def parquet_file(target: str, kind: str) -> Iterator[pq.ParquetWriter]:
-    """Open a writer of one kind's rows; the file is not created if the block raises."""
-    schema = KINDS[kind]
-    repeating = [name for name in DICTIONARY_COLUMNS if name in schema.names]
-    with (
-        storage.writing(target) as stream,
-        pq.ParquetWriter(stream, schema, use_dictionary=repeating, compression=COMPRESSION) as writer,
-    ):
-        yield writer
+def gather(sc: SparkContext, run: str, target: segments.Target, written: Sequence[dict[str, Written]]) -> list[Segment]:
+    """Merge the tasks' files into segments, in the order of the work list.
 
-
-def gather(sc: SparkContext, run: str, written: Sequence[dict[str, Written]]) -> None:
-    """Merge the tasks' files into the larger files of the two datasets, in the order of the listing.
-
-    For every file of features, a file of their moments is written too (:mod:`spark_jobs.numerics.stored_moments`).
-
-    pyarrow reads and writes one row group at a time. The name and bytes of an output file depend only on the tasks'
-    files, and the file is written atomically: if Spark runs a task twice, the second run replaces the file by an
-    equal one. If there is one file of each kind, the driver writes both: this takes a second at most, and starting a
-    Spark job takes half a second.
+    If there is one segment, the driver writes it: this takes a second at most, and starting a Spark job takes half a
+    second.
 
     Parameters
     ----------
     sc : SparkContext
     run : str
         URI of the run's folder.
+    target : Target
+        Where the segments are written; their numbers begin with 0.
     written : sequence of dict
         The result of :func:`write`.
     """
-    items = [
-        (kind, number, names)
-        for kind in KINDS
-        for number, names in enumerate(share_out([task[kind] for task in written if kind in task]))
-    ]
+    items = list(enumerate(share_out(written)))
 
-    def work(item: tuple[str, int, list[str]]) -> None:
-        kind, number, names = item
-        file = schemas.FILE_NAME.format(number)
-        rows = row_groups.regroup(_read(run, kind, names), extraction.ROWS_PER_BATCH)
-        if kind == FEATURES_FOLDER:
-            write_features(run, file, rows)
-        else:
-            with parquet_file(storage.join(run, kind, file), kind) as writer:
-                for batch in rows:
-                    writer.write_batch(batch)
+    def work(item: tuple[int, list[dict[str, Written]]]) -> Segment | None:
+        number, tasks = item
+        return segments.write(target, number, [_source(run, task) for task in tasks], None)
 
-    if len(items) == len(KINDS):
-        for item in items:
-            work(item)
-    else:
-        workers.run(sc, items, work)
+    outcomes = [work(item) for item in items] if len(items) == 1 else workers.run(sc, items, work)
+    return [segment for segment in outcomes if segment is not None]
 
 
-def share_out(files: Sequence[Written]) -> list[list[str]]:
-    """Return the names of the tasks' files for each output file, in order; one empty list if there are none."""
-    shares: list[list[str]] = [[]]
-    rows = 0
-    for file in files:
-        if shares[-1] and rows + file.rows > ROWS_PER_FILE:
+def _source(run: str, task: dict[str, Written]) -> segments.Source:
+    """Return the files that a task has written."""
+    features, rejects = ((storage.join(run, FOLDER, kind, task[kind].name),) if kind in task else () for kind in KINDS)
+    return segments.Source(features, rejects)
+
+
+def share_out(written: Sequence[dict[str, Written]]) -> list[list[dict[str, Written]]]:
+    """Return the tasks' files for each segment, in order."""
+    shares: list[list[dict[str, Written]]] = []
+    rows = segments.ROWS_PER_SEGMENT
+    for task in written:
+        images = sum(file.rows for file in task.values())
+        if not images:
+            continue
+        if rows + images > segments.ROWS_PER_SEGMENT:
             shares.append([])
             rows = 0
-        shares[-1].append(file.name)
-        rows += file.rows
+        shares[-1].append(task)
+        rows += images
     return shares
-
-
-def _read(run: str, kind: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of some of the tasks' files, a row group at a time."""
-    for name in names:
-        with storage.open_file(storage.join(run, FOLDER, kind, name)) as stream, pq.ParquetFile(stream) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, use_threads=False).cast(KINDS[kind])
-                yield from table.combine_chunks().to_batches()
-
-
-def write_features(run: str, file: str, batches: Iterator[pa.RecordBatch]) -> None:
-    """Write a file of features and their moments; each batch becomes a row group."""
-    accumulator = stored_moments.Accumulator()
-    with parquet_file(storage.join(run, FEATURES_FOLDER, file), FEATURES_FOLDER) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-            accumulator.add(batch.column("features").flatten().to_numpy().reshape(batch.num_rows, -1))
-        if stored := accumulator.result():
-            writer.add_key_value_metadata({schemas.VECTORS_DIGEST: stored_moments.overall(stored.digests)})
-    if stored:
-        stored_moments.write(storage.join(run, MOMENTS_FOLDER), file, stored)

@@ -70,6 +70,11 @@ def list_files(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[StoredFi
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
+def list_local_folder(uri: str) -> Iterator[StoredFile]:
+    """Yield the files of a folder of this machine, without those in its subfolders."""
+    return _list_local(os.fsencode(local_path(split(uri)[1])), b"", recursive=False)
+
+
 def list_sorted(uri: str, buckets: OpenBucket = open_bucket) -> Iterator[StoredFile]:
     """Yield the files under a folder in the order of their paths' UTF-8 bytes, in constant memory.
 
@@ -120,7 +125,7 @@ def _sort(files: Iterable[StoredFile]) -> Iterator[StoredFile]:
         yield waiting
 
 
-def _list_local(folder: bytes, prefix: bytes) -> Iterator[StoredFile]:
+def _list_local(folder: bytes, prefix: bytes, *, recursive: bool = True) -> Iterator[StoredFile]:
     """Yield the files under a folder of this machine; in bytes, since the locale must not decide how names are decoded.
 
     Only one entry of each folder on the way is in memory. What is gone by the time it is looked at is not listed.
@@ -139,7 +144,7 @@ def _list_local(folder: bytes, prefix: bytes) -> Iterator[StoredFile]:
             if not stat.S_ISDIR(status.st_mode):
                 name = path.decode("utf-8", "surrogateescape")
                 yield StoredFile(name, status.st_size, status.st_mtime_ns // 1000, None)
-            elif not entry.is_symlink():
+            elif recursive and not entry.is_symlink():
                 yield from _list_local(entry.path, path + b"/")
 
 

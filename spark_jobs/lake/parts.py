@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import pyarrow.parquet as pq
 from spark_jobs.errors import JobError
 from spark_jobs.lake import storage
 from spark_jobs.lake.schemas import VECTORS_DIGEST
-from spark_jobs.lake.storage import StoredFile
 
 PART_BYTES = 32 * 1024 * 1024
 """Minimum size of a part in bytes of Parquet: some 8,000 rows, or half a second of work. Sending and merging a part's
@@ -32,7 +32,7 @@ class FeatureFile:
     Attributes
     ----------
     name : str
-        Path in the features' folder.
+        Path in the folder of all segments.
     bytes : int
         Size of the file.
     rows, sizes : tuple of int
@@ -55,7 +55,7 @@ class Piece:
     Attributes
     ----------
     path : str
-        The file, in the features' folder.
+        The file, in the folder of all segments.
     file_bytes : int
         Size of the file; it saves the reader a request.
     row_group : int
@@ -71,42 +71,43 @@ class Piece:
     bytes: int
 
 
-def files(folder: str) -> list[FeatureFile]:
-    """Return the files of a folder of features, in the order of the features: by path.
+def files(folder: str, names: Sequence[str]) -> list[FeatureFile]:
+    """Return files of features, as their footers describe them, in the order of the names.
 
     Parameters
     ----------
     folder : str
-        URI. Files whose name or folder begins with ``_`` or ``.`` are not data, as in Spark and pandas.
+        URI.
+    names : sequence of str
+        Paths in the folder.
 
     Raises
     ------
     JobError
-        If the folder does not exist.
+        If a file does not exist.
     """
-    if not storage.is_folder(folder):
-        raise JobError(f"{folder} does not exist: expected the features that featurize writes")
 
-    def read(file: StoredFile) -> FeatureFile:
-        with storage.open_file(storage.join(folder, file.path)) as stream:
-            metadata = pq.read_metadata(stream)
+    def read(name: str) -> FeatureFile:
+        uri = storage.join(folder, name)
+        try:
+            with storage.open_file(uri) as stream:
+                metadata = pq.read_metadata(stream)
+                size = stream.seek(0, os.SEEK_END)
+        except FileNotFoundError:
+            raise JobError(f"{uri} does not exist: expected the features that featurize writes") from None
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         digest = (metadata.metadata or {}).get(VECTORS_DIGEST)
         columns = range(metadata.num_columns)
         return FeatureFile(
-            name=file.path,
-            bytes=file.size,
+            name=name,
+            bytes=size,
             rows=tuple(group.num_rows for group in groups),
             sizes=tuple(sum(group.column(column).total_compressed_size for column in columns) for group in groups),
             digest=digest.decode() if digest else None,
         )
 
     with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
-        return list(pool.map(read, sorted(file for file in storage.list_files(folder) if _is_data(file.path))))
-
-
-def _is_data(path: str) -> bool:
-    return path.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in path.split("/"))
+        return list(pool.map(read, names))
 
 
 def pieces(feature_files: Iterable[FeatureFile]) -> list[Piece]:

@@ -13,13 +13,20 @@ LISTING = pa.schema(
         pa.field("label", pa.string(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),
         pa.field("modification_time", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("etag", pa.string()),
     ]
 )
-"""One row per file that matches the pattern: ``path`` is the full URI as the store names it, never URL-encoded;
-``label`` is the name of the file's folder; ``size`` is in bytes."""
+"""One row per file that matches the pattern, in the order of the paths' bytes: ``path`` is the full URI as the store
+names it, never URL-encoded; ``label`` is the name of the file's folder; ``size`` is in bytes; ``etag`` is null in a
+folder of this machine."""
 
-FEATURES = pa.schema([*LISTING, pa.field("features", pa.list_(pa.float32()), nullable=False)])
-"""One row per image; ``features`` has ``args.FEATURE_DIMENSIONS`` values."""
+GONE = pa.schema([LISTING.field("path")])
+"""The paths whose rows leave the segments, in the order of their bytes."""
+
+FEATURES = pa.schema(
+    [LISTING.field("path"), LISTING.field("label"), pa.field("features", pa.list_(pa.float32()), nullable=False)]
+)
+"""One row per image, as the notebook wrote it; ``features`` has ``args.FEATURE_DIMENSIONS`` values."""
 
 VECTORS_DIGEST = b"vectors_sha256"
 """Key in the footer of a file of features: the digest of its vectors, which must match that of the stored moments."""

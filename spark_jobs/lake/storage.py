@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from spark_jobs.lake.conditional_writes import Tag, create, read_tagged, replace
 from spark_jobs.lake.copies import copy
-from spark_jobs.lake.listings import StoredFile, folder_bytes, list_chunks, list_files, list_sorted
+from spark_jobs.lake.listings import (
+    StoredFile,
+    folder_bytes,
+    list_chunks,
+    list_files,
+    list_local_folder,
+    list_sorted,
+)
 from spark_jobs.lake.locations import is_local, join, local_path, split, temporary_path
 from spark_jobs.lake.object_store import OpenBucket, open_bucket
 from spark_jobs.lake.store_errors import StoreError, TooLargeError, UnaddressableKeyError, first_line, naming
@@ -44,6 +51,7 @@ __all__ = [
     "is_local",
     "join",
     "list_files",
+    "list_local_folder",
     "list_sorted",
     "names",
     "open_file",
@@ -223,7 +231,7 @@ def write_json(uri: str, record: Mapping[str, Any]) -> None:
     write_bytes(uri, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(uri: str) -> dict[str, Any]:
+def read_json(uri: str, buckets: OpenBucket = open_bucket) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises
@@ -231,7 +239,7 @@ def read_json(uri: str) -> dict[str, Any]:
     FileNotFoundError
         If the file does not exist; the message names it.
     """
-    record: dict[str, Any] = json.loads(read_bytes(uri))
+    record: dict[str, Any] = json.loads(read_bytes(uri, buckets))
     return record
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_jobs.args import MOMENTS_FILE
 from spark_jobs.lake import npz, storage
 from spark_jobs.lake.parts import FeatureFile
 from spark_jobs.numerics import moments
@@ -135,13 +136,8 @@ def overall(digests: Iterable[str]) -> str:
 
 
 def location(folder: str, name: str) -> str:
-    """Return the URI of the stored moments for the name of a file in the features' folder."""
-    return storage.join(folder, str(PurePosixPath(name).with_suffix(".npz")))
-
-
-def write(folder: str, name: str, stored: StoredMoments) -> None:
-    """Write the moments of a file of features atomically."""
-    storage.write_bytes(location(folder, name), stored.to_npz())
+    """Return the URI of the stored moments for the name of a file in the folder of all segments."""
+    return storage.join(folder, str(PurePosixPath(name).with_name(MOMENTS_FILE)))
 
 
 def read(folder: str, file: FeatureFile, dimensions: int) -> StoredMoments:
@@ -150,7 +146,7 @@ def read(folder: str, file: FeatureFile, dimensions: int) -> StoredMoments:
     Parameters
     ----------
     folder : str
-        URI of the folder of moments.
+        URI of the folder of all segments.
     file : FeatureFile
     dimensions : int
         Expected length of the vectors.

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from pyspark import SparkContext
 
-from spark_jobs.args import MOMENTS_FOLDER, SCORES_FOLDER, PcaArgs
+from spark_jobs.args import SCORES_FOLDER, PcaArgs
 from spark_jobs.lake import parts, schemas, storage
 from spark_jobs.lake.features import Features
 from spark_jobs.lake.parts import Piece
@@ -118,7 +118,6 @@ def collect_moments(sc: SparkContext, features: Features, rejected: Mapping[str,
     JobError
         If a vector is invalid; the message names the image.
     """
-    folder = storage.join(features.run, MOMENTS_FOLDER)
     total = moments.empty(features.dimensions)
     digests: dict[str, tuple[str, ...]] = {}
     computed = dict(rejected)
@@ -126,7 +125,7 @@ def collect_moments(sc: SparkContext, features: Features, rejected: Mapping[str,
         if file.name in computed or not sum(file.rows):
             continue
         try:
-            stored = stored_moments.read(folder, file, features.dimensions)
+            stored = stored_moments.read(features.folder, file, features.dimensions)
         except stored_moments.MismatchError as error:
             computed[file.name] = str(error)
         else:

@@ -55,7 +55,7 @@ def read(folder: str, part: Sequence[Piece], dimensions: int) -> Iterator[Block]
     Parameters
     ----------
     folder : str
-        URI of the features' folder.
+        URI of the folder of all segments.
     part : sequence of Piece
     dimensions : int
         Expected length of every vector.

@@ -30,7 +30,7 @@ from spark_jobs.numerics.fitted_pca import FittedPca
 from spark_jobs.pca import analysis, score_csv, spark_ml
 from spark_jobs.pca.analysis import Analysis
 from spark_jobs.quality import certificate, drift, sampling
-from spark_jobs.records import Drift, PcaSummary, Quality
+from spark_jobs.records import CsvFile, Drift, PcaSummary, Quality
 from spark_jobs.runtime import context, launcher, summary, workers
 from spark_jobs.sources import sources_digest
 
@@ -86,10 +86,10 @@ def run(arguments: PcaArgs) -> PcaSummary:
         storage.write_bytes(storage.join(arguments.run, PCA_MODEL_FILE), fitted.to_npz())
         spark_ml.write(storage.join(arguments.run, SPARK_ML_MODEL_FOLDER), fitted, sc.version)
     with stopwatch.stage("csv"):
-        rows = write_csv(sc, arguments.run, len(result.projected), fitted.k)
-    if rows != run_features.images:
+        csv = write_csv(sc, arguments.run, len(result.projected), fitted.k)
+    if csv["rows"] != run_features.images:
         scores_folder = storage.join(arguments.run, SCORES_FOLDER)
-        raise JobError(f"{scores_folder} has {rows} rows for {run_features.images} images: run the job again")
+        raise JobError(f"{scores_folder} has {csv['rows']} rows for {run_features.images} images: run the job again")
     with stopwatch.stage("quality"):
         quality = _certify(result, arguments)
     with stopwatch.stage("drift"):
@@ -108,6 +108,7 @@ def run(arguments: PcaArgs) -> PcaSummary:
         "scores": arguments.scores,
         "variance_reached": fitted.variance_reached,
         "explained_variance_ratio": fitted.explained_variance_ratio[: fitted.k].tolist(),
+        "csv": csv,
         "moments": {"stored": len(collected.digests), "computed": collected.computed},
         "quality": quality,
         "drift": change,
@@ -129,10 +130,10 @@ def _check_number(arguments: PcaArgs, dimensions: int) -> None:
         )
 
 
-def write_csv(sc: SparkContext, run_folder: str, parts: int, k: int) -> int:
-    """Write the CSV of the scores and return its number of rows, without the header.
+def write_csv(sc: SparkContext, run_folder: str, parts: int, k: int) -> CsvFile:
+    """Write the CSV of the scores.
 
-    Each worker formats one file of scores; the driver concatenates the texts.
+    Each worker formats one file of scores, and compares its text with them; the driver concatenates the texts.
 
     Parameters
     ----------
@@ -146,10 +147,16 @@ def write_csv(sc: SparkContext, run_folder: str, parts: int, k: int) -> int:
     """
     sources = [storage.join(run_folder, SCORES_FOLDER, FILE_NAME.format(number)) for number in range(parts)]
     texts = [storage.join(run_folder, CSV_PARTS_FOLDER, f"part-{number:05d}.csv") for number in range(parts)]
-    rows = workers.run(sc, list(zip(sources, texts, strict=True)), lambda item: score_csv.write_part(*item))
-    score_csv.assemble(texts, k, storage.join(run_folder, CSV_FILE))
+
+    def work(item: tuple[str, str]) -> int:
+        rows = score_csv.write_part(*item)
+        score_csv.check_part(*item)
+        return rows
+
+    rows = workers.run(sc, list(zip(sources, texts, strict=True)), work)
+    size = score_csv.assemble(texts, k, storage.join(run_folder, CSV_FILE))
     storage.delete(storage.join(run_folder, CSV_PARTS_FOLDER))
-    return sum(rows)
+    return {"rows": sum(rows), "columns": k + 1, "bytes": size}
 
 
 def _certify(result: Analysis, arguments: PcaArgs) -> Quality | None:

@@ -77,7 +77,7 @@ def write(
     Parameters
     ----------
     features : str
-        URI of the features' folder.
+        URI of the folder of all segments.
     part : sequence of Piece
     fitted : FittedPca
     destination : str

@@ -15,7 +15,7 @@ from benchmarks import pipeline, process
 from benchmarks.rivals import checks, comparison, environments
 from benchmarks.rivals.comparison import Lap
 from benchmarks.table import Bench
-from spark_jobs.args import FEATURES_FOLDER
+from spark_jobs.args import FEATURES_FILE, SEGMENTS_FOLDER
 
 NAMES = ("Apple Braeburn/0.jpg", "Lemon/0.jpg", "Lemon/1.jpg")
 IMAGES = Path("/photos/all")
@@ -160,7 +160,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench(images, 3, tmp_path, tmp_path, tmp_path / "work", "local[1]", laps=1, sizes=(2, 5))
 
     def featurize(bench: Bench, images: Path, name: str) -> dict[str, float]:
-        write_lap(pipeline.run_folder(bench, name) / FEATURES_FOLDER, images)
+        segment = pipeline.run_folder(bench, name) / SEGMENTS_FOLDER / "a"
+        write_lap(segment, images)
+        (segment / "part-0.parquet").rename(segment / FEATURES_FILE)
+        (segment / "segment.json").write_text("{}")
         return {"seconds": 1.0 + len(list(images.rglob("*.jpg"))), "peak_memory_mib": 100.0}
 
     def run_module(module: str, *arguments: str, log_file: Path, **options: object) -> process.Measured:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from benchmarks.pca import checks, synthetic
-from spark_jobs.args import FEATURES_FOLDER
+from spark_jobs.args import SEGMENTS_FOLDER
 
 IMAGES, DIMENSIONS, TARGET = 400, 16, 0.8
 
@@ -18,7 +18,8 @@ IMAGES, DIMENSIONS, TARGET = 400, 16, 0.8
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("checks") / "run"
     synthetic.write_run(run, IMAGES, DIMENSIONS)
-    return run / FEATURES_FOLDER
+    synthetic.link_without_moments(run, run.with_name("raw"))
+    return run.with_name("raw") / SEGMENTS_FOLDER
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import driver, process, scale
 from benchmarks.s3_listing import Keys, ListingServer
 from benchmarks.table import Bench
-from spark_jobs.args import LISTING_FILE, FeaturizeArgs
+from spark_jobs.args import LISTING_FILE, WORK_FILE, FeaturizeArgs
 from spark_jobs.featurize import extraction
-from spark_jobs.images import listing
+from spark_jobs.images import changes
 
 COUNT = 5_000
 
@@ -53,15 +53,16 @@ def test_the_driver_lists_the_simulated_bucket(
     least, most = figures["work_a_task"]
     assert most < 1.05 * least
     shares = [range(first, end) for first, end in zip(figures["borders"], figures["borders"][1:], strict=False)]
-    assert sum(extraction.read_listing(args.run, share).num_rows for share in shares) == COUNT
+    assert sum(extraction.read_work(f"{args.run}/{WORK_FILE}", share).num_rows for share in shares) == COUNT
 
 
 def test_the_figures_of_tasks_come_from_their_ranges(args: FeaturizeArgs, monkeypatch: pytest.MonkeyPatch) -> None:
-    def list_three(images: str, pattern: str, target: str, *, rows_per_group: int) -> listing.Listed:
-        Path(target.removeprefix("file://")).write_bytes(b"123")
-        return listing.Listed(np.array([5, 7, 11, 13]), 0)
+    def list_four(folder: changes.Folder, run: str, *_: object) -> dict[str, int]:
+        Path(run.removeprefix("file://"), LISTING_FILE).write_bytes(b"123")
+        pq.write_table(pa.table({"size": [5, 7, 11, 13]}), f"{run.removeprefix('file://')}/{WORK_FILE}")
+        return {"listed": 4}
 
-    monkeypatch.setattr(listing, "write", list_three)
+    monkeypatch.setattr(changes, "find", list_four)
     figures = driver.prepare(args, 1)
     assert list(figures["borders"]) == [0, 2, 4]
     assert figures["images_a_task"] == [2, 2]

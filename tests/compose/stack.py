@@ -141,6 +141,13 @@ class Stack:
         current = json.loads(s3.get_object(Bucket="fruits", Key="current.json")["Body"].read())
         return str(current["run"]), files
 
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the published state."""
+        s3 = self.s3()
+        current = json.loads(s3.get_object(Bucket="fruits", Key="current.json")["Body"].read())
+        found: dict[str, Any] = json.loads(s3.get_object(Bucket="fruits", Key=current["manifest"])["Body"].read())
+        return found
+
 
 class AirflowClient:
     """Airflow's REST API v2, with the login of .env."""

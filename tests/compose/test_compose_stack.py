@@ -48,19 +48,32 @@ def test_all_services_are_healthy_and_no_run_starts_by_itself(stack: Stack) -> N
 def test_a_run_from_the_api_uses_its_parameters_and_publishes(stack: Stack) -> None:
     airflow = AirflowClient(stack)
     airflow.dag()
-    run_id = airflow.trigger(variance_target=0.6)
+    run_id = airflow.trigger(variance_target=0.6, full_run=True)
     assert airflow.wait_for_end(run_id) == "success"
     slug, files = stack.published()
     assert any(name.startswith("results/") and name.endswith(".parquet") for name in files)
     assert "results_csv/pca_features.csv" in files
     s3 = stack.s3()
-    manifest = json.loads(s3.get_object(Bucket="fruits", Key=f"runs/{slug}/manifest.json")["Body"].read())
-    assert run_id in json.dumps(manifest)
+    assert stack.manifest()["run_id"] == run_id
     report = json.loads(s3.get_object(Bucket="fruits", Key=f"runs/{slug}/report.json")["Body"].read())
     assert 0.6 <= report["variance_reached"] < 0.8
     assert report["images"] > 0
     # The scheduler's container ran this task; the API server reads its log.
     assert "features" in airflow.log_of(run_id, "verify_results", airflow.tasks(run_id)["verify_results"]["try_number"])
+
+
+def test_a_run_without_changes_creates_no_cluster_and_leaves_the_published_state(stack: Stack) -> None:
+    airflow = AirflowClient(stack)
+    airflow.dag()
+    assert airflow.wait_for_end(airflow.trigger()) == "success"
+    before = stack.published()
+    run_id = airflow.trigger()
+    assert airflow.wait_for_end(run_id) == "success"
+    tasks = airflow.tasks(run_id)
+    skipped = {"plan_cluster", "publish_code", "create_cluster", "add_featurize", "add_pca", "publish_results"}
+    assert {task: tasks[task]["state"] for task in skipped} == dict.fromkeys(skipped, "skipped")
+    assert "nothing has changed since the state" in airflow.log_of(run_id, "plan_cluster", 1)
+    assert stack.published() == before
 
 
 @pytest.mark.parametrize(
@@ -69,7 +82,7 @@ def test_a_run_from_the_api_uses_its_parameters_and_publishes(stack: Stack) -> N
 def test_a_run_survives_the_restart_of_each_service_but_the_endpoint(stack: Stack, restarted: tuple[str, ...]) -> None:
     airflow = AirflowClient(stack)
     airflow.dag()
-    run_id = airflow.trigger()
+    run_id = airflow.trigger(full_run=True)
     airflow.wait_for_task(run_id, "wait_featurize", {"running", "up_for_reschedule", "success"})
     for service in restarted:
         stack.compose("restart", service)
@@ -78,9 +91,7 @@ def test_a_run_survives_the_restart_of_each_service_but_the_endpoint(stack: Stac
     # The step continued and its sensor found it again: no cluster or step was created twice.
     creators = ("create_cluster", "add_featurize", "add_pca")
     assert {task: airflow.tasks(run_id)[task]["try_number"] for task in creators} == dict.fromkeys(creators, 1)
-    slug, _ = stack.published()
-    manifest = stack.s3().get_object(Bucket="fruits", Key=f"runs/{slug}/manifest.json")["Body"].read().decode()
-    assert run_id in manifest
+    assert stack.manifest()["run_id"] == run_id
 
 
 def test_a_step_that_runs_while_the_endpoint_restarts_fails_with_a_reason(stack: Stack) -> None:
@@ -89,7 +100,7 @@ def test_a_step_that_runs_while_the_endpoint_restarts_fails_with_a_reason(stack:
     if not airflow.runs() or "success" not in {run["state"] for run in airflow.runs()}:
         assert airflow.wait_for_end(airflow.trigger()) == "success"
     before = stack.published()
-    run_id = airflow.trigger()
+    run_id = airflow.trigger(full_run=True)
     airflow.wait_for_task(run_id, "wait_featurize", {"running", "up_for_reschedule"})
     stack.compose("restart", "emr")
     assert airflow.wait_for_end(run_id) == "failed"
@@ -97,7 +108,7 @@ def test_a_step_that_runs_while_the_endpoint_restarts_fails_with_a_reason(stack:
     failed = next(task for task in ("wait_featurize", "wait_pca") if tasks[task]["state"] == "failed")
     assert "FAILED" in airflow.log_of(run_id, failed, tasks[failed]["try_number"])
     assert stack.published() == before, "a failed run changed the published results"
-    assert airflow.wait_for_end(airflow.trigger()) == "success", (
+    assert airflow.wait_for_end(airflow.trigger(full_run=True)) == "success", (
         "the endpoint creates no new clusters after its restart"
     )
 
@@ -105,7 +116,7 @@ def test_a_step_that_runs_while_the_endpoint_restarts_fails_with_a_reason(stack:
 def test_down_and_up_keeps_everything(stack: Stack) -> None:
     airflow = AirflowClient(stack)
     airflow.dag()
-    run_id = airflow.trigger()
+    run_id = airflow.trigger(full_run=True)
     assert airflow.wait_for_end(run_id) == "success"
     published, runs, volumes = stack.published(), {run["dag_run_id"] for run in airflow.runs()}, stack.volumes()
     stack.compose("down", "--timeout", "30")

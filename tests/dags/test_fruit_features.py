@@ -142,7 +142,17 @@ def test_clearing_the_verification_clears_no_upstream_task(dag: DAG) -> None:
 
 def test_checks_precede_the_cluster(dag: DAG) -> None:
     assert dag.roots == [dag.get_task("open_run")]
-    assert {"open_run", "plan_cluster", "publish_code"} <= upstream(dag, "create_cluster")
+    assert {"open_run", "find_changes", "plan_cluster", "publish_code"} <= upstream(dag, "create_cluster")
+
+
+def test_run_with_nothing_to_do_skips_every_task_that_costs_or_publishes(dag: DAG) -> None:
+    """Airflow skips the downstream tasks of plan_cluster that are no teardowns, since their rule is all_success."""
+    skipped = {task.task_id for task in dag.get_task("plan_cluster").get_flat_relatives(upstream=False)}
+    teardowns = {task.task_id for task in dag.tasks if task.is_teardown}
+    assert teardowns == {"terminate_cluster", "report_cost", "close_run"}
+    before = {"open_run", "find_changes", "plan_cluster"}
+    assert skipped - teardowns == set(dag.task_dict) - teardowns - before
+    assert upstream(dag, "plan_cluster") == {"open_run", "find_changes"}
 
 
 def test_pca_starts_after_featurize(dag: DAG) -> None:

@@ -267,8 +267,8 @@ def _logs() -> list[Cell]:
 CELLS = (*_api(), *_clusters(), *_steps(), *_logs())
 
 TASKS = (
-    *("open_run", "plan_cluster", "publish_code", "create_cluster", "add_featurize", "wait_featurize", "add_pca"),
-    *("wait_pca", "terminate_cluster", "report_cost", "verify_results", "publish_results", "close_run"),
+    *("open_run", "find_changes", "plan_cluster", "publish_code", "create_cluster", "add_featurize", "wait_featurize"),
+    *("add_pca", "wait_pca", "terminate_cluster", "report_cost", "verify_results", "publish_results", "close_run"),
 )
 TASK_KILLED, WORKER_KILLED, MARKED_FAILED = "task process killed", "worker killed with its task", "run marked failed"
 

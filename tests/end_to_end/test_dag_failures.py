@@ -46,14 +46,15 @@ def test_pca_step_fails(bench, published_copy, tmp_path):
     assert outcome.state.tasks["wait_featurize"] == "success"
     assert outcome.state.tasks["wait_pca"] == "failed"
     assert outcome.state.tasks["report_cost"] == "success"
-    [failed] = [run for run in (published_copy / "runs").iterdir() if not (run / "manifest.json").exists()]
+    current = json.loads((published_copy / "current.json").read_text())
+    [failed] = [run for run in (published_copy / "runs").iterdir() if run.name != current["run"]]
     assert json.loads((failed / "cost.json").read_text())["eur"]["low"] > 0, "a failed run has a cost"
     assert len(pd.read_parquet(published_copy / "results")) == 25
     report = json.loads((failed / "report.json").read_text(encoding="utf-8"))
     [failure] = report["failed_tasks"]
     assert (failure["task"], failure["kind"]) == ("wait_pca", "disk full")
     assert "no space left on device" in failure["cause"]
-    assert report["published_run"] == json.loads((published_copy / "current.json").read_text())["run"]
+    assert report["published_run"] == current["run"]
     assert [attestation["verdict"] for attestation in report["attestations"]] == ["allowed", "allowed"]
     assert failure["advice"] in html.unescape((failed / "report.html").read_text(encoding="utf-8"))
     table = {path.parent.name for path in (published_copy / "reports").glob("run=*/report.json")}
@@ -126,7 +127,7 @@ def test_no_images(bench, published_copy, tmp_path):
     assert outcome.clusters == [], "no cluster is created for nothing"
     [report] = [json.loads(path.read_text()) for path in published_copy.glob("runs/*/report.json") if _failed(path)]
     [failure] = report["failed_tasks"]
-    assert (failure["task"], failure["kind"]) == ("open_run", "NoImagesError"), "a run that never opened has a report"
+    assert (failure["task"], failure["kind"]) == ("find_changes", "NoImagesError"), "this run has a report too"
     assert f"{published_copy}/data" in failure["cause"]
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -28,6 +29,7 @@ from tests.end_to_end.conftest import Bench, Outcome, put_pictures
 from tests.s3_store import REGION, Store
 
 ROOT = "s3://fruits"
+FULL_RUN = {"max_reject_ratio": 0.1, "full_run": True}
 BUCKET = "fruits"
 pytestmark = [
     pytest.mark.slow,
@@ -70,8 +72,12 @@ class LakeStore(Store):
     def names(self, prefix: str = "") -> set[str]:
         return self.keys(BUCKET, prefix)
 
-    def current_run(self) -> str:
-        return json.loads(self.read(BUCKET, "current.json"))["run"]
+    def current(self) -> dict[str, Any]:
+        return json.loads(self.read(BUCKET, "current.json"))
+
+    def features(self) -> pd.DataFrame:
+        """Return the features of the published state."""
+        return pd.concat(self.table(name) for name in self.current()["features"])
 
     def table(self, folder: str) -> pd.DataFrame:
         return pq.read_table(f"{BUCKET}/{folder}", filesystem=self.files).to_pandas()
@@ -127,7 +133,7 @@ def published(bench: Bench, store: LakeStore, images: Path, tmp_path_factory: py
     )
     assert outcome.state.state == "success", outcome.log[-4000:]
     [log_uri] = log_uris
-    return Published(store, outcome, store.current_run(), log_uri)
+    return Published(store, outcome, store.current()["run"], log_uri)
 
 
 def described_log_uris(url: str) -> list[str]:
@@ -160,7 +166,7 @@ def test_the_logs_are_read_although_emr_answers_their_folder_with_s3n(published:
     assert published.log_uri == f"s3n://{BUCKET}/logs/"
     [cluster] = published.outcome.clusters
     assert published.outcome.log.count(f"The last lines of {ROOT}/logs/{cluster['Id']}/steps/") == 2
-    manifest = json.loads(published.store.read(BUCKET, f"{published.folder}manifest.json"))
+    manifest = json.loads(published.store.read(BUCKET, published.store.current()["manifest"]))
     assert {attestation["verdict"] for attestation in manifest["residency"].values()} == {"allowed"}
 
 
@@ -176,8 +182,8 @@ def test_no_upload_is_unfinished(published: Published) -> None:
     run = published.folder
     kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run)}
     assert kinds == {
-        *("features", "moments", "rejects", "pca", "listing.parquet", "featurize.json", "pca.json"),
-        *("cost.json", "report.json", "report.html", "manifest.json"),
+        *("changes.json", "listing.parquet", "work.parquet", "gone.parquet", "featurize.json", "segments.json"),
+        *("rejects", "pca", "pca.json", "cost.json", "report.json", "report.html"),
     }
     assert store.unfinished_uploads() == []
     assert ".access" not in store.names()
@@ -240,7 +246,7 @@ def test_cluster_that_may_only_read(bench: Bench, published: Published, tmp_path
     """The keys of Airflow are right, those of the cluster are not, as with a wrong instance profile."""
     store = published.store
     before = store.published()
-    outcome = bench.run(ROOT, tmp_path, store_url=store.url, endpoint_keys=keys_of("reader"))
+    outcome = bench.run(ROOT, tmp_path, store_url=store.url, endpoint_keys=keys_of("reader"), conf={"full_run": True})
     assert outcome.state.tasks["wait_featurize"] == "failed", outcome.state
     assert outcome.state.state == "failed"
     assert "ACCESS_DENIED" in outcome.log
@@ -250,31 +256,29 @@ def test_cluster_that_may_only_read(bench: Bench, published: Published, tmp_path
 
 
 @pytest.mark.soak
-def test_rerun_of_the_same_run_gives_the_same_state(bench: Bench, published: Published, tmp_path: Path) -> None:
+def test_a_repeated_run_publishes_the_same_rows_and_keeps_the_files_of_the_first(
+    bench: Bench, published: Published, tmp_path: Path
+) -> None:
     store, outcomes = published.store, []
     for number in range(2):
         outcome = bench.run(
             ROOT,
             tmp_path / str(number),
             store_url=store.url,
-            conf={"max_reject_ratio": 0.1},
+            conf=FULL_RUN,
             rerun_of="2026-11-20T00:00:00+00:00",
         )
         assert outcome.state.state == "success", outcome.log[-4000:]
-        run = f"runs/{store.current_run()}/"
-        if number == 0:
-            before, names = by_path(store.table(f"{run}features")), store.names(run)
-        outcomes.append((outcome.state.run_id, run))
-    assert outcomes[0] == outcomes[1]
-    for folder in (f"{run}features", "results"):
-        after = by_path(store.table(folder))
-        assert list(after["path"]) == list(before["path"])
-        np.testing.assert_array_equal(np.stack(after["features"]), np.stack(before["features"]))
-    assert len(store.table(f"{run}rejects")) == 2
-    # The names of part files differ between attempts.
-    assert {name for name in store.names(run) if "/part-" not in name} == {
-        name for name in names if "/part-" not in name
-    }
+        outcomes.append((outcome.state.run_id, store.current()["run"], by_path(store.features())))
+    (first_id, first, before), (second_id, second, after) = outcomes
+    assert first_id == second_id
+    assert second.startswith(f"{first}-")
+    for table in (after, by_path(store.table("results"))):
+        assert list(table["path"]) == list(before["path"])
+        np.testing.assert_array_equal(np.stack(table["features"]), np.stack(before["features"]))
+    for run in (first, second):
+        assert len(store.table(f"runs/{run}/rejects")) == 2
+        assert len(store.table(f"runs/{run}/pca/scores")) == 32
     assert store.unfinished_uploads() == []
 
 
@@ -298,14 +302,18 @@ def test_store_that_is_killed_and_restarted_during_a_step(
         store.restart()
 
     outcome = bench.run(
-        ROOT, tmp_path, store_url=store.url, meanwhile=interrupt, conf={"max_reject_ratio": 0.1, "images_per_task": 1}
+        ROOT,
+        tmp_path,
+        store_url=store.url,
+        meanwhile=interrupt,
+        conf=FULL_RUN | {"images_per_task": 1},
     )
     if outcome.state.state == "failed":
         assert store.published() == before
         assert outcome.live_clusters == []
     else:
         assert len(store.table("results")) == 32
-    again = bench.run(ROOT, tmp_path / "again", store_url=store.url, conf={"max_reject_ratio": 0.1})
+    again = bench.run(ROOT, tmp_path / "again", store_url=store.url, conf=FULL_RUN)
     assert again.state.state == "success", again.log[-4000:]
     assert len(store.table("results")) == 32
 

@@ -59,11 +59,12 @@ def test_csv_has_the_columns_of_the_notebook(published):
 
 def test_components_equal_scikit_learn(published):
     lake, _ = published
-    run = lake / "runs" / json.loads((lake / "current.json").read_text())["run"]
-    features = np.stack(pq.read_table(run / "features")["features"].to_pylist()).astype(np.float64)
+    state = json.loads((lake / "current.json").read_text())
+    features = np.concatenate([np.stack(pd.read_parquet(lake / name)["features"]) for name in state["features"]])
+    features = features.astype(np.float64)
     reference = PCA(svd_solver="full").fit(features)
     k = int(np.searchsorted(np.cumsum(reference.explained_variance_ratio_), 0.80) + 1)
-    scores = np.stack(pq.read_table(run / "pca" / "scores")["components"].to_pylist())
+    scores = np.stack(pq.read_table(lake / state["scores"])["components"].to_pylist())
     assert scores.shape == (IMAGES, k)
     expected = features @ reference.components_[:k].T
     signs = np.sign((expected * scores).sum(axis=0))
@@ -73,7 +74,7 @@ def test_components_equal_scikit_learn(published):
 def test_manifest_names_inputs_code_model_and_cluster(published):
     lake, outcome = published
     current = json.loads((lake / "current.json").read_text())
-    manifest = json.loads((lake / "runs" / current["run"] / "manifest.json").read_text())
+    manifest = json.loads((lake / current["manifest"]).read_text())
     assert manifest["run_id"] == outcome.state.run_id
     assert manifest["featurize"]["features"] == IMAGES
     assert (lake / "code" / manifest["code"] / "spark_jobs.zip").is_file()
@@ -83,8 +84,8 @@ def test_manifest_names_inputs_code_model_and_cluster(published):
 
 def test_manifest_has_residency_and_cost(published):
     lake, outcome = published
-    [folder] = (lake / "runs").iterdir()
-    manifest = json.loads((folder / "manifest.json").read_text())
+    [folder], [file] = (lake / "runs").iterdir(), (lake / "manifests").iterdir()
+    manifest = json.loads(file.read_text())
     assert manifest["residency"]["before"]["verdict"] == "allowed"
     assert manifest["residency"]["cluster"]["cluster_id"] == outcome.clusters[0]["Id"]
     assert manifest["forecast"]["images"] == 25
@@ -114,14 +115,21 @@ def test_only_loopback_is_contacted_with_a_real_account_in_the_shell(published):
     assert not (lake.parent / "credentials_were_asked_for").exists()
 
 
-def test_rerun_of_the_same_run_gives_the_same_state(bench, published, published_copy, tmp_path):
+def test_a_repeated_run_publishes_the_same_rows_and_keeps_its_first_files(bench, published, published_copy, tmp_path):
     outcome = bench.run(published_copy, tmp_path, rerun_of=RUN_DATE)
     assert outcome.state.state == "success", outcome.log[-3000:]
     assert outcome.state.run_id == published[1].state.run_id
     first, second = contents(published[0]), contents(published_copy)
-    assert first == second
+    assert first["results"] == second["results"]
+    assert first["csv"] == second["csv"]
+    assert first["files"] == second["files"]
     assert len(second["results"]) == IMAGES
-    assert len(second["runs"]) == 1
+    [original, repetition] = second["runs"]
+    assert [original] == first["runs"]
+    assert repetition.startswith(f"{original}-"), "the repetition writes into a folder of its own"
+    for path in (published[0] / "runs" / original).rglob("*.parquet"):
+        copied = published_copy / path.relative_to(published[0])
+        assert copied.read_bytes() == path.read_bytes(), "the files of the first state are unchanged"
 
 
 def contents(lake: Path) -> dict:

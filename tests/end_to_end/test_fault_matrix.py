@@ -117,6 +117,6 @@ def test_fault(bench: Bench, published_copy: Path, tmp_path: Path, cell: Cell, r
     assert "cleared by itself" not in outcome.log, "no task is cleared by itself"
     if not cell.published:
         assert snapshot(published_copy) == before
-        assert len(list(published_copy.glob("runs/*/manifest.json"))) == 1, "only the previous run has a manifest"
+        assert len(list(published_copy.glob("manifests/*"))) == 1, "only the previous run has a manifest"
     images = PICTURES * (cell.copies if cell.published else 1)
     assert len(pd.read_parquet(published_copy / "results")) == images

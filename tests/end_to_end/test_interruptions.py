@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from local.airflow.orphans import find_orphaned_runs
 from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.s3.process import StoreProcess
 from tests.end_to_end.conftest import put_pictures, snapshot
+from tests.s3_store import REGION
 
 pytestmark = pytest.mark.slow
 
@@ -146,8 +149,8 @@ def test_killed_on_s3_the_next_runs_succeed(folder, tmp_path):
     assert wait_until_stopped(tmp_path) == []
     keys = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
     with StoreProcess(state / "s3", environment=os.environ | keys) as store:
-        options = {"key": "local", "secret": "local", "client_kwargs": {"endpoint_url": store.url}}
-        results = pd.read_parquet("s3://fruits/deep/lake/results", storage_options=options)
+        files = fs.S3FileSystem(endpoint_override=store.url, region=REGION, access_key="local", secret_key="local")
+        results = pq.read_table("fruits/deep/lake/results", filesystem=files).to_pandas()
     assert len(results) == results["path"].nunique() == 25
     assert results["path"].str.startswith("s3://fruits/deep/lake/data/").all()
 

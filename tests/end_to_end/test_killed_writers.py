@@ -126,7 +126,8 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
     s3.create_multipart_upload(Bucket="fruits", Key=f"{RUN.root.removeprefix('s3://fruits/')}/staging/large")
     visible = [item["Key"] for item in s3.list_objects_v2(Bucket="fruits", Prefix="runs/").get("Contents", [])]
     shown = {name.removeprefix(RUN.root.removeprefix("s3://fruits/")).split("/")[1] for name in visible}
-    assert shown <= {"listing.parquet", "staging"}, "nothing that people or pca read exists yet"
+    found = {"changes.json", "listing.parquet", "work.parquet", "gone.parquet"}
+    assert shown <= found | {"staging"}, "nothing that people or pca read exists yet"
     assert not storage.exists(RUN.featurize_summary)
 
     pca = submit("pca", PcaArgs(run=RUN.root, variance_target=0.8), environ, tmp_path / "pca")
@@ -135,8 +136,9 @@ def test_killed_while_it_writes(bench: Bench, environ: dict[str, str], tmp_path:
 
     again = submit("featurize", replace(arguments, images_per_task=16), environ, tmp_path / "again")
     assert again.wait() == 0, (tmp_path / "again" / "log").read_text()[-3000:]
-    names = storage.names(RUN.features)
-    files = [pq.read_table(io.BytesIO(storage.read_bytes(f"{RUN.features}/{name}"))) for name in names]
+    folder = f"{RUN.root}/segments"
+    names = storage.names(folder)
+    files = [pq.read_table(io.BytesIO(storage.read_bytes(f"{folder}/{name}/features.parquet"))) for name in names]
     assert len({path for file in files for path in file["path"].to_pylist()}) == IMAGES
     assert json.loads(storage.read_bytes(RUN.featurize_summary))["features"] == IMAGES
     assert len(unfinished()) == 1

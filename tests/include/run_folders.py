@@ -1,9 +1,10 @@
-"""A small run folder with every file that the jobs write."""
+"""A small lake: segments and run folders with every file that find_changes and the jobs write."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ import pyarrow.parquet as pq
 
 from spark_jobs import args
 from spark_jobs.lake import schemas
-from tests.include.run_records import SLUG, featurize_summary, pca_summary
+from tests.include.run_records import (
+    SLUG,
+    changes_record,
+    featurize_summary,
+    found_record,
+    manifest,
+    pca_summary,
+    run_record,
+    segment_record,
+)
 
 LABELS = ["Kiwi", "crème brûlée", 'a,"b"']
 K = 2
@@ -30,13 +40,18 @@ def rows_of(count: int, offset: int = 0) -> dict[str, list[Any]]:
         "label": labels,
         "size": [100 + number for number in numbers],
         "modification_time": [MODIFIED] * count,
+        "etag": [None] * count,
     }
 
 
 def write_parquet(path: Path, columns: dict[str, Any], schema: pa.Schema, **options: Any) -> None:
-    """Write one file of a dataset."""
+    """Write one file of a dataset; one without rows has no row group, as the jobs write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns, schema=schema), path, **options)
+    table = pa.table(columns, schema=schema)
+    if not table.num_rows:
+        with pq.ParquetWriter(path, schema):
+            return
+    pq.write_table(table, path, **options)
 
 
 def features_table(count: int, offset: int = 0) -> dict[str, Any]:
@@ -67,19 +82,133 @@ def write_scores(run: Path, scores: np.ndarray[Any, Any]) -> None:
         writer.writerows([*values, label] for values, label in zip(scores.tolist(), rows["label"], strict=True))
 
 
-def write_run(lake: Path, images: int = 5, slug: str = SLUG) -> Path:
-    """Write a complete run with one reject and two files of features; return its folder."""
+def write_segment(lake: Path, id_: str, features: int, offset: int = 0, *, rejects: int = 0) -> dict[str, Any]:
+    """Write a segment with the images from a number on, the rejects last; return its record."""
+    folder = lake / args.SEGMENTS_FOLDER / id_
+    file = folder / args.FEATURES_FILE
+    if features:
+        write_parquet(file, features_table(features, offset), schemas.FEATURES, compression="zstd")
+        (folder / args.MOMENTS_FILE).write_bytes(b"moments")
+    if rejects:
+        rows = rows_of(rejects, offset + features) | {
+            "reason": ["truncated"] * rejects,
+            "detail": ["at byte 7"] * rejects,
+        }
+        write_parquet(folder / args.REJECTS_FILE, rows, schemas.REJECTS)
+    paths = sorted(rows_of(features + rejects, offset)["path"], key=str.encode)
+    record = segment_record(
+        id_,
+        images=features + rejects,
+        features=features,
+        rejects=rejects,
+        bytes=file.stat().st_size if features else 0,
+        vectors="ef" * 32 if features else None,
+        first_path=paths[0],
+        last_path=paths[-1],
+        results=[args.RESULTS_FILE.format(id_)] if features else [],
+    )
+    write_json(folder / args.SEGMENT_FILE, record)
+    return record
+
+
+def write_run(
+    lake: Path, images: int = 5, slug: str = SLUG, *, attempt: str = "00112233", kept: Sequence[dict[str, Any]] = ()
+) -> Path:
+    """Write a complete run; return its folder.
+
+    Its state has the kept segments, and two new ones with so many images and one reject. ``attempt`` is in the ids of
+    the new segments.
+    """
+    start, first = sum(each["images"] for each in kept), images // 2
+    new = [
+        write_segment(lake, f"{slug}-{attempt}-00000", first, start),
+        write_segment(lake, f"{slug}-{attempt}-00001", images - first, start + first, rejects=1),
+    ]
+    return write_state(lake, slug, [*kept, *new], work=images + 1)
+
+
+def write_state(lake: Path, slug: str, segments: Sequence[dict[str, Any]], *, work: int) -> Path:
+    """Write the folder of a run whose state has these segments; return it."""
     run = lake / "runs" / slug
-    write_parquet(run / args.LISTING_FILE, rows_of(images + 1), schemas.LISTING)
-    first = images // 2
-    for number, (count, offset) in enumerate([(first, 0), (images - first, first)]):
-        path = run / args.FEATURES_FOLDER / f"part-{number:05d}-{slug}.c000.snappy.parquet"
-        write_parquet(path, features_table(count, offset), schemas.FEATURES, compression="snappy")
-    (run / args.FEATURES_FOLDER / "_SUCCESS").touch()
-    (run / args.FEATURES_FOLDER / ".part-00000.crc").touch()
-    rejects = rows_of(1, images) | {"reason": ["truncated"], "detail": ["at byte 7"]}
-    write_parquet(run / args.REJECTS_FOLDER / "part-00000.parquet", rejects, schemas.REJECTS)
-    write_json(run / args.FEATURIZE_SUMMARY_FILE, featurize_summary(listed=images + 1, features=images))
-    write_json(run / args.PCA_SUMMARY_FILE, pca_summary(images=images, k=K))
-    write_scores(run, np.arange(images * K, dtype=float).reshape(images, K) - 3.5)
+    listed = sum(each["images"] for each in segments)
+    rows = rows_of(listed)
+    write_parquet(run / args.LISTING_FILE, rows, schemas.LISTING)
+    last = {name: column[listed - work :] for name, column in rows.items()}
+    write_parquet(run / args.WORK_FILE, last, schemas.LISTING)
+    write_parquet(run / args.GONE_FILE, {"path": []}, schemas.GONE)
+    write_json(run / args.CHANGES_FILE, changes_record(listed=listed, new=work, work=work))
+    write_outputs(lake, run, segments)
     return run
+
+
+def write_outputs(lake: Path, run: Path, segments: Sequence[dict[str, Any]]) -> None:
+    """Write what the jobs leave in a run's folder, beside the files of ``find_changes`` that are there."""
+    changes = json.loads((run / args.CHANGES_FILE).read_text(encoding="utf-8"))
+    features, rejects = (sum(each[name] for each in segments) for name in ("features", "rejects"))
+    folder = f"file://{lake}/{args.SEGMENTS_FOLDER}"
+    write_json(run / args.LIVE_SEGMENTS_FILE, {"folder": folder, "segments": list(segments)})
+    rejected = rows_of(rejects, features) | {"reason": ["truncated"] * rejects, "detail": ["at byte 7"] * rejects}
+    write_parquet(run / args.REJECTS_FOLDER / "part-00000.parquet", rejected, schemas.REJECTS)
+    counts = {"listed": changes["listed"], "featurized": changes["work"], "segments": len(segments)}
+    summary = featurize_summary(**counts, features=features, rejects=rejects, fingerprint=changes["fingerprint"])
+    write_json(run / args.FEATURIZE_SUMMARY_FILE, summary)
+    write_scores(run, np.arange(features * K, dtype=float).reshape(features, K) - 3.5)
+    (run / args.PCA_MODEL_FILE).write_bytes(b"model")
+    csv_file = {"rows": features, "columns": K + 1, "bytes": (run / args.CSV_FILE).stat().st_size}
+    write_json(run / args.PCA_SUMMARY_FILE, pca_summary(images=features, k=K, csv=csv_file))
+
+
+def run_jobs(lake: Path, run: Path) -> list[dict[str, Any]]:
+    """Do what the jobs do for a run whose ``find_changes`` has completed; return the segments of its state.
+
+    Features are all zero, and no image is a reject.
+    """
+    changes = json.loads((run / args.CHANGES_FILE).read_text(encoding="utf-8"))
+    work, gone = (pq.read_table(run / name).to_pylist() for name in (args.WORK_FILE, args.GONE_FILE))
+    dropped = {row["path"] for row in gone}
+    sources = [lake / args.SEGMENTS_FOLDER / each["id"] / args.FEATURES_FILE for each in changes["segments"]]
+    if changes["first_version"]:
+        sources += sorted(Path(changes["first_version"].removeprefix("file://")).glob("features/*.parquet"))
+    found: list[dict[str, Any]] = []
+    for number, file in enumerate(sources):
+        rows = pq.read_table(file, columns=["path", "label"]).to_pylist()
+        kept = [row for row in rows if row["path"] not in dropped]
+        if len(kept) == len(rows) and not changes["first_version"]:
+            found.append(changes["segments"][number])
+        elif kept:
+            found.append(_write_rows(lake, f"{run.name}-44556677-{number:05d}", kept))
+    if work:
+        found.append(_write_rows(lake, f"{run.name}-44556677-{len(sources):05d}", work))
+    write_outputs(lake, run, found)
+    return found
+
+
+def _write_rows(lake: Path, id_: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("path", "label")}
+    columns["features"] = list(np.zeros((len(rows), args.FEATURE_DIMENSIONS), np.float32))
+    file = lake / args.SEGMENTS_FOLDER / id_ / args.FEATURES_FILE
+    write_parquet(file, columns, schemas.FEATURES)
+    return segment_record(
+        id_,
+        images=len(rows),
+        features=len(rows),
+        rejects=0,
+        bytes=file.stat().st_size,
+        results=[args.RESULTS_FILE.format(id_)],
+    )
+
+
+def found_of(run: Path, **changes: Any) -> dict[str, Any]:
+    """Return the record that ``find_changes`` returned for a run."""
+    record = json.loads((run / args.CHANGES_FILE).read_text(encoding="utf-8"))
+    return {name: record.get(name) for name in found_record()} | {"run": run.name} | changes
+
+
+def manifest_of(run: Path, **changes: Any) -> Any:
+    """Return the manifest that publishes a run's state; ``changes`` are changes of the run's record."""
+    featurize, pca, live = (
+        json.loads((run / name).read_text(encoding="utf-8"))
+        for name in (args.FEATURIZE_SUMMARY_FILE, args.PCA_SUMMARY_FILE, args.LIVE_SEGMENTS_FILE)
+    )
+    record = run_record(slug=run.name, run_id=f"id of {run.name}", **changes)
+    return manifest(run=record, found=found_of(run), segments=live["segments"], featurize=featurize, pca=pca)

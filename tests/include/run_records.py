@@ -15,7 +15,8 @@ from include.residency.checks import ResidencyChecks
 from include.residency.cluster import attest_cluster
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
-from spark_jobs.args import DEFAULT_PATTERN
+from spark_jobs import fingerprint
+from spark_jobs.args import DEFAULT_PATTERN, FeaturizeArgs
 from spark_jobs.left_out import LeftOutCounter
 from spark_jobs.numerics import decomposition, moments
 from spark_jobs.quality import certificate, drift
@@ -27,6 +28,9 @@ MODEL_DIGEST = "ab" * 32
 JOBS = "0badc0de" * 8
 """Digest of the jobs' sources."""
 SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
+ARGUMENTS = FeaturizeArgs("file:///lake/data", f"file:///lake/runs/{SLUG}", "file:///lake/models/ab")
+FINGERPRINT = fingerprint.planned(MODEL_DIGEST, ARGUMENTS)
+WEIGHTS = {"source": "file", "name": "weights.h5", "sha256": "cd" * 32, "seed": None}
 
 
 def run_record(**changes: Any) -> dict[str, Any]:
@@ -40,7 +44,6 @@ def run_record(**changes: Any) -> dict[str, Any]:
         "opened_at": "2026-11-22T12:00:00+00:00",
         "lake": "file:///lake",
         "images": "file:///lake/data",
-        "image_count": 4,
         "model": {"digest": MODEL_DIGEST, "uri": "file:///lake/models/ab", "weights": {"source": "file"}},
         "previous": {"run": PREVIOUS, "pca_model": f"file:///lake/runs/{PREVIOUS}/pca/model.npz", "note": None},
         "params": asdict(RunParams()),
@@ -51,12 +54,59 @@ def run_record(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def counts_record(**changes: Any) -> dict[str, Any]:
+    """What has changed since the published state: here, there was none."""
+    return {"listed": 4, "new": 4, "changed": 0, "gone": 0, "work": 4, "work_bytes": 406} | changes
+
+
+def found_record(**changes: Any) -> dict[str, Any]:
+    """The record that ``find_changes`` returns."""
+    reasons = {"everything": "no state is published yet", "refit": None, "nothing_to_do": None, "base": None}
+    return {"run": SLUG} | counts_record() | reasons | changes
+
+
+def changes_record(**changes: Any) -> dict[str, Any]:
+    """The file that ``find_changes`` writes."""
+    return (
+        counts_record()
+        | {
+            "folder": "file:///lake/data",
+            "fingerprint": FINGERPRINT,
+            "everything": "no state is published yet",
+            "segments": [],
+            "first_version": None,
+            "left_out": [LeftOutCounter().record("file:///lake/data", DEFAULT_PATTERN)],
+        }
+        | changes
+    )
+
+
+def segment_record(id_: str = f"{SLUG}-00112233-00000", **changes: Any) -> dict[str, Any]:
+    """The record of a segment with three images and one reject."""
+    return {
+        "id": id_,
+        "fingerprint": FINGERPRINT["digest"],
+        "images": 4,
+        "features": 3,
+        "rejects": 1,
+        "bytes": 20_000,
+        "vectors": "ef" * 32,
+        "first_path": "file:///lake/data/Kiwi/1.jpg",
+        "last_path": "file:///lake/data/Kiwi/x.jpg",
+        "results": [f"part-{id_}.parquet"],
+    } | changes
+
+
 def featurize_summary(**changes: Any) -> dict[str, Any]:
     """The summary that featurize writes."""
     return {
         "job": "featurize",
         "code": JOBS,
+        "fingerprint": FINGERPRINT,
         "listed": 4,
+        "featurized": 4,
+        "rewritten": 0,
+        "segments": 1,
         "features": 3,
         "rejects": 1,
         "rejects_by_reason": {"truncated": 1},
@@ -66,7 +116,10 @@ def featurize_summary(**changes: Any) -> dict[str, Any]:
         "left_out": [LeftOutCounter().record("file:///lake/data", DEFAULT_PATTERN)],
         "warnings": [],
         "dimensions": 1280,
+        "model": {"digest": MODEL_DIGEST, "weights": WEIGHTS},
+        "arguments": asdict(ARGUMENTS),
         "seconds": {"list": 0.1, "featurize": 2.0, "total": 2.1},
+        "spark_version": "4.1.1",
     } | changes
 
 
@@ -101,10 +154,13 @@ def pca_summary(**changes: Any) -> dict[str, Any]:
         "scores": "projected",
         "variance_reached": 0.9,
         "explained_variance_ratio": [0.7, 0.2],
+        "csv": {"rows": 3, "columns": 3, "bytes": 100},
+        "moments": {"stored": 1, "computed": {}},
         "quality": quality_record(),
         "drift": drift_record(threshold=0.9),
         "warnings": [],
         "seconds": {"moments": 0.5, "total": 0.6},
+        "arguments": {},
     } | changes
 
 
@@ -119,9 +175,12 @@ def created_record() -> dict[str, Any]:
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """The manifest that ``publish_results`` writes; ``changes`` are arguments of ``build_manifest``."""
+    """The manifest that ``publish_results`` builds; ``changes`` are arguments of ``build_manifest``."""
+    run = changes.get("run") or run_record()
     parts: dict[str, Any] = {
-        "run": run_record(),
+        "run": run,
+        "found": found_record(run=run["slug"]),
+        "segments": [segment_record()],
         "plan": plan_record(),
         "created": created_record(),
         "featurize": featurize_summary(),
@@ -130,7 +189,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "finished_at": "2026-11-22T12:05:00+00:00",
         "cost": None,
     }
-    return build_manifest(**(parts | changes)) | {"results": ["part-0.parquet"]}
+    return build_manifest(**(parts | changes))  # type: ignore[return-value]
 
 
 def failure_report(**changes: Any) -> dict[str, Any]:
@@ -180,7 +239,7 @@ def cost_record(**changes: Any) -> dict[str, Any]:
 def forecast_record(**changes: Any) -> dict[str, Any]:
     """The forecast of ``plan_cluster``; ``changes`` are parts of the price table."""
     params = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"))
-    return forecast_cost(prices(**changes), params, 10_000)
+    return forecast_cost(prices(**changes), params, 10_000, 10_000)
 
 
 def residency_record() -> dict[str, Any]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import gzip
+import json
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import botocore.session
 import pytest
@@ -15,24 +19,28 @@ from include.artifacts.bundle import build_bundle
 from include.artifacts.publishing import put_bundle
 from include.autopsy.examination import read_log_tail, step_log_uri
 from include.lake.access import check_access
+from include.lake.commit import commit
+from include.lake.garbage import collect_garbage
 from include.lake.layout import Lake
 from include.lake.models import name_published_model
 from include.lake.objects import (
     LakePath,
-    count_matching_files,
     folder_bytes,
-    parquet_files,
     read_json,
     write_bytes,
-    write_json,
 )
-from include.lake.publication import find_previous, publish_run
+from include.lake.publication import find_previous, show_published
+from include.lake.state import read_pointer
 from include.lake.uploads import abort_uploads
+from include.lake.verification import read_segments, verify_run
 from include.settings.deployment import read_settings
+from include.settings.parameters import RunParams
+from spark_jobs.errors import JobError
+from spark_jobs.images import changes
 from spark_jobs.images.reading import reader
 from spark_jobs.lake import storage
-from tests.include.run_folders import write_run
-from tests.include.run_records import SLUG
+from tests.include.run_folders import found_of, manifest_of, write_run
+from tests.include.run_records import JOBS, SLUG
 from tests.infra import calls
 from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_template, statements
 
@@ -108,6 +116,7 @@ def test_a_request_needs_the_action_of_its_name_except_where_aws_documents_anoth
         "s3.UploadPart": {"s3:PutObject"},
         "s3.CompleteMultipartUpload": {"s3:PutObject"},
         "s3.DeleteObjects": {"s3:DeleteObject"},
+        "s3.CopyObject": {"s3:GetObject", "s3:PutObject"},
     }
     prefixes = {"emr": "elasticmapreduce"}
     for actions in ACTIONS.values():
@@ -151,6 +160,7 @@ OPERATIONS = {
     ("HEAD", "key"): "HeadObject",
     ("GET", "key"): "GetObject",
     ("PUT", "key"): "PutObject",
+    ("PUT", "key copy"): "CopyObject",
     ("DELETE", "key"): "DeleteObject",
     ("POST", "key uploads"): "CreateMultipartUpload",
     ("PUT", "key partNumber"): "UploadPart",
@@ -158,6 +168,9 @@ OPERATIONS = {
     ("DELETE", "key uploadId"): "AbortMultipartUpload",
 }
 """The operations by method, whether the request is for an object, and the parameter that decides (S3 API)."""
+
+SOURCES: list[str] = []
+"""The ARNs of the objects that were copied: a copy needs s3:GetObject on these, and s3:PutObject on their copies."""
 
 DECISIVE = ("uploads", "list-type", "delete", "partNumber", "uploadId")
 
@@ -168,15 +181,23 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     from moto.s3.responses import S3Response
 
     recorded: list[tuple[str, str]] = []
+    copied = SOURCES
+    copied.clear()
     original = S3Response._authenticate_and_authorize_s3_action
 
     def record(self: Any, *arguments: Any, **named: Any) -> Any:
         name = named.get("bucket_name") or (arguments[0] if arguments else None) or self.bucket_name
         key = named.get("key_name") or (arguments[1] if len(arguments) > 1 else None) or ""
         decisive = next((parameter for parameter in DECISIVE if parameter in self.querystring), "")
-        asked = (self.method, f"{'key' if key else ''} {decisive}".strip())
+        source = unquote(self.headers.get("x-amz-copy-source", "")).lstrip("/")
+        asked = (self.method, f"{'key' if key else ''} {'copy' if source else decisive}".strip())
         operation = OPERATIONS.get(asked, f"unknown request {asked}")
-        recorded.append((f"s3.{operation}", f"arn:aws:s3:::{name}" + (f"/{key}" if key else "")))
+        keys = [f"{name}/{key}" if key else name]
+        if operation == "DeleteObjects":
+            keys = [f"{name}/{deleted}" for deleted in re.findall("<Key>(.*?)</Key>", self.body.decode())]
+        recorded.extend((f"s3.{operation}", f"arn:aws:s3:::{each}") for each in keys)
+        if source:
+            copied.append(f"arn:aws:s3:::{source}")
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(S3Response, "_authenticate_and_authorize_s3_action", record)
@@ -192,45 +213,76 @@ def check_requests(principal: str, recorded: list[tuple[str, str]], name: str) -
         actions = [action for action in actions if action.startswith("s3:")]
         assert actions, f"{principal} sends {request} for {arn}: {WHERE}"
         resource = arn.replace(f"arn:aws:s3:::{name}", BUCKET)
+        if request == "s3.CopyObject":
+            actions = ["s3:PutObject"]
         for action in actions:
             assert decide(policy, action, resource, {}), f"{principal} may not {action} on {resource} ({request})"
+    for arn in dict.fromkeys(SOURCES):
+        resource = arn.replace(f"arn:aws:s3:::{name}", BUCKET)
+        assert decide(policy, "s3:GetObject", resource, {}), f"{principal} may not copy {resource}"
+
+
+SECOND = "20261123T120000Z-0123abcd"
 
 
 @pytest.fixture
-def lake(bucket: Any, tmp_path: Path) -> Lake:
-    """A lake with a run whose steps have completed."""
-    run = write_run(tmp_path)
-    for path in run.rglob("*"):
+def source(tmp_path: Path) -> Path:
+    """Two runs whose steps have completed: the second one replaces the segments of the first one."""
+    write_run(tmp_path)
+    write_run(tmp_path, 3, SECOND)
+    return tmp_path
+
+
+@pytest.fixture
+def lake(bucket: Any, source: Path) -> Lake:
+    """A lake with these runs."""
+    for path in source.rglob("*"):
         if path.is_file():
-            bucket.put_object(Key=path.relative_to(tmp_path).as_posix(), Body=path.read_bytes())
+            bucket.put_object(Key=path.relative_to(source).as_posix(), Body=path.read_bytes())
     bucket.put_object(Key="data/Kiwi/1.jpg", Body=b"x")
+    bucket.put_object(Key="data/.not_loaded.json", Body=b"{}")
     bucket.put_object(Key="logs/j-1/steps/s-1/stderr.gz", Body=gzip.compress(b"last words"))
     return Lake(f"s3://{bucket.name}")
 
 
-def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, requests: list[tuple[str, str]]) -> None:
+def test_airflow_may_do_what_its_tasks_do_on_s3(lake: Lake, source: Path, requests: list[tuple[str, str]]) -> None:
     settings = read_settings({"FRUITS_LAKE": lake.root})
+    buckets = LakePath(lake.root, None).buckets
     requests.clear()  # the requests that created the lake
     check_access(lake, None)
-    images = LakePath(lake.data("data"), None)
-    assert images.exists()
-    assert count_matching_files(images, "*.jpg") == 1
-    assert folder_bytes(LakePath(lake.run(SLUG).root, None)) > 0
     put_bundle(lake, build_bundle(), None)
-    find_previous(lake, SLUG, "0" * 16, None)
-    write_json(LakePath(lake.run(SLUG).manifest, None), {"run": SLUG})
-    write_bytes(LakePath(lake.run(SLUG).report_html, None), b"x" * (6 * 1024 * 1024))  # a multipart upload
-    write_bytes(LakePath(lake.report(SLUG), None), b"{}")
-    publish_run(lake, SLUG, {}, None)
-    publish_run(lake, SLUG, {}, None)  # replaces the published files
-    LakePath(f"{lake.results}/old.parquet", None).exists()
-    assert parquet_files(LakePath(lake.results, None))
+    for slug in (SLUG, SECOND):
+        run, folder = lake.run(slug), source / "runs" / slug
+        abort_uploads(lake, lake.segments, settings, names=f"{slug}-")
+        find_previous(lake, slug, "0" * 16, None)
+        show_published(lake, None)
+        pointer = read_pointer(lake, None)
+        found = found_of(folder)
+        features_of = json.loads((folder / "changes.json").read_text())["fingerprint"]
+        with pytest.raises(JobError, match=r"\.not_loaded\.json"):  # it is read, and it is no such record
+            changes.find(
+                changes.Folder(lake.data("data"), "*.jpg"), f"{run.root}/x", features_of, None, buckets=buckets
+            )
+        changes.find(
+            changes.Folder(lake.data("data/Kiwi"), "*.jpg"), f"{run.root}/x", features_of, None, buckets=buckets
+        )
+        verify_run(lake, slug, found, RunParams(max_reject_ratio=0.5), JOBS, None)
+        assert read_segments(run, None)
+        assert folder_bytes(LakePath(run.root, None)) > 0
+        write_bytes(LakePath(run.report_html, None), b"x" * (6 * 1024 * 1024))  # a multipart upload
+        write_bytes(LakePath(lake.report(slug), None), b"{}")
+        commit(lake, manifest_of(folder), pointer.digest if pointer else None, "2026-11-22T12:00:00+00:00", None)
+        show_published(lake, None)  # the second one replaces the published files
+    deleted = collect_garbage(lake, 1, None, age=timedelta(days=-1))
+    assert {name.partition("/")[0] for name in deleted} == {"manifests", "runs", "segments"}
     read_json(LakePath(lake.current, None), "")
     assert read_log_tail(step_log_uri(lake.logs, "j-1", "s-1", "stderr"), None) == "last words"
     abort_uploads(lake, f"{lake.root}/runs", settings)
     check_requests("airflow", requests, lake.root.removeprefix("s3://"))
+    assert {f"arn:aws:s3:::{lake.root[5:]}/segments/{SLUG}-00112233-00000/features.parquet"} <= set(SOURCES)
     sent = {request for request, _ in requests}
     assert {
+        "s3.CopyObject",
         "s3.CreateMultipartUpload",
         "s3.GetObject",
         "s3.DeleteObject",
@@ -260,10 +312,12 @@ def test_nodes_may_do_what_jobs_do_on_s3(
     run = lake.run("20261122T130000Z-0123abcd")
     read = reader(lake.data("data"))
     assert bytes(read(f"{lake.data('data').removeprefix('s3://')}/Kiwi/1.jpg", 1)) == b"x"
-    storage.write_bytes(storage.join(run.root, "staging", "features", "part-0.parquet"), b"x" * (6 * 1024 * 1024))
+    storage.write_bytes(storage.join(run.root, "staging", "part-0.parquet"), b"x" * (6 * 1024 * 1024))
+    storage.write_bytes(lake.features("x-00000"), b"x" * (6 * 1024 * 1024))
+    assert storage.read_bytes(lake.features("x-00000"))
     storage.write_json(run.featurize_summary, {})
     assert storage.read_json(run.featurize_summary) == {}
-    assert not storage.exists(run.manifest)
+    assert not storage.exists(run.live_segments)
     storage.delete(storage.join(run.root, "staging"))
     storage.delete(run.featurize_summary)
     with pytest.raises(RuntimeError, match="interrupted"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from include.lake.garbage import KEPT_OF_A_RUN
 from tests.infra.policies import (
     ACCOUNT,
     BUCKET,
@@ -53,7 +54,21 @@ def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(template: dict
         (False, "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", {"iam:PassedToService": "ec2.amazonaws.com"}),
         (True, "s3:PutObject", f"{BUCKET}/results/part-0.parquet", {}),
         (True, "s3:DeleteObject", f"{BUCKET}/results/part-0.parquet", {}),
+        (True, "s3:PutObject", f"{BUCKET}/results.json", {}),
+        (True, "s3:GetObject", f"{BUCKET}/results.json", {}),
+        (True, "s3:PutObject", f"{BUCKET}/manifests/000001-x.json", {}),
+        (True, "s3:DeleteObject", f"{BUCKET}/manifests/000001-x.json", {}),
+        (True, "s3:GetObject", f"{BUCKET}/segments/x-00000/features.parquet", {}),
+        (True, "s3:DeleteObject", f"{BUCKET}/segments/x-00000/features.parquet", {}),
+        (True, "s3:AbortMultipartUpload", f"{BUCKET}/segments/x-00000/features.parquet", {}),
+        (False, "s3:PutObject", f"{BUCKET}/segments/x-00000/features.parquet", {}),
+        (True, "s3:DeleteObject", f"{BUCKET}/runs/x/pca/scores/part-0.parquet", {}),
+        (True, "s3:DeleteObject", f"{BUCKET}/runs/x/listing.parquet", {}),
         (False, "s3:DeleteObject", f"{BUCKET}/runs/x/manifest.json", {}),
+        (False, "s3:DeleteObject", f"{BUCKET}/current.json", {}),
+        (False, "s3:DeleteObject", f"{BUCKET}/reports/run=x/report.json", {}),
+        (True, "s3:GetObject", f"{BUCKET}/data/.not_loaded.json", {}),
+        (True, "s3:GetObject", f"{BUCKET}/data/new/.not_loaded.json", {}),
         (False, "s3:DeleteObject", f"{BUCKET}/data/Kiwi/1.jpg", {}),
         (False, "s3:PutObject", f"{BUCKET}/models/current.json", {}),
         (False, "s3:GetObject", "arn:aws:s3:::another-bucket/results/x", {}),
@@ -93,13 +108,24 @@ def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(template: dict
         assert decide(policy, action, resource, keys) is allowed, (allowed, action, resource, keys)
 
 
+def test_airflow_cannot_delete_what_stays_of_old_runs(template: dict[str, Any]) -> None:
+    policy = statements(template, "AirflowPolicy")
+    check_object_actions(policy, [(False, "s3:DeleteObject", f"runs/x/{name}") for name in sorted(KEPT_OF_A_RUN)])
+
+
 def test_nodes_read_inputs_and_write_their_run_only(template: dict[str, Any]) -> None:
     policy = statements(template, "NodesPolicy")
     cases = [
         (True, "s3:GetObject", "data/Kiwi/1.jpg"),
         (True, "s3:GetObject", "wheels/0/a.whl"),
-        (True, "s3:PutObject", "runs/x/features/part-0.parquet"),
-        (True, "s3:DeleteObject", "runs/x/staging/features/part-0.parquet"),
+        (True, "s3:PutObject", "runs/x/segments.json"),
+        (True, "s3:GetObject", "runs/x/work.parquet"),
+        (True, "s3:DeleteObject", "runs/x/staging/part-0.parquet"),
+        (True, "s3:GetObject", "segments/x-00000/features.parquet"),
+        (True, "s3:PutObject", "segments/x-00000/features.parquet"),
+        (False, "s3:DeleteObject", "segments/x-00000/features.parquet"),
+        (False, "s3:PutObject", "manifests/000001-x.json"),
+        (False, "s3:PutObject", "results.json"),
         (True, "s3:PutObject", "logs/j-1/steps/s-1/stderr.gz"),
         (False, "s3:DeleteObject", "logs/j-1/steps/s-1/stderr.gz"),
         (False, "s3:PutObject", "data/Kiwi/1.jpg"),

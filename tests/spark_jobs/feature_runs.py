@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_jobs.featurize import staging
+from spark_jobs.featurize import segments
+from spark_jobs.lake import parts
+from spark_jobs.lake.parts import FeatureFile
 from spark_jobs.lake.schemas import FEATURES, VECTORS_DIGEST
+from spark_jobs.records import Segment
 
 MODIFIED = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
 
@@ -36,35 +39,79 @@ def write_run(
     summary: dict[str, int] | None = None,
     with_moments: bool = False,
 ) -> str:
-    """Write features, in files of some rows each, and featurize's summary.
+    """Write features, in segments of some rows each, the list of the segments, and featurize's summary.
 
     ``vectors`` are the rows; a list may hold vectors of any length, None for a vector or for a value. ``summary``
-    overrides figures of the summary. ``with_moments`` writes the files as featurize does, with moments beside them.
-    Returns the run's URI.
+    overrides figures of the summary. ``with_moments`` writes the segments as featurize does, with moments beside the
+    features. The segments are in the run's own folder ``segments``. Returns the run's URI.
     """
     n = len(vectors)
     table = pa.table(
         [
             [path_of(row) for row in range(n)],
             labels or [f"Apple {row % 3}" for row in range(n)],
-            [1000] * n,
-            [MODIFIED] * n,
             [None if vector is None else list(vector) for vector in vectors],
         ],
         schema=pa.schema([field.with_nullable(True) for field in FEATURES]),
     )
-    (folder / "features").mkdir(parents=True)
-    for number, start in enumerate(range(0, max(n, 1), rows_a_file)):
-        rows, name = table.slice(start, rows_a_file), f"part-{number:05d}.parquet"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = segments.Target(f"file://{folder}/segments", "run-0badcafe", "0" * 64)
+    for number, start in enumerate(range(0, n, rows_a_file)):
+        rows, file = table.slice(start, rows_a_file), feature_file(folder, number)
+        file.parent.mkdir(parents=True)
+        pq.write_table(rows, file)
         if with_moments:
-            staging.write_features(f"file://{folder}", name, iter(rows.cast(FEATURES).combine_chunks().to_batches()))
-        else:
-            pq.write_table(rows, folder / "features" / name)
-    (folder / "features" / "_SUCCESS").touch()
+            segments.write(target, number, [segments.Source((f"file://{file}",), ())], None)
+    write_live_segments(folder, [_segment(folder, number) for number in range(-(-n // rows_a_file))])
     dimensions = len(vectors[0]) if n else 4
     record = {"listed": n, "features": n, "rejects": 0, "dimensions": dimensions, **(summary or {})}
     (folder / "featurize.json").write_text(json.dumps(record))
     return f"file://{folder}"
+
+
+def _segment(folder: Path, number: int) -> Segment:
+    """Return the record of a segment; what pca does not read is made up."""
+    file = feature_file(folder, number)
+    rows = pq.read_metadata(file).num_rows
+    return {
+        "id": file.parent.name,
+        "fingerprint": "0" * 64,
+        "images": rows,
+        "features": rows,
+        "rejects": 0,
+        "bytes": file.stat().st_size,
+        "vectors": None,
+        "first_path": "",
+        "last_path": "",
+        "results": [],
+    }
+
+
+def write_live_segments(folder: Path, live: Sequence[Segment]) -> None:
+    """Write ``segments.json`` into a run's folder, for segments in its own folder ``segments``."""
+    record = {"folder": f"file://{folder}/segments", "segments": list(live)}
+    (folder / "segments.json").write_text(json.dumps(record))
+
+
+def feature_name(number: int) -> str:
+    """The name of a file of features in the folder of all segments, by its number."""
+    return f"run-0badcafe-{number:05d}/features.parquet"
+
+
+def feature_file(folder: Path, number: int) -> Path:
+    """A file of features of a run's folder that :func:`write_run` wrote."""
+    return folder / "segments" / feature_name(number)
+
+
+def moments_file(folder: Path, number: int) -> Path:
+    """The moments of that file of features."""
+    return feature_file(folder, number).with_name("moments.npz")
+
+
+def feature_files(run: str) -> list[FeatureFile]:
+    """The files of features of a run that :func:`write_run` wrote, in order."""
+    live = json.loads(Path(run.removeprefix("file://"), "segments.json").read_text())
+    return parts.files(live["folder"], [f"{segment['id']}/features.parquet" for segment in live["segments"]])
 
 
 def rewrite(file: Path, change: Callable[[pa.Table], pa.Table]) -> None:

@@ -8,9 +8,18 @@ import pytest
 from pyspark.sql import SparkSession
 
 from include.lake.layout import Lake
+from include.records import Unchanged
 from include.reports.report import build_report, report_line
 from spark_jobs.quality import drift
-from tests.include.run_records import failure_report, featurize_summary, manifest, pca_summary, run_record
+from tests.include.run_records import (
+    counts_record,
+    failure_report,
+    featurize_summary,
+    found_record,
+    manifest,
+    pca_summary,
+    run_record,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
 
@@ -24,7 +33,8 @@ def test_every_run_is_a_row_whatever_it_has_not(spark: SparkSession, tmp_path: P
     texts = featurize_summary(first_rejects=[{"path": EVIL, "reason": "truncated", "detail": EVIL}])
     slugs = [f"2026112{number}T120000Z-0123abcd" for number in range(3)]
     for slug, parts in zip(slugs, [{"pca": pca_summary()}, {"pca": bare}, {"featurize": texts}], strict=True):
-        line = report_line(build_report(manifest(run=run_record(slug=slug), **parts)))
+        run = {"run": run_record(slug=slug), "found": found_record(run=slug)}
+        line = report_line(build_report(manifest(**run, **parts)))
         assert len(line.decode().splitlines()) == 1
         path = Path(lake.report(slug).removeprefix("file://"))
         path.parent.mkdir(parents=True)
@@ -35,9 +45,20 @@ def test_every_run_is_a_row_whatever_it_has_not(spark: SparkSession, tmp_path: P
     why = {"task": "wait_pca", "kind": "disk full", "cause": EVIL, "advice": ""}
     line = report_line(failure_report(run=failed, failed_tasks=[why]))
     Path(f"{tmp_path}/reports/run={failed}/report.json").write_bytes(line)
+    nothing_new: Unchanged = {
+        "run": "20261130T120000Z-0123abcd", "run_id": "scheduled__30", "finished_at": "2026-11-30T12:00:09+00:00",
+        "state": "unchanged", "published_run": slugs[2], "images": 3, "featurized": 0, "duration": 9.0, "rejects": 1,
+        "changes": counts_record(new=0, work=0, work_bytes=0),  # type: ignore[typeddict-item]
+        "k": 2, "variance_reached": 0.9,
+    }  # fmt: skip
+    Path(f"{tmp_path}/reports/run={nothing_new['run']}").mkdir()
+    Path(f"{tmp_path}/reports/run={nothing_new['run']}/report.json").write_bytes(report_line(nothing_new))
     every_run = spark.read.json(f"{lake.root}/reports")
     [row] = every_run.where("state = 'failed'").collect()
     assert (row["run"], row["k"], row["failed_tasks"][0]["cause"]) == (failed, None, EVIL)
+    [row] = every_run.where("state = 'unchanged'").collect()
+    assert (row["run"], row["images"], row["featurized"], row["k"]) == (nothing_new["run"], 3, 0, 2)
+    assert (row["changes"]["listed"], row["changes"]["new"], row["published_run"]) == (4, 0, slugs[2])
     table = every_run.where("state = 'success'")
     assert table.columns.count("run") == 1, "the record's own run and the partition are one column"
     rows = {row["run"]: row for row in table.collect()}

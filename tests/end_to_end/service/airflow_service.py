@@ -28,7 +28,13 @@ ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_SECONDS = 300.0
 ENDED = {"success", "failed"}
 PICTURES, BROKEN = 24, 3
-CONF = {"variance_target": 0.93, "image_pattern": "*_100.jpg", "max_reject_ratio": 0.2, "images_per_task": 8}
+CONF = {
+    "variance_target": 0.93,
+    "image_pattern": "*_100.jpg",
+    "max_reject_ratio": 0.2,
+    "images_per_task": 8,
+    "full_run": True,  # the photos are those of the earlier runs
+}
 """The pattern excludes one picture. With the default ratio, the broken pictures would fail the run."""
 
 
@@ -188,6 +194,11 @@ class Service:
         wait_until(lambda: self.call("GET", f"{runs}/{run_id}")["state"] in ENDED, "the reaper has ended", interval=1)
         content = self.call("GET", f"{runs}/{run_id}/taskInstances/reap_clusters/logs/1")["content"]
         return self.call("GET", f"{runs}/{run_id}")["state"], json.dumps(content)
+
+    def manifests(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the manifests of the states that a run has published; one at most, if it is not repeated."""
+        files = self.lake.glob(f"manifests/*-{self.run_folder(run_id).name}.json")
+        return [json.loads(path.read_text()) for path in files]
 
     def run_folder(self, run_id: str) -> Path:
         """Return the folder of a run in the lake."""

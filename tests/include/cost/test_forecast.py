@@ -16,6 +16,7 @@ from include.cost.forecast import (
     forecast_cost,
     measured_rates,
 )
+from include.cost.money import describe_amount
 from include.settings.deployment import SettingsError, read_settings
 from include.settings.form import run_params
 from include.settings.parameters import RunParams
@@ -30,8 +31,9 @@ SECONDS = 480 + IMAGES / 320 + 100
 
 
 def forecast(**changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"prices": prices(), "params": PARAMS, "images": IMAGES, "rates": RATES}
-    return forecast_cost(**(arguments | changes))
+    """The forecast of a run that computes all images, unless ``computed`` says how many."""
+    arguments: dict[str, Any] = {"prices": prices(), "params": PARAMS, "images": IMAGES, "rates": RATES} | changes
+    return forecast_cost(**({"computed": arguments["images"]} | arguments))  # type: ignore[arg-type]
 
 
 def test_expected_cost_equals_a_sum_computed_by_hand() -> None:
@@ -50,7 +52,7 @@ def test_expected_cost_equals_a_sum_computed_by_hand() -> None:
 
 def test_worst_case_reaches_every_limit() -> None:
     params = RunParams(core_instance_types=("c7g.2xlarge",), task_instance_count=0, ebs_gib=42)
-    worst = forecast(params=params, images=None)["worst"]
+    worst = forecast(params=params, computed=0)["worst"]
     assert worst["seconds"] == 480 + 2 * 180 * 60 + 15 * 60 == 22_980
     usd = 22_980 / 3600 * (0.26 + 2 * 0.51)
     assert worst["usd"] == {"low": pytest.approx(usd, abs=6e-5), "high": pytest.approx(usd, abs=6e-5)}
@@ -66,7 +68,7 @@ def test_fleet_of_larger_nodes_has_fewer_nodes() -> None:
     on_demand = {"m7g.xlarge": 0.2, "c7g.2xlarge": 0.4, "c7g.4xlarge": 0.5}
     instances = {name: {"on_demand_usd_per_hour": price, "emr_usd_per_hour": 0} for name, price in on_demand.items()}
     params = RunParams(core_instance_types=("c7g.2xlarge", "c7g.4xlarge"), core_instance_count=3, task_instance_count=0)
-    found = forecast(params=params, images=None, prices=prices(instances=instances, ebs_usd_per_gib_month={"gp3": 0}))
+    found = forecast(params=params, computed=0, prices=prices(instances=instances, ebs_usd_per_gib_month={"gp3": 0}))
     hours = found["worst"]["seconds"] / 3600
     assert found["worst"]["usd"]["low"] == pytest.approx(hours * (0.2 + 2 * 0.5), abs=6e-5)
     assert found["worst"]["usd"]["high"] == pytest.approx(hours * (0.2 + 3 * 0.4), abs=6e-5)
@@ -80,10 +82,18 @@ def test_assumptions_are_listed() -> None:
     assert "15 minutes to start and stop the cluster are an assumption" in " ".join(forecast(rates=None)["assumptions"])
 
 
-def test_without_an_image_count_only_the_worst_case_is_forecast() -> None:
-    found = forecast(images=None)
-    assert found["expected"] is None
-    assert "at worst" in describe_forecast(found)
+def test_day_with_few_new_images_computes_these_and_reads_all_in_pca() -> None:
+    found = forecast(computed=3_200)
+    assert found["images"] == 3_200
+    assert found["expected"]["seconds"] == 480 + 10 + 100
+    hours, requests = 590 / 3600, 3.2 * 0.0004 + 0.0032 * 0.005
+    high = hours * ((0.20 + 0.05 + 0.01) + 2 * (0.40 + 0.10 + 0.01) + 2 * (0.40 + 0.10 + 0.01)) + requests
+    assert found["expected"]["usd"]["high"] == pytest.approx(high, abs=6e-5)
+    assert describe_forecast(found).startswith(
+        f"{describe_amount(found['expected']['eur'])} in 10 min for 3,200 images"
+    )
+    nothing = forecast(computed=0)
+    assert (nothing["images"], nothing["expected"]["seconds"]) == (0, 580)
 
 
 def test_cap_permits_cheaper_runs_and_stops_more_expensive_ones() -> None:
@@ -94,13 +104,6 @@ def test_cap_permits_cheaper_runs_and_stops_more_expensive_ones() -> None:
     with pytest.raises(CostCapError, match=r"max_cost_eur=1: the forecast \(expected case\) is .* €.*Raise the cap"):
         check_cap(found, 1.0)
     assert found["expected"]["eur"]["low"] < 1.0 < high, "what it may cost counts, not what it might"
-
-
-def test_cap_applies_to_the_worst_case_when_images_are_not_counted() -> None:
-    found = forecast(images=None)
-    with pytest.raises(CostCapError, match="worst case"):
-        check_cap(found, found["worst"]["eur"]["high"] - 0.01)
-    check_cap(found, found["worst"]["eur"]["high"])
 
 
 def test_unknown_price_stops_a_run_with_any_cap() -> None:
@@ -123,7 +126,7 @@ def test_unknown_price_stops_a_run_with_any_cap() -> None:
 def on_aws(**changes: Any) -> dict[str, Any]:
     parts = {
         "run": run_record(profile="aws"),
-        "featurize": featurize_summary(features=64_000, seconds={"total": 200.0}),
+        "featurize": featurize_summary(features=64_000, featurized=64_000, seconds={"total": 200.0}),
         "pca": pca_summary(seconds={"total": 32.0}),
     }
     return manifest(**(parts | changes))
@@ -137,6 +140,14 @@ def test_rates_come_from_the_published_run() -> None:
     assert rates.pca_seconds_per_image == pytest.approx(0.0005)
     assert rates.overhead_seconds == DEFAULT_RATES.overhead_seconds
     assert rates.source == f"the run {run_record()['slug']}"
+
+
+def test_rates_of_a_day_are_those_of_the_images_that_it_computed() -> None:
+    day = on_aws(featurize=featurize_summary(features=64_000, featurized=6_400, seconds={"total": 20.0}))
+    rates = measured_rates(day)
+    assert rates is not None
+    assert rates.images_per_second_per_vcpu == pytest.approx(10.0)
+    assert rates.pca_seconds_per_image == pytest.approx(0.0005), "pca reads all images"
 
 
 def test_overhead_is_the_lifetime_of_the_primary_node_without_the_jobs() -> None:
@@ -153,6 +164,7 @@ def test_run_without_usable_rates_gives_none() -> None:
         {},
         manifest(),  # a local run: its rates are those of this machine
         on_aws(featurize=featurize_summary(features=0)),
+        on_aws(featurize=featurize_summary(features=64_000, featurized=999)),  # mostly the start of the job
         on_aws(featurize=featurize_summary(seconds={})),
         on_aws(run=run_record(profile="aws", params=unknown_type)),
         on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.01}]}},

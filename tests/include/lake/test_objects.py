@@ -11,7 +11,6 @@ import pytest
 from include.lake.objects import (
     LakePath,
     atomic_write,
-    count_matching_files,
     folder_bytes,
     parquet_files,
     read_json,
@@ -33,12 +32,11 @@ def names(folder: LakePath) -> list[str]:
 
 
 def test_file_is_written_and_found_under_exactly_its_name(tmp_path: Path, folder: LakePath) -> None:
-    for number, name in enumerate(ODD_NAMES, 1):
+    for name in ODD_NAMES:
         write_bytes(folder / name / f"{name}.parquet", b"bytes")
         assert (tmp_path / name / f"{name}.parquet").read_bytes() == b"bytes"
         assert LakePath(f"file://{tmp_path}/{name}/{name}.parquet").read_bytes() == b"bytes"
         assert names(folder / name) == [f"{name}.parquet"]
-        assert count_matching_files(folder, "*.parquet") == number
 
 
 @pytest.mark.slow
@@ -112,44 +110,6 @@ def test_parquet_files_are_sorted_and_exclude_hidden_files(tmp_path: Path, folde
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_bytes(b"1234")
     assert folder_bytes(folder) == 6 + 4
-
-
-def test_files_are_counted_by_name_at_any_depth_in_any_case_as_featurize_lists_them(
-    tmp_path: Path, folder: LakePath
-) -> None:
-    assert count_matching_files(folder, "*.jpg, *.jpeg") == count_matching_files(folder / "missing", "*") == 0
-    deep = tmp_path / "_label" / "deep"
-    (deep / "folder.jpg").mkdir(parents=True)
-    for name in ("a.JPG", "_a.jpg", ".a.jpg", "é.jpeg", "a.b.JpEg", "a.png"):
-        (deep / name).touch()
-    (tmp_path / "__MACOSX").mkdir()
-    (tmp_path / "__MACOSX" / "1.jpg").touch()
-    assert count_matching_files(folder, "*.jpg, *.jpeg") == 4
-    assert count_matching_files(folder, "*.jpg, *.jpeg", include_hidden=True) == 6
-    assert count_matching_files(folder, "all") == 5
-    assert count_matching_files(folder, "*.gif") == 0
-
-
-def test_links_to_folders_are_followed_once(tmp_path: Path, folder: LakePath) -> None:
-    (tmp_path / "photos" / "Kiwi").mkdir(parents=True)
-    (tmp_path / "photos" / "Kiwi" / "1.jpg").touch()
-    (tmp_path / "lake").mkdir()
-    (tmp_path / "lake" / "linked").symlink_to(tmp_path / "photos")
-    (tmp_path / "lake" / "circle").symlink_to(tmp_path / "lake")
-    assert count_matching_files(folder / "lake", "*.jpg") == 1
-
-
-@pytest.mark.slow
-def test_marker_of_an_empty_folder_is_no_image(bucket: Any) -> None:
-    bucket.put_object(Key="data/", Body=b"")
-    folder = LakePath(f"s3://{bucket.name}/data")
-    assert count_matching_files(folder, "*") == 0
-    assert count_matching_files(folder, "*.jpg,") == 0
-    bucket.put_object(Key="data/Kiwi/é #%+ .JPG", Body=b"")
-    for name in ("__MACOSX/Kiwi/._1.jpg", "Kiwi/@eaDir/1.jpg", "Kiwi/.1.jpg"):
-        bucket.put_object(Key=f"data/{name}", Body=b"")
-    assert count_matching_files(LakePath(f"s3://{bucket.name}/data"), "*.jpg") == 1
-    assert count_matching_files(LakePath(f"s3://{bucket.name}/data"), "*.jpg", include_hidden=True) == 4
 
 
 def test_json_is_readable_by_people_and_its_writer_is_named_if_it_cannot_be_read(

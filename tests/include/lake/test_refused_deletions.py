@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from include.lake.layout import Lake
 from include.lake.objects import LakePath, delete_file
-from include.lake.publication import publish_run
+from include.lake.publication import show_published
+from tests.include.lake.places import Bucket, files, publish, rows, upload
 from tests.include.run_folders import write_run
 from tests.s3_store import Store
 
@@ -42,24 +40,23 @@ def test_object_is_deleted_and_a_refusal_is_an_error(
 
 
 @pytest.mark.slow
-def test_publication_fails_if_old_files_cannot_be_deleted_and_current_json_still_names_the_old_run(
+def test_publication_fails_if_old_files_cannot_be_deleted_and_its_repetition_completes_it(
     store: Store, lake_bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Rows of two runs in results/ without an error would be worse than a failed run."""
-    for slug, images in ((FIRST, 5), (SECOND, 8)):
-        for path in write_run(tmp_path, images=images, slug=slug).rglob("*"):
-            if path.is_file():
-                store.put(lake_bucket, path.relative_to(tmp_path).as_posix(), path.read_bytes())
-    lake, conn_id = Lake(f"s3://{lake_bucket}"), store.connection(monkeypatch, "worker")
-    publish_run(lake, FIRST, {}, conn_id)
-    old = {key: store.read(lake_bucket, key) for key in store.keys(lake_bucket, "results/")}
+    """Rows of two states in results/ without an error would be worse than a failed run."""
+    place = Bucket(store, lake_bucket, store.connection(monkeypatch, "worker"))
+    runs = [write_run(tmp_path, images, slug) for slug, images in ((FIRST, 5), (SECOND, 8))]
+    upload(place, tmp_path)
+    publish(place, runs[0])
+    old = files(place, "results/")
     store.deny_delete(lake_bucket)
     with pytest.raises(PermissionError, match="Access Denied"):
-        publish_run(lake, SECOND, {}, conn_id)
-    assert json.loads(store.read(lake_bucket, "current.json"))["run"] == FIRST
-    assert {key: store.read(lake_bucket, key) for key in old} == old
+        publish(place, runs[1])
+    assert files(place, "results/").items() > old.items(), "no row is missing"
+    assert FIRST in json.loads(place.read("results.json"))["manifest"]
+    with pytest.raises(PermissionError, match="Access Denied"):
+        show_published(place.lake, place.conn)
     store.allow(lake_bucket, lambda: store.delete_nothing(lake_bucket))
-    record = publish_run(lake, SECOND, {}, conn_id)
-    assert store.keys(lake_bucket, "results/") == {f"results/{name}" for name in record["results"]}
-    rows = [len(pd.read_parquet(io.BytesIO(store.read(lake_bucket, f"results/{name}")))) for name in record["results"]]
-    assert sum(rows) == 8
+    show_published(place.lake, place.conn)
+    assert not set(files(place, "results/")) & set(old)
+    assert len(rows(place)) == 8

@@ -78,6 +78,12 @@ def test_uploads_under_the_folder_are_aborted_and_no_others(
     assert begun.keys() == []
 
 
+def test_uploads_of_a_runs_segments_are_aborted_and_not_those_of_other_runs(begun: Uploads, worker: Settings) -> None:
+    begun.begin("segments/a-1-00000/features.parquet", "segments/a-2-00000/moments.npz", "segments/ab-1-00000/x")
+    assert abort_uploads(begun.lake, begun.lake.segments, worker, names="a-") == 2
+    assert begun.keys() == ["segments/ab-1-00000/x"]
+
+
 def test_only_old_uploads_are_aborted_if_an_age_is_given(
     begun: Uploads, worker: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

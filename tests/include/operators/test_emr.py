@@ -31,6 +31,7 @@ from include.operators.step_sensor import StepSensor
 from include.operators.terminate_cluster import TerminateCluster
 from include.residency.cluster import PlaceUnknownError
 from include.settings.deployment import Settings
+from tests.include.run_records import found_record
 
 pytestmark = pytest.mark.slow  # imports Airflow's EMR provider; each operator opens a boto3 client
 
@@ -112,9 +113,17 @@ def create() -> CreateCluster:
     return CreateCluster(task_id="create", run=RUN, job_flow_overrides=REQUEST, **AWS)
 
 
+@pytest.fixture(autouse=True)
+def unpublished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of these tests have not published; their lake does not exist."""
+    monkeypatch.setattr(add_steps, "is_published", lambda *_: False)
+
+
 def add(*names: str) -> AddSteps:
     steps = [step_request(name) for name in names]
-    return AddSteps(task_id="add", run=RUN, job_flow_overrides=REQUEST, job_flow_id="j-1", steps=steps, **AWS)
+    return AddSteps(
+        task_id="add", run=RUN, found=found_record(), job_flow_overrides=REQUEST, job_flow_id="j-1", steps=steps, **AWS
+    )
 
 
 def step_request(name: str) -> dict[str, Any]:
@@ -280,6 +289,18 @@ def test_only_missing_steps_are_added_and_the_order_is_kept(script: Any, context
     missing = [step_request("a"), step_request("c")]
     emr.add_response("add_job_flow_steps", OK | {"StepIds": ["s-a", "s-c"]}, {"JobFlowId": "j-1", "Steps": missing})
     assert operator.execute(context) == ["s-a", "s-b", "s-c"]
+
+
+def test_no_step_is_added_to_a_run_that_has_published(
+    script: Any, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(add_steps, "is_published", lambda lake, run, _: (lake.root, run) == ("s3://lake", SLUG))
+    operator = add("featurize")
+    script(operator)
+    with pytest.raises(
+        AirflowFailException, match=f"the run {SLUG} has published, .* clear open_run with its downstream"
+    ):
+        operator.execute(context)
 
 
 def test_the_link_to_the_logs_never_fails_a_task(script: Any, context: dict[str, Any]) -> None:

@@ -35,7 +35,6 @@ from tests.include.run_records import (
     cost_record,
     drift_record,
     featurize_summary,
-    forecast_record,
     manifest,
     pca_summary,
     plan_record,
@@ -312,7 +311,7 @@ def test_page_shows_where_the_data_is_and_an_unknown_cost() -> None:
 def test_money_in_the_table_of_all_reports_is_numeric_whichever_run_comes_first(tmp_path: Path, first: str) -> None:
     """A column that is always null in a file would have no type, and the table could not be read."""
     parts: dict[str, dict[str, Any]] = {
-        "none": {"cost": None, "plan": {"code": "c", "forecast": forecast_record() | {"expected": None}}},
+        "none": {"cost": None},
         "unknown": {"cost": cost_record(prices=WITHOUT_EMR, instances=INSTANCES[:2])},
         "known": {"cost": cost_record()},
     }

@@ -25,6 +25,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     ),
     "image_pattern": ("",),
     "include_hidden": ("true", 1, None),
+    "full_run": ("true", 1, None),
     "max_reject_ratio": (-0.01, 1.01, "0.05"),
     "exif_orientation": ("auto", ""),
     "images_per_task": (0, 1.5, 100_001),

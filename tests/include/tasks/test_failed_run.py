@@ -20,9 +20,9 @@ from include.lake.layout import run_slug
 from include.records import FAILURE, FailureReport
 from include.residency.checks import ResidencyError
 from include.tasks import failed_run, results
-from include.tasks.failures import NoImagesError
+from spark_jobs.images.changes import NoImagesError
 from spark_jobs.left_out import LeftOutCounter
-from tests.include.run_folders import write_json, write_run
+from tests.include.run_folders import found_of, write_json, write_run
 from tests.include.run_records import (
     JOBS,
     PREVIOUS,
@@ -48,6 +48,11 @@ def context_of(xcoms: dict[tuple[str, str], Any], **params: Any) -> Any:
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(xcom_pull=pull, xcom_push=lambda key, value: pushed.update({key: value}), pushed=pushed)
     return {"ti": ti, "dag_run": SimpleNamespace(run_id=RUN_ID, run_after=RUN_AFTER), "params": params}
+
+
+def publish(lake: Path, run: Any) -> None:
+    found: Any = found_of(lake / "runs" / run["slug"])
+    results.publish_results(run, found, results.verify_results(run, found, JOBS), plan_record(), created_record(), None)  # type: ignore[arg-type]
 
 
 def read_report(lake: Path) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def test_run_that_fails_before_it_is_opened_has_a_report_if_the_lake_is_in_an_al
 def test_run_that_fails_after_it_has_published_adds_the_failure_to_its_report(lake: Path, opened: Opened) -> None:
     run = opened(max_reject_ratio=0.5) | {"slug": SLUG}
     write_run(lake, slug=SLUG)
-    results.publish_results(run, results.verify_results(run, JOBS), plan_record(), created_record(), None)
+    publish(lake, run)
     written = read_report(lake)
     assert (written["state"], written["failed_tasks"]) == ("success", [])
     context = context_of({("open_run", "return_value"): run})
@@ -142,8 +147,9 @@ def test_run_that_fails_after_it_has_published_adds_the_failure_to_its_report(la
 def test_reports_of_published_and_failed_runs_are_one_table(lake: Path, opened: Opened) -> None:
     run = opened(max_reject_ratio=0.5)
     write_run(lake, slug=run["slug"])
-    results.publish_results(run, results.verify_results(run, JOBS), plan_record(), created_record(), None)
-    failed_run.report_failure(context_of({("open_run", "return_value"): opened()}), {"open_run": "success"}, [])
+    publish(lake, run)
+    failed = opened() | {"slug": SLUG}
+    failed_run.report_failure(context_of({("open_run", "return_value"): failed}), {"open_run": "success"}, [])
     lines = [json.loads(path.read_text()) for path in sorted(lake.glob("reports/run=*/report.json"))]
     table = pd.DataFrame(lines).set_index("run")
     assert table.loc[[run["slug"], SLUG], "state"].tolist() == ["success", "failed"]
@@ -154,7 +160,7 @@ def test_reports_of_published_and_failed_runs_are_one_table(lake: Path, opened: 
 @pytest.mark.usefixtures("lake")
 def test_xcoms_of_a_task_that_did_not_run_again_are_from_before_it_was_cleared(lake: Path, opened: Opened) -> None:
     xcoms = {
-        ("open_run", "return_value"): opened(),
+        ("open_run", "return_value"): opened() | {"slug": SLUG},
         ("wait_pca", FAILURE): DISK_FULL,
         ("add_pca", "job_flow_id"): "j-OLD",
     }

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from include.artifacts.bundle import build_bundle
 from include.settings.parameters import RunParams
 from include.tasks import plan as tasks
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 from tests.include.price_tables import table
-from tests.include.run_records import PREVIOUS
+from tests.include.run_records import PREVIOUS, found_record
 from tests.include.service_model import problems_of
 
 Opened = Callable[..., dict[str, Any]]
+
+
+def plan_of(run: dict[str, Any], **found: Any) -> Any:
+    """The plan of a run that has found changes."""
+    return tasks.plan_cluster(run, found_record(**found))  # type: ignore[arg-type]
 
 
 def arguments_of(step: dict[str, Any], program: str) -> list[str]:
@@ -28,10 +34,15 @@ def arguments_of(step: dict[str, Any], program: str) -> list[str]:
     return argv[next(index for index, item in enumerate(argv) if item.endswith(f"/{program}.py")) + 1 :]
 
 
+@pytest.fixture(autouse=True)
+def log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
 def test_plan_is_data_that_emr_accepts(lake: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRUITS_DRIFT_THRESHOLD", "0.25")
     run = opened(core_instance_count=3, variance_target=0.5, images_per_task=9)
-    plan = json.loads(json.dumps(tasks.plan_cluster(run)))
+    plan = json.loads(json.dumps(plan_of(run)))
     request = plan["job_flow_overrides"]
     assert problems_of("RunJobFlow", request) == ""
     assert request["LogUri"] == f"file://{lake}/logs/"
@@ -42,6 +53,8 @@ def test_plan_is_data_that_emr_accepts(lake: Path, opened: Opened, monkeypatch: 
     arguments = FeaturizeArgs.from_argv(arguments_of(featurize, "featurize"))
     assert (arguments.images, arguments.model) == (run["images"], run["model"]["uri"])
     assert arguments.images_per_task == 9
+    assert arguments.changes == f"{arguments.run}/changes.json"
+    assert arguments.segments == f"file://{lake}/segments"
     model = run["previous"]["pca_model"]
     assert PcaArgs.from_argv(arguments_of(pca, "pca")) == PcaArgs(
         arguments.run, 0.5, previous_model=model, drift_threshold=0.25
@@ -50,7 +63,7 @@ def test_plan_is_data_that_emr_accepts(lake: Path, opened: Opened, monkeypatch: 
 
 def test_code_is_where_the_steps_and_the_bootstrap_action_expect_it(lake: Path, opened: Opened) -> None:
     run = opened()
-    plan = tasks.plan_cluster(run)
+    plan = plan_of(run)
     folder = tasks.publish_code(run, plan["code"])
     for step in plan["featurize_steps"] + plan["pca_steps"]:
         named = [item for item in step["HadoopJarStep"]["Args"] if item.startswith(f"file://{lake}/code/")]
@@ -74,14 +87,14 @@ def test_cluster_that_emr_would_reject_fails_without_retry(opened: Opened) -> No
         ({"release_label": "emr-spark-9.0.0"}, "release_label='emr-spark-9.0.0'"),
     ]:
         with pytest.raises(AirflowFailException, match=f"SettingsError.*{message}"):
-            tasks.plan_cluster(opened(**params))
+            plan_of(opened(**params))
 
 
 def test_plan_without_a_wheelhouse_fails_without_retry(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     production = replace(tasks.read_airflow_settings(), profile="aws", subnet_ids=("subnet-0123abcd",))
     monkeypatch.setattr(tasks, "read_airflow_settings", lambda: production)
     with pytest.raises(AirflowFailException, match=r"WheelhouseError: no wheelhouse at .*make publish ROOT="):
-        tasks.plan_cluster(opened())
+        plan_of(opened())
 
 
 def test_forecast_that_is_above_the_limit_or_unknown_stops_a_run_with_a_limit(
@@ -90,30 +103,51 @@ def test_forecast_that_is_above_the_limit_or_unknown_stops_a_run_with_a_limit(
     path = tmp_path / "prices.json"
     path.write_text(json.dumps(table()))
     monkeypatch.setenv("FRUITS_PRICE_TABLE", str(path))
-    forecast = tasks.plan_cluster(opened())["forecast"]["expected"]["eur"]["high"]
-    assert tasks.plan_cluster(opened(max_cost_eur=forecast))["job_flow_overrides"]
+    forecast = plan_of(opened())["forecast"]["expected"]["eur"]["high"]
+    assert plan_of(opened(max_cost_eur=forecast))["job_flow_overrides"]
     with pytest.raises(AirflowFailException, match=r"CostCapError: max_cost_eur=.*: the forecast"):
-        tasks.plan_cluster(opened(max_cost_eur=forecast * 0.9))
+        plan_of(opened(max_cost_eur=forecast * 0.9))
     incomplete = table()
     del incomplete["instances"]["c7g.2xlarge"]["emr_usd_per_hour"]
     path.write_text(json.dumps(incomplete))
-    assert tasks.plan_cluster(opened())["forecast"]["unknown"] == ["EMR's surcharge on c7g.2xlarge"]
+    assert plan_of(opened())["forecast"]["unknown"] == ["EMR's surcharge on c7g.2xlarge"]
     with pytest.raises(AirflowFailException, match=r"CostCapError.*EMR's surcharge on c7g\.2xlarge"):
-        tasks.plan_cluster(opened(max_cost_eur=1000.0))
+        plan_of(opened(max_cost_eur=1000.0))
     path.write_text("{}")
     with pytest.raises(AirflowFailException, match=f"PriceTableError.*{path.name}"):
-        tasks.plan_cluster(opened())
+        plan_of(opened())
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"profile": "aws"}'])
-def test_a_damaged_manifest_of_the_published_run_does_not_block_the_next_run(
-    lake: Path, opened: Opened, damage: str
+@pytest.mark.parametrize("damage", ["{", "[]", '{"profile": "aws"}', None])
+def test_a_damaged_manifest_of_the_published_state_does_not_block_the_plan(
+    lake: Path, opened: Opened, damage: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = opened() | {"previous": {"run": PREVIOUS, "pca_model": None, "note": None}}
-    manifest = lake / "runs" / PREVIOUS / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text(damage)
-    assert tasks.plan_cluster(run)["forecast"]["expected"] == tasks.plan_cluster(opened())["forecast"]["expected"]
+    default = plan_of(opened())["forecast"]
+    path = f"manifests/000001-{PREVIOUS}.json"
+    (lake / "current.json").write_text(json.dumps({"manifest": path, "run": PREVIOUS, "state": 1}))
+    if damage is not None:
+        (lake / path).parent.mkdir()
+        (lake / path).write_text(damage)
+    assert plan_of(opened())["forecast"]["expected"] == default["expected"]
+    assert ("default rates, since the manifest of the published run is damaged" in caplog.text) is (
+        damage not in ('{"profile": "aws"}',)
+    )
+
+
+def test_forecast_is_for_the_images_to_compute_and_says_how_many(
+    opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    few, many = (plan_of(opened(), listed=10**6, work=work)["forecast"] for work in (10**4, 10**6))
+    assert (few["images"], many["images"]) == (10**4, 10**6)
+    assert few["expected"]["seconds"] < many["expected"]["seconds"]
+    assert "for 10,000 images" in caplog.text
+    assert "for 1,000,000 images" in caplog.text
+    assert "All 1000000 images are computed: no state is published yet" in caplog.text
+
+
+def test_run_with_nothing_to_do_is_skipped_with_the_reason(opened: Opened) -> None:
+    with pytest.raises(AirflowSkipException, match=r"^nothing has changed since the state 3$"):
+        plan_of(opened(), everything=None, nothing_to_do="nothing has changed since the state 3")
 
 
 def test_every_parameter_of_the_form_changes_a_request(opened: Opened) -> None:
@@ -136,8 +170,9 @@ def test_every_parameter_of_the_form_changes_a_request(opened: Opened) -> None:
         "step_time_limit_minutes": 33,
         "idle_timeout_minutes": 23,
     }
-    # data_prefix changes open_run's record; max_cost_eur stops the run before there is a request.
-    assert set(changed) | {"data_prefix", "max_cost_eur"} == {item.name for item in fields(RunParams)}
-    default = tasks.plan_cluster(opened())
+    # data_prefix changes open_run's record, full_run that of find_changes; max_cost_eur stops the run before there is
+    # a request.
+    assert set(changed) | {"data_prefix", "full_run", "max_cost_eur"} == {item.name for item in fields(RunParams)}
+    default = plan_of(opened())
     for name, value in changed.items():
-        assert tasks.plan_cluster(opened(**{name: value})) != default, f"{name} has no effect"
+        assert plan_of(opened(**{name: value})) != default, f"{name} has no effect"

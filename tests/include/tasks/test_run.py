@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.residency.checks import ResidencyError
 from include.settings.parameters import RunParams
 from include.tasks import run as tasks
-from tests.include.run_records import MODEL_DIGEST, residency_record, run_record
+from tests.include.run_records import MODEL_DIGEST, found_record, residency_record, run_record
 
 OpenRun = Callable[..., dict[str, Any]]
 
@@ -45,7 +44,7 @@ def test_run_is_opened_with_everything_that_later_tasks_need_and_nothing_is_writ
     assert sorted(lake.rglob("*")) == before
     assert run["slug"].startswith("20261122T120000Z-")
     assert run["slug"] in run["cluster_name"]
-    assert (run["images"], run["image_count"]) == (f"file://{lake}/data", 1)
+    assert run["images"] == f"file://{lake}/data"
     assert run["model"]["uri"] == f"file://{lake}/models/{MODEL_DIGEST[:16]}"
     assert run["previous"] == {"run": None, "pca_model": None, "note": "no run had been published before"}
     sent = json.loads(json.dumps(run))
@@ -90,7 +89,7 @@ def test_a_location_outside_europe_stops_a_run_before_it_accesses_the_lake(
 
     called: list[str] = []
     monkeypatch.setattr(tasks, "check_residency", refuse)
-    for name in ("check_access", "abort_uploads", "find_model", "find_previous", "count_matching_files"):
+    for name in ("check_access", "abort_uploads", "find_model", "find_previous"):
         monkeypatch.setattr(tasks, name, lambda *_, name=name, **__: called.append(name))
     with pytest.raises(AirflowFailException, match=r"ResidencyError: .*FRUITS_LAKE='s3://american'"):
         open_run()
@@ -102,20 +101,12 @@ def test_wrong_parameters_or_inputs_fail_the_first_task_and_are_named(
 ) -> None:
     monkeypatch.setattr(tasks, "check_residency", lambda *_: residency_record()["before"] | {"endpoints": {}})
     for params, message in [
-        ({"data_prefix": "new"}, r"the folder of images file://.*/new does not exist; put images at"),
-        ({"data_prefix": "models"}, r"NoImagesError: no file under file://.*/models matches '\*\.jpg,\*\.jpeg'"),
-        ({"image_pattern": "*.png"}, r"NoImagesError: no file under file://.*/data matches '\*\.png'"),
         ({"variance": 0.9}, "'variance' is not a parameter of this DAG"),
         ({"variance_target": None}, r"SettingsError: .*variance_target and n_components are both empty"),
     ]:
         with pytest.raises(AirflowFailException, match=message):
             open_run(**params)
     assert open_run(variance_target=None, n_components=40)["params"]["n_components"] == 40
-    not_utf8 = os.fsencode(lake / "data") + b"/\xff.jpg"
-    Path(os.fsdecode(not_utf8)).touch()
-    with pytest.raises(AirflowFailException, match=r"WalkError: the name of .*/data/\\xff\.jpg is not valid UTF-8"):
-        open_run()
-    Path(os.fsdecode(not_utf8)).unlink()
     (lake / "models" / "current.json").unlink()
     with pytest.raises(AirflowFailException, match=r"ModelError: no model is published .*make publish ROOT="):
         open_run()
@@ -125,11 +116,24 @@ REPORTED: list[list[str]] = []
 """The calls of report_failure: the tasks that have not run."""
 
 
-def close_after(monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None]) -> None:
+UNCHANGED: list[tuple[Any, Any]] = []
+"""The calls of report_unchanged."""
+
+
+def close_after(
+    monkeypatch: pytest.MonkeyPatch,
+    states: dict[str, str | None],
+    run: Any = "the run",
+    found: Any = None,
+) -> None:
     """Run close_run as the last task of a run whose other tasks have these states."""
 
     class TaskInstance:
         dag_id, run_id, task_id = "dag", "run", "close_run"
+
+        def xcom_pull(self, task_ids: str) -> Any:
+            assert states[task_ids] == "success", "another XCom is from before the task was cleared"
+            return {"open_run": run, "find_changes": found}[task_ids]
 
         def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
             assert (dag_id, run_ids) == ("dag", ["run"])
@@ -141,15 +145,17 @@ def close_after(monkeypatch: pytest.MonkeyPatch, states: dict[str, str | None]) 
 
     monkeypatch.setattr(tasks, "get_current_context", lambda: {"ti": TaskInstance()})
     monkeypatch.setattr(tasks, "report_failure", report_failure)
+    monkeypatch.setattr(tasks, "report_unchanged", lambda *arguments: UNCHANGED.append(arguments))
     REPORTED.clear()
+    UNCHANGED.clear()
     tasks.close_run()
 
 
 def test_run_is_green_if_every_task_has_succeeded_and_red_with_the_reason_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    close_after(monkeypatch, {"open_run": "success", "publish_results": "success"})
-    assert REPORTED == []
+    close_after(monkeypatch, {"open_run": "success", "publish_results": "success"}, found=found_record())
+    assert REPORTED == UNCHANGED == []
     cases: list[tuple[dict[str, str | None], str]] = [
         (
             {"open_run": "success", "wait_pca": "failed", "publish_results": "upstream_failed"},
@@ -158,6 +164,7 @@ def test_run_is_green_if_every_task_has_succeeded_and_red_with_the_reason_otherw
         ({"wait_pca": "success", "publish_results": "skipped"}, "failed: none; not run: publish_results (skipped)"),
         ({"terminate_cluster": "failed", "publish_results": "success"}, "failed: terminate_cluster; not run: none"),
         ({"publish_results": None}, "not run: publish_results (None)"),
+        ({"find_changes": "skipped"}, "not run: find_changes (skipped)"),
         ({}, "failed: none; not run: none"),
     ]
     for states, message in cases:
@@ -166,3 +173,31 @@ def test_run_is_green_if_every_task_has_succeeded_and_red_with_the_reason_otherw
         assert message in str(caught.value)
         [not_run] = REPORTED
         assert f"not run: {', '.join(not_run) or 'none'}." in str(caught.value)
+
+
+IDLE = found_record(everything=None, nothing_to_do="nothing has changed since the state 3")
+
+
+def test_skipped_tasks_are_a_success_only_if_there_was_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: dict[str, str | None] = {"open_run": "success", "find_changes": "success"}
+    states |= dict.fromkeys(("plan_cluster", "create_cluster", "publish_results"), "skipped")
+    states |= dict.fromkeys(("terminate_cluster", "report_cost"), "success")
+    close_after(monkeypatch, states, found=IDLE)
+    assert REPORTED == []
+    assert UNCHANGED == [("the run", IDLE)]
+    for run, found in [("the run", found_record()), ("the run", None), (None, IDLE), (None, None)]:
+        with pytest.raises(
+            AirflowFailException, match=r"failed: none; not run: create_cluster \(skipped\), plan_cluster"
+        ):
+            close_after(monkeypatch, states, run, found)
+        assert UNCHANGED == []
+        assert len(REPORTED) == 1
+
+
+def test_run_with_nothing_to_do_is_red_if_a_task_has_failed_or_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    good: dict[str, str | None] = {"open_run": "success", "find_changes": "success", "plan_cluster": "skipped"}
+    for name, state in [("terminate_cluster", "failed"), ("plan_cluster", "upstream_failed"), ("report_cost", None)]:
+        with pytest.raises(AirflowFailException, match=name):
+            close_after(monkeypatch, good | {name: state}, found=IDLE)
+        assert UNCHANGED == []
+        assert len(REPORTED) == 1

@@ -224,7 +224,7 @@ def test_child_has_only_the_given_environment(tmp_path: Path, monkeypatch: pytes
 def lake(tmp_path: Path) -> Path:
     """A lake with the files of a published run that the summary reads."""
     (tmp_path / "runs" / SLUG).mkdir(parents=True)
-    (tmp_path / "current.json").write_text(json.dumps({"run": SLUG}))
+    (tmp_path / "current.json").write_text(json.dumps({"run": SLUG, "state": 3, "images": 1234}))
     put_report(tmp_path, manifest(verified={"warnings": ["the target was not reached"]}))
     return tmp_path
 
@@ -260,6 +260,25 @@ def test_summary_counts_what_is_left_out_and_warns_of_labels_that_disappear(lake
         assert part in shown
     put_report(lake, manifest())
     assert "left out" not in success_text(Lake(f"file://{lake}"))
+
+
+def test_run_with_nothing_to_do_is_one_line_with_the_state_until_a_run_publishes_again(lake: Path) -> None:
+    full = success_text(Lake(f"file://{lake}"))
+    for slug, state in (
+        (SLUG, "success"),
+        ("20261123T120000Z-0123abcd", "unchanged"),
+        ("20261124T120000Z-0123abcd", "success"),
+    ):
+        (lake / "reports" / f"run={slug}").mkdir(parents=True)
+        (lake / "reports" / f"run={slug}" / "report.json").write_text(json.dumps({"run": slug, "state": state}))
+        shown = success_text(Lake(f"file://{lake}"))
+        if state == "unchanged":
+            assert shown.strip() == (
+                f"nothing to do: no photo has changed since state 3 (1234 images, in {lake}/results); no cluster was "
+                "created, and full_run=true computes everything again"
+            )
+        else:
+            assert shown == full
 
 
 def test_summary_says_that_weights_were_random(lake: Path) -> None:

@@ -20,14 +20,16 @@ import pytest
 from PIL import Image, ImageOps
 from pyspark.sql import SparkSession
 
+from spark_jobs import fingerprint
 from spark_jobs.args import FEATURE_DIMENSIONS, NOT_LOADED_FILE, FeaturizeArgs
 from spark_jobs.errors import JobError
-from spark_jobs.featurize import completeness, job, staging
+from spark_jobs.featurize import completeness, job, segments, staging
 from spark_jobs.featurize.extraction import Engine
-from spark_jobs.images import decoding, listing, rejects
+from spark_jobs.images import changes, decoding, rejects
 from spark_jobs.lake import schemas
 from spark_jobs.left_out import LeftOutCounter
 from spark_jobs.model import mobilenet
+from spark_jobs.records import Changes, FeaturizeSummary
 from spark_jobs.runtime import progress
 from tests.spark_jobs import deadly_decoder, mutations
 
@@ -51,8 +53,14 @@ def local(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
 
 
+def segment_files(run: str, kind: str) -> list[Path]:
+    """The files of the live segments with rows of a kind, in order."""
+    live = json.loads((local(run) / "segments.json").read_text())
+    return [local(live["folder"]) / each["id"] / f"{kind}.parquet" for each in live["segments"] if each[kind]]
+
+
 def table(run: str, kind: str) -> pa.Table:
-    files = sorted((local(run) / kind).glob("*.parquet"))
+    files = segment_files(run, "features") if kind == "features" else sorted((local(run) / kind).glob("*.parquet"))
     return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
 
 
@@ -85,19 +93,22 @@ def add_named(arguments: FeaturizeArgs, *patterns: str, label: str = "Named") ->
 def test_features_are_the_models_in_the_order_of_the_listing(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     summary = job.run(spark.sparkContext, arguments)
     files = sorted(local(arguments.images).glob("*/*.jpg"))
+    listed = pq.read_table(local(arguments.run) / "listing.parquet").to_pylist()
     model = mobilenet.read(arguments.model)
     extract = mobilenet.Extractor(model.flatbuffer)
     found = rows(arguments.run, "features")
     assert [row["path"] for row in found] == [f"file://{file}" for file in files]
     assert [row["label"] for row in found] == [file.parent.name for file in files]
-    for row, file in zip(found, files, strict=True):
+    for row, image, file in zip(found, listed, files, strict=True):
+        assert row.keys() == {"path", "label", "features"}, "as in the notebook"
+        assert (image["path"], image["label"]) == (row["path"], row["label"])
         pixels = decoding.decode(file.read_bytes(), max_pixels=10**8)
         assert not isinstance(pixels, rejects.Reject)
         np.testing.assert_array_equal(np.array(row["features"], np.float32), extract(pixels))
         status = file.stat()
-        assert row["size"] == status.st_size
+        assert image["size"] == status.st_size
         seconds, rest = divmod(status.st_mtime_ns, 10**9)
-        assert row["modification_time"] == datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+        assert image["modification_time"] == datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
     assert summary["listed"] == summary["features"] == 9
     assert summary["rejects"] == 0
 
@@ -107,12 +118,16 @@ def test_datasets_have_exactly_the_schemas(spark: SparkSession, arguments: Featu
     assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
     assert table(arguments.run, "rejects").schema.equals(schemas.REJECTS)
     assert table(arguments.run, "rejects").num_rows == 0
-    assert pq.read_schema(local(arguments.run) / "listing.parquet").equals(schemas.LISTING)
+    for name in ("listing", "work"):
+        assert pq.read_schema(local(arguments.run) / f"{name}.parquet").equals(schemas.LISTING)
+    assert pq.read_schema(local(arguments.run) / "gone.parquet").equals(schemas.GONE)
 
 
 def test_spark_reads_what_was_written(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     job.run(spark.sparkContext, arguments, engine=CONSTANT)
-    assert spark.read.parquet(f"{arguments.run}/features").count() == 9
+    files = [f"file://{file}" for file in segment_files(arguments.run, "features")]
+    assert spark.read.parquet(*files).count() == 9
+    assert spark.read.parquet(*files).columns == schemas.FEATURES.names
     assert spark.read.parquet(f"{arguments.run}/rejects").columns == schemas.REJECTS.names
 
 
@@ -141,11 +156,13 @@ def test_the_rows_do_not_depend_on_the_partitioning(
     options = replace(arguments, max_reject_ratio=1.0)
     job.run(spark.sparkContext, options, engine=CONSTANT)
     expected = {kind: table(options.run, kind) for kind in staging.KINDS}
-    monkeypatch.setattr(staging, "ROWS_PER_FILE", 5)
+    monkeypatch.setattr(segments, "ROWS_PER_SEGMENT", 5)
     job.run(spark.sparkContext, replace(options, images_per_task=images_per_task), engine=CONSTANT)
     for kind, whole in expected.items():
         assert table(options.run, kind).equals(whole)
-    assert len(list((local(options.run) / "features").glob("*.parquet"))) <= -(-12 // 5)
+    found = json.loads((local(options.run) / "segments.json").read_text())["segments"]
+    assert max(segment["images"] for segment in found) <= 5
+    assert 3 <= len(found) <= 4
 
 
 def test_the_model_sees_each_image_once(spark: SparkSession, arguments: FeaturizeArgs, tmp_path: Path) -> None:
@@ -185,7 +202,7 @@ def test_features_that_are_not_finite_are_rejects(
     assert summary["first_rejects"][0]["detail"] == f"{count} of {FEATURE_DIMENSIONS} values"
 
 
-def test_nothing_but_rejects_gives_an_empty_dataset_where_it_is_allowed(
+def test_nothing_but_rejects_gives_a_segment_without_features_where_it_is_allowed(
     spark: SparkSession, arguments: FeaturizeArgs
 ) -> None:
     shutil.rmtree(local(arguments.images))
@@ -193,8 +210,10 @@ def test_nothing_but_rejects_gives_an_empty_dataset_where_it_is_allowed(
     bad = add_named(arguments, "bad_*")
     summary = job.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0))
     assert (summary["features"], summary["rejects"]) == (0, bad)
-    assert table(arguments.run, "features").schema.equals(schemas.FEATURES)
-    assert table(arguments.run, "features").num_rows == 0
+    (live,) = json.loads((local(arguments.run) / "segments.json").read_text())["segments"]
+    assert (live["features"], live["rejects"], live["results"]) == (0, bad, [])
+    files = {path.name for path in (local(arguments.run) / "segments" / live["id"]).iterdir()}
+    assert files == {"rejects.parquet", "segment.json"}
 
 
 def test_the_share_of_rejects_may_reach_the_limit(spark: SparkSession, arguments: FeaturizeArgs) -> None:
@@ -230,18 +249,76 @@ def test_the_limit_is_compared_exactly(ratio: float, listed: int, rejects: int, 
 
 
 def state(folder: Path) -> set[str]:
-    """What is in a run's folder, without the random part of Spark's file names."""
-    return {str(path.relative_to(folder)).split("-", 2)[0] for path in folder.rglob("*")}
+    """What is in a run's folder, apart from its segments."""
+    return {name for path in folder.rglob("*") if not (name := str(path.relative_to(folder))).startswith("segments/")}
 
 
-def test_a_rerun_gives_the_same_state_and_rows(spark: SparkSession, arguments: FeaturizeArgs) -> None:
+def segment_bytes(folder: Path) -> dict[str, bytes]:
+    """The files of all segments in a run's folder."""
+    files = (path for path in (folder / "segments").rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_rerun_gives_the_same_rows_and_keeps_the_segments_of_the_first_attempt(
+    spark: SparkSession, arguments: FeaturizeArgs
+) -> None:
     first = job.run(spark.sparkContext, arguments)
     features, names = table(arguments.run, "features"), state(local(arguments.run))
+    files = segment_bytes(local(arguments.run))
     second = job.run(spark.sparkContext, arguments)
     assert table(arguments.run, "features").equals(features)
     assert state(local(arguments.run)) == names
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
     assert not (local(arguments.run) / "staging").exists()
+    now = segment_bytes(local(arguments.run))
+    assert {name: now.get(name) for name in files} == files
+    assert len(now) == 2 * len(files), "the second attempt has segments of its own"
+
+
+def test_the_next_day_computes_what_has_changed_and_keeps_the_other_rows(
+    spark: SparkSession, arguments: FeaturizeArgs, tmp_path: Path
+) -> None:
+    """With Spark's own workers; test_histories.py has the histories."""
+    files = sorted(local(arguments.images).glob("*/*.jpg"))
+    calls = tmp_path / "calls"
+
+    def counting_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
+        def extract(pixels: decoding.Pixels) -> mobilenet.Features:
+            with calls.open("a") as file:
+                file.write("seen\n")
+            return np.full(FEATURE_DIMENSIONS, pixels.mean(), np.float32)
+
+        return extract
+
+    def run_day(slug: str, published: changes.Published | None) -> FeaturizeSummary:
+        run = f"file://{tmp_path}/runs/{slug}"
+        options = replace(
+            arguments, run=run, changes=f"{run}/changes.json", segments=f"file://{tmp_path}/segments", small_segments=1
+        )
+        planned = fingerprint.planned(mobilenet.read(options.model).digest, options)
+        changes.find(changes.Folder(options.images, options.pattern), run, planned, published)
+        calls.write_text("")
+        return job.run(spark.sparkContext, options, engine=Engine(counting_model))
+
+    first = run_day("first", None)
+    before = {row["path"]: row for row in rows(f"file://{tmp_path}/runs/first", "features")}
+    files[0].unlink()
+    shutil.copyfile(files[1], files[2])
+    shutil.copyfile(files[1], files[1].with_name("new.jpg"))
+    live = json.loads((tmp_path / "runs" / "first" / "segments.json").read_text())["segments"]
+    published = changes.Published(f"file://{tmp_path}/runs/first/listing.parquet", first["fingerprint"], live)
+    second = run_day("second", published)
+    assert len(calls.read_text().splitlines()) == second["featurized"] == 2
+    assert (second["listed"], second["features"], second["segments"], second["rewritten"]) == (9, 9, 1, 1)
+    found = rows(f"file://{tmp_path}/runs/second", "features")
+    after = {row["path"]: row for row in found}
+    assert len(after) == len(found) == 9
+    copied = f"file://{files[2]}", f"file://{files[1].with_name('new.jpg')}"
+    source = before[f"file://{files[1]}"]["features"]
+    assert [after[path]["features"] for path in copied] == [source, source]
+    untouched = before.keys() - {f"file://{file}" for file in (files[0], files[2])}
+    assert {path: after[path] for path in untouched} == {path: before[path] for path in untouched}
+    assert after.keys() == untouched | set(copied)
 
 
 def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
@@ -251,16 +328,18 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
     ours = [
         "staging/features/part-00000-old.parquet",
         "staging/rejects/part-00007-old.parquet",
-        "features/part-00099-old.parquet",
+        "segments.json",
         "rejects/part-00099-old.parquet",
         "listing.parquet",
+        "work.parquet",
+        "gone.parquet",
+        "changes.json",
         "featurize.json",
         "pca/scores/part-0.parquet",
         "pca/pca_features.csv",
         "pca.json",
-        "moments/part-00099.npz",
     ]
-    others = ["manifest.json", "notes/mine.txt", "report.html"]
+    others = ["manifest.json", "notes/mine.txt", "report.html", "segments/a run-0badcafe-00000/features.parquet"]
     for name in ours + others:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("old")
@@ -270,7 +349,7 @@ def test_leftovers_of_a_failed_try_and_stale_components_go_and_nothing_else(
     assert not (run / "pca").exists()
     assert not (run / "pca.json").exists()
     assert not (run / "staging").exists()
-    assert [path.name for path in (run / "moments").iterdir()] == ["part-00000.npz"]
+    assert [path.name for path in (run / "rejects").iterdir()] == ["part-00000.parquet"]
     assert table(arguments.run, "features").num_rows == 9
     assert json.loads((run / "featurize.json").read_text())["listed"] == 9
 
@@ -330,15 +409,15 @@ def test_refused_changed_and_vanished_files_and_folders_have_reasons_of_their_ow
         shutil.copyfile(photo, folder / name)
     (folder / "folder.jpg").mkdir()
     shutil.copyfile(photo, folder / "folder.jpg" / "inside.jpg")
-    write = listing.write
+    find = changes.find
 
-    def list_and_change(*arguments: Any, **options: Any) -> listing.Listed:
-        listed = write(*arguments, **options)
+    def list_and_change(*arguments: Any, **options: Any) -> Changes:
+        found = find(*arguments, **options)
         (folder / "grown.jpg").write_bytes(photo.read_bytes() + b"more")
         (folder / "gone.jpg").unlink()
-        return listed
+        return found
 
-    monkeypatch.setattr(listing, "write", list_and_change)
+    monkeypatch.setattr(changes, "find", list_and_change)
     summary = job.run(spark.sparkContext, replace(arguments, max_reject_ratio=1.0), engine=CONSTANT)
     found = {row["path"].rpartition("/odd/")[2]: row["reason"] for row in rows(arguments.run, "rejects")}
     assert found == {"grown.jpg": "changed", "gone.jpg": "vanished", "folder.jpg/": "directory"}
@@ -420,16 +499,23 @@ def test_exif_orientation_is_a_setting(spark: SparkSession, arguments: Featurize
 
 def test_a_lost_row_fails_with_the_figures_and_the_path(spark: SparkSession, arguments: FeaturizeArgs) -> None:
     job.run(spark.sparkContext, arguments, engine=CONSTANT)
-    (file,) = (local(arguments.run) / "features").glob("*.parquet")
+    (file,) = segment_files(arguments.run, "features")
     whole = pq.read_table(file, partitioning=None)
+    live = json.loads((local(arguments.run) / "segments.json").read_text())
+
+    def check(rows: int) -> None:
+        live["segments"][0]["features"] = rows
+        completeness.check(arguments.run, live, 9)
+
+    check(9)
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(5)]), file)
     missing = whole["path"][4].as_py()
     with pytest.raises(JobError, match=r"9 images were listed, but 8 features \+ 0 rejects = 8 rows") as failure:
-        completeness.check(arguments.run, 9)
+        check(8)
     assert f"{missing} is missing" in str(failure.value)
     pq.write_table(pa.concat_tables([whole.slice(0, 4), whole.slice(3)]), file)
     with pytest.raises(JobError, match="was not listed, or was written twice"):
-        completeness.check(arguments.run, 9)
+        check(10)
 
 
 def test_the_summary_counts_what_is_left_out_and_warns_of_labels_that_disappear(
@@ -478,7 +564,7 @@ def test_the_summary_says_what_was_done(
     assert record["spark_version"] == spark.sparkContext.version
     assert record["first_rejects"][0]["reason"] == "empty_file"
     lines = [entry.getMessage() for entry in caplog.records]
-    assert lines[-1].startswith("featurize done: 10 images listed, 9 features, 1 rejects in ")
+    assert lines[-1].startswith("featurize done: 10 images listed, 10 computed, 9 features, 1 rejects in ")
     found = [match for line in lines if (match := progress.PROGRESS_PATTERN.search(line))]
     assert [found[0]["done"], found[-1]["done"], found[-1]["total"]] == ["0", "10", "10"]
     random = model["weights"]["source"] == "random"
@@ -504,6 +590,7 @@ Change = Callable[[FeaturizeArgs], FeaturizeArgs]
         (lambda options: replace(options, images=options.images + "/none"), "/none does not exist"),
         (lambda options: replace(options, pattern="*.tiff"), r"no file in .* matches the pattern '\*\.tiff'"),
         (lambda options: replace(options, model=options.model + "/none"), "there is no model at"),
+        (lambda options: replace(options, changes=options.run + "/none"), "a run/none does not exist: check --changes"),
     ],
 )
 def test_missing_inputs_are_clear_errors(

@@ -72,10 +72,10 @@ def test_real_executors_need_only_the_zip(bundle: Path, arguments: FeaturizeArgs
     summary = json.loads((tmp_path / "run" / "featurize.json").read_text())
     assert (summary["listed"], summary["features"], summary["rejects"]) == (9, 9, 0)
     assert set(summary["seconds"]) == {"start", "list", "featurize", "write", "total"}
-    (file,) = (tmp_path / "run" / "features").glob("*.parquet")
+    (file,) = (tmp_path / "run" / "segments").glob("run-*-00000/features.parquet")
     assert {len(row) for row in pq.read_table(file, partitioning=None)["features"].to_pylist()} == {FEATURE_DIMENSIONS}
     # spark-submit sends both streams of the Python driver to its standard output.
-    assert "featurize done: 9 images listed, 9 features, 0 rejects in" in done.stdout.splitlines()[-1]
+    assert "featurize done: 9 images listed, 9 computed, 9 features, 0 rejects in" in done.stdout.splitlines()[-1]
 
 
 def test_a_known_problem_is_the_last_line_and_a_non_zero_exit(bundle: Path, arguments: FeaturizeArgs) -> None:
@@ -83,8 +83,8 @@ def test_a_known_problem_is_the_last_line_and_a_non_zero_exit(bundle: Path, argu
     done = submit(bundle, "local[1]", arguments)
     assert done.returncode == 1
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("spark_jobs.errors.JobError: the images' folder file://")
-    assert last.endswith("does not exist: check --images")
+    assert last.startswith("spark_jobs.images.changes.NoImagesError: the folder of images file://")
+    assert "does not exist; put images at file://" in last
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from spark_jobs.args import PcaArgs
-from spark_jobs.featurize import staging
+from spark_jobs.featurize import segments
+from spark_jobs.lake import schemas
 from spark_jobs.pca import job
 from tests.spark_jobs.feature_runs import realistic, write_run
 
@@ -26,20 +28,20 @@ def codecs_of(file: Path) -> set[str]:
     return {group.column(number).compression for group in groups for number in range(metadata.num_columns)}
 
 
-@pytest.mark.parametrize("kind", staging.KINDS)
-def test_features_and_rejects_have_a_codec_that_spark_before_3_5_reads(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [schemas.FEATURES, schemas.REJECTS], ids=["features", "rejects"])
+def test_features_and_rejects_have_a_codec_that_spark_before_3_5_reads(schema: pa.Schema, tmp_path: Path) -> None:
     file = tmp_path / "part-0.parquet"
-    with staging.parquet_file(file.as_uri(), kind) as writer:
-        writer.write_table(staging.KINDS[kind].empty_table())
-    assert codecs_of(file) == {"SNAPPY"}
+    with segments.parquet_file(file.as_uri(), schema) as writer:
+        writer.write_table(schema.empty_table())
+    assert codecs_of(file) == {"ZSTD"}
 
 
 @pytest.mark.slow  # starts Spark
 @pytest.mark.usefixtures("spark")
 def test_features_of_an_old_run_with_lz4_raw_are_still_read(tmp_path: Path) -> None:
     run = write_run(tmp_path, ROWS, with_moments=True)
-    files = sorted((tmp_path / "features").glob("*.parquet"))
-    assert {codec for file in files for codec in codecs_of(file)} == {"SNAPPY"}
+    files = sorted(tmp_path.glob("segments/*/features.parquet"))
+    assert {codec for file in files for codec in codecs_of(file)} == {"ZSTD"}
     job.run(PcaArgs(run, variance_target=None, n_components=3))
     [expected] = _scores(tmp_path)
     for file in files:

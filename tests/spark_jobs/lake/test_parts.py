@@ -10,50 +10,48 @@ from spark_jobs.errors import JobError
 from spark_jobs.lake import parts
 from spark_jobs.lake.parts import Piece
 from spark_jobs.pca import blocks
-from tests.spark_jobs.feature_runs import realistic, write_run
+from tests.spark_jobs.feature_runs import feature_file, feature_files, feature_name, realistic, write_run
 
 
-def test_what_is_not_data_is_not_read(tmp_path: Path) -> None:
-    write_run(tmp_path, realistic(4, 3))
-    features = tmp_path / "features"
-    data = (features / "part-00000.parquet").read_bytes()
-    for name in ("_temporary/0/part-00009.parquet", ".part-00000.parquet", "_metadata.parquet", "notes.txt"):
-        (features / name).parent.mkdir(parents=True, exist_ok=True)
-        (features / name).write_bytes(data)
-    assert [file.name for file in parts.files(features.as_uri())] == ["part-00000.parquet"]
+def test_files_come_in_the_order_of_their_names_and_others_are_not_read(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, realistic(15, 3)) + "/segments"
+    names = [feature_name(number) for number in (2, 0)]
+    assert [file.name for file in parts.files(folder, names)] == names
+    assert parts.files(folder, []) == []
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"nowhere does not exist: expected the features that featurize writes"):
-        parts.files((tmp_path / "nowhere").as_uri())
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, realistic(4, 3)) + "/segments"
+    with pytest.raises(JobError, match=r"/nowhere.parquet does not exist: expected the features that featurize writes"):
+        parts.files(folder, [feature_name(0), "nowhere.parquet"])
 
 
 def test_a_file_is_split_by_row_groups_and_footers_tell_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = realistic(100, 8)
-    folder = write_run(tmp_path, vectors, rows_a_file=100) + "/features"
-    target = tmp_path / "features" / "part-00000.parquet"
+    run = write_run(tmp_path, vectors, rows_a_file=100)
+    target = feature_file(tmp_path, 0)
     pq.write_table(pq.read_table(target), target, row_group_size=30)
-    (file,) = parts.files(folder)
-    assert (file.name, file.bytes, file.rows) == ("part-00000.parquet", target.stat().st_size, (30, 30, 30, 10))
+    (file,) = feature_files(run)
+    assert (file.name, file.bytes, file.rows) == (feature_name(0), target.stat().st_size, (30, 30, 30, 10))
     assert (file.digest, sum(file.sizes) < file.bytes) == (None, True)
     pieces = parts.pieces([file])
     assert [(piece.row_group, piece.rows) for piece in pieces] == [(0, 30), (1, 30), (2, 30), (3, 10)]
     monkeypatch.setattr(parts, "PART_BYTES", sum(file.sizes) // 3)
     shares = parts.split(pieces)
     assert 1 < len(shares) <= 3
-    read = [block.vectors for share in shares for block in blocks.read(folder, share, 8)]
+    read = [block.vectors for share in shares for block in blocks.read(f"{run}/segments", share, 8)]
     np.testing.assert_array_equal(np.concatenate(read), vectors)
 
 
 def test_files_without_rows_have_no_pieces(tmp_path: Path) -> None:
-    folder = write_run(tmp_path, realistic(4, 3), rows_a_file=4) + "/features"
-    target = tmp_path / "features" / "part-00000.parquet"
-    pq.write_table(pq.read_table(target).slice(0, 0), target.with_name("part-00001.parquet"))
-    files = parts.files(folder)
+    run = write_run(tmp_path, realistic(8, 3), rows_a_file=4)
+    target = feature_file(tmp_path, 1)
+    pq.write_table(pq.read_table(target).slice(0, 0), target)
+    files = feature_files(run)
     assert [sum(file.rows) for file in files] == [4, 0]
-    assert [Path(piece.path).name for piece in parts.pieces(files)] == ["part-00000.parquet"]
+    assert [piece.path for piece in parts.pieces(files)] == [feature_name(0)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 33, 5000])

@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from spark_jobs.lake import parts
 from spark_jobs.lake.parts import FeatureFile
 from spark_jobs.numerics import stored_moments
 from spark_jobs.numerics.stored_moments import MismatchError, StoredMoments
-from tests.spark_jobs.feature_runs import realistic, rewrite, write_run
+from tests.spark_jobs.feature_runs import feature_file, feature_files, moments_file, realistic, rewrite, write_run
 
 VECTORS = realistic(30, 4)
 
@@ -26,11 +25,11 @@ def run(tmp_path: Path) -> Path:
 
 
 def files_of(run: Path) -> list[FeatureFile]:
-    return parts.files((run / "features").as_uri())
+    return feature_files(f"file://{run}")
 
 
 def read(run: Path, number: int = 0, dimensions: int = 4) -> StoredMoments:
-    return stored_moments.read((run / "moments").as_uri(), files_of(run)[number], dimensions)
+    return stored_moments.read(f"file://{run}/segments", files_of(run)[number], dimensions)
 
 
 def change_arrays(file: Path, **changes: object) -> None:
@@ -50,7 +49,7 @@ def test_they_are_the_moments_of_each_file(run: Path) -> None:
 
 
 def test_numpy_alone_reads_them(run: Path) -> None:
-    with np.load(run / "moments" / "part-00000.npz") as file:
+    with np.load(moments_file(run, 0)) as file:
         arrays = {name: file[name] for name in file.files}
     assert (int(arrays["n"]), arrays["rows"].tolist(), len(arrays["digests"])) == (20, [20], 1)
     covariance = np.zeros((4, 4))
@@ -69,7 +68,7 @@ def test_they_come_back_equal_to_the_bit_and_have_the_same_bytes(run: Path) -> N
 
 
 def test_features_without_a_digest_have_no_moments(run: Path) -> None:
-    file = run / "features" / "part-00000.parquet"
+    file = feature_file(run, 0)
     pq.write_table(pq.read_table(file), file)
     with pytest.raises(MismatchError, match="its footer has no digest"):
         read(run)
@@ -77,13 +76,13 @@ def test_features_without_a_digest_have_no_moments(run: Path) -> None:
 
 
 def test_missing_moments_are_reported(run: Path) -> None:
-    (run / "moments" / "part-00001.npz").unlink()
+    moments_file(run, 1).unlink()
     with pytest.raises(MismatchError, match="it has no stored moments"):
         read(run, 1)
 
 
 def test_another_files_moments_are_not_used(run: Path) -> None:
-    (run / "moments" / "part-00000.npz").replace(run / "moments" / "part-00001.npz")
+    moments_file(run, 0).replace(moments_file(run, 1))
     with pytest.raises(MismatchError, match=r"row groups of 1 x up to 20 rows, it has 1 x up to 10"):
         read(run, 1)
 
@@ -91,13 +90,13 @@ def test_another_files_moments_are_not_used(run: Path) -> None:
 def test_as_many_rows_of_other_vectors_are_not_used(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_run(other, VECTORS + np.float32(1e-3), rows_a_file=20, with_moments=True)
-    (other / "moments" / "part-00000.npz").replace(run / "moments" / "part-00000.npz")
+    moments_file(other, 0).replace(moments_file(run, 0))
     with pytest.raises(MismatchError, match="for vectors with another digest"):
         read(run)
 
 
 def test_rows_that_were_dropped_with_the_digest_kept_are_noticed(run: Path) -> None:
-    rewrite(run / "features" / "part-00000.parquet", lambda table: table.slice(0, 19))
+    rewrite(feature_file(run, 0), lambda table: table.slice(0, 19))
     with pytest.raises(MismatchError, match=r"row groups of 1 x up to 20 rows, it has 1 x up to 19"):
         read(run)
 
@@ -121,13 +120,13 @@ def test_other_dimensions_are_not_used(run: Path) -> None:
     ],
 )
 def test_wrong_ones_are_not_used(run: Path, changes: dict[str, object], reason: str) -> None:
-    change_arrays(run / "moments" / "part-00000.npz", **changes)
+    change_arrays(moments_file(run, 0), **changes)
     with pytest.raises(MismatchError, match=f"its stored moments are .*{reason}"):
         read(run)
 
 
 def test_damaged_ones_are_not_used(run: Path) -> None:
-    file = run / "moments" / "part-00000.npz"
+    file = moments_file(run, 0)
     data = file.read_bytes()
     random = np.random.default_rng(11)
     damaged = [b"", data[:100], data[:-1], b"not moments", io.BytesIO(data).read()[::-1]]

@@ -24,7 +24,17 @@ from spark_jobs.lake.schemas import SCORES
 from spark_jobs.numerics import moments
 from spark_jobs.pca import analysis, job
 from spark_jobs.runtime import context, progress
-from tests.spark_jobs.feature_runs import path_of, realistic, rewrite, write_run
+from tests.spark_jobs.feature_runs import (
+    feature_file,
+    feature_files,
+    feature_name,
+    moments_file,
+    path_of,
+    realistic,
+    rewrite,
+    write_live_segments,
+    write_run,
+)
 from tests.spark_jobs.spark_ml_reference import same_up_to_sign
 
 pytestmark = [
@@ -95,7 +105,7 @@ def test_files_parts_and_order_do_not_matter(
     for rows_a_file in (1, 3, 10):
         folder = tmp_path / str(rows_a_file)
         uri = write_run(folder, vectors[order], rows_a_file=rows_a_file)
-        shares = len(parts.split(parts.pieces(parts.files(uri + "/features"))))
+        shares = len(parts.split(parts.pieces(feature_files(uri))))
         assert shares == -(-20 // rows_a_file)
         summary = run(uri, 0.9)
         assert summary["k"] == expected["k"]
@@ -131,7 +141,7 @@ def test_a_failed_rerun_leaves_no_summary_and_no_outputs(spark: SparkSession, tm
     (tmp_path / "featurize.json").unlink()
     with pytest.raises(JobError, match="featurize has not completed for this run"):
         run(uri)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["features"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["segments", "segments.json"]
 
 
 @pytest.mark.parametrize("vectors", [[[0.5, 1.5, 2.5]], [[0.1, 0.2, 0.3]] * 8], ids=["one image", "all alike"])
@@ -148,16 +158,15 @@ def test_no_variance_is_one_component_and_a_warning(
 
 def test_zero_images_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
     uri = write_run(tmp_path, [], summary={"listed": 3, "rejects": 3})
-    assert pq.read_table(tmp_path / "features" / "part-00000.parquet").num_rows == 0
     with pytest.raises(JobError, match=r"features of 0 images: expected 1 or more; featurize listed 3 files, 3 of"):
         run(uri)
 
 
-def test_empty_files_among_others_are_no_rows(spark: SparkSession, tmp_path: Path) -> None:
+def test_segments_of_rejects_among_others_are_no_rows(spark: SparkSession, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(9, 4), rows_a_file=3)
-    empty = pq.read_table(tmp_path / "features" / "part-00000.parquet").slice(0, 0)
-    for name in ("part-.parquet", "part-00001b.parquet", "part-99999.parquet"):
-        pq.write_table(empty, tmp_path / "features" / name)
+    live = json.loads((tmp_path / "segments.json").read_text())["segments"]
+    rejects = [{**live[0], "id": f"of rejects {number}", "features": 0, "rejects": 2} for number in range(3)]
+    write_live_segments(tmp_path, [rejects[0], live[0], rejects[1], *live[1:], rejects[2]])
     assert run(uri)["images"] == 9
     assert len(scores_of(tmp_path)) == 9
 
@@ -166,7 +175,7 @@ def test_other_rows_than_featurize_counted_are_an_error(spark: SparkSession, tmp
     for rows in (0, 19, 21):
         folder = tmp_path / str(rows)
         uri = write_run(folder, realistic(rows, 4), summary={"features": 20, "dimensions": 4})
-        with pytest.raises(JobError, match=f"has {rows} rows, featurize counted 20"):
+        with pytest.raises(JobError, match=f"have {rows} rows of features, featurize counted 20"):
             run(uri)
         assert not (folder / "pca.json").exists()
 
@@ -278,12 +287,12 @@ def test_only_files_without_matching_moments_are_read_for_moments(
 ) -> None:
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=15, with_moments=True)
-    (tmp_path / "moments" / "part-00001.npz").unlink()
-    (tmp_path / "moments" / "part-00003.npz").write_bytes(b"damaged")
+    moments_file(tmp_path, 1).unlink()
+    moments_file(tmp_path, 3).write_bytes(b"damaged")
     summary = run(uri, 0.9)
-    assert moment_passes == [["part-00001.parquet", "part-00003.parquet"]]
+    assert moment_passes == [[feature_name(1), feature_name(3)]]
     assert summary["moments"]["stored"] == 2
-    assert summary["moments"]["computed"]["part-00001.parquet"] == "it has no stored moments"
+    assert summary["moments"]["computed"][feature_name(1)] == "it has no stored moments"
     assert_is_the_pca_of(tmp_path, vectors)
 
 
@@ -294,12 +303,11 @@ def test_vectors_that_differ_from_their_digest_repeat_the_fit_and_the_scores(
     uri = write_run(tmp_path, vectors, rows_a_file=30, with_moments=True)
     vectors[40:] *= 3
     changed = pa.array(list(vectors[30:]), pa.list_(pa.float32()))
-    file = tmp_path / "features" / "part-00001.parquet"
-    rewrite(file, lambda table: table.set_column(4, table.schema.field("features"), changed))
+    rewrite(feature_file(tmp_path, 1), lambda table: table.set_column(2, table.schema.field("features"), changed))
     summary = run(uri, 0.9)
-    assert moment_passes == [["part-00001.parquet"]]
+    assert moment_passes == [[feature_name(1)]]
     assert summary["moments"]["stored"] == 1
-    assert "its vectors differ from those" in summary["moments"]["computed"]["part-00001.parquet"]
+    assert "its vectors differ from those" in summary["moments"]["computed"][feature_name(1)]
     assert_is_the_pca_of(tmp_path, vectors)
 
 

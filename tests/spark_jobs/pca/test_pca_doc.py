@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ def run_folder(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Pa
     """A run's folder whose scores are of one of the kinds."""
     arguments = PcaArgs(write_run(tmp_path, ROWS), variance_target=None, n_components=3, scores=request.param)
     job.run(arguments)
+    (tmp_path / "results").mkdir()
+    for file in tmp_path.glob("segments/*/features.parquet"):  # as publishing copies them
+        shutil.copyfile(file, tmp_path / "results" / f"part-{file.parent.name}.parquet")
     return tmp_path
 
 
@@ -51,7 +55,7 @@ def test_every_loader_gives_the_scores_of_the_job(
     monkeypatch.chdir(run_folder / "pca")
     names = run_documented(
         np=np, sklearn=sklearn, pyspark=pyspark, array_to_vector=array_to_vector,
-        features=ROWS, run=run_folder.as_uri(), spark=spark,
+        features=ROWS, run=run_folder.as_uri(), root=run_folder.as_uri(), spark=spark,
     )  # fmt: skip
     written = ds.dataset(run_folder / "pca" / "scores").to_table()
     scores = np.array(written.column("components").to_pylist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,25 @@ def run(spark: SparkSession, photos: Path, model_folder: Path, tmp_path_factory:
     return folder
 
 
-def column(folder: Path, name: str) -> list:
-    return ds.dataset(folder).to_table().column(name).to_pylist()
+def column(files: Path | list[str], name: str) -> list:
+    return ds.dataset(files).to_table().column(name).to_pylist()
 
 
 @pytest.fixture(scope="module")
-def features(run: Path) -> np.ndarray:
-    return np.array(column(run / "features", "features"), np.float32)
+def segments(run: Path) -> list[str]:
+    """The files of features of the run's state, in order."""
+    live = json.loads((run / "segments.json").read_text())
+    return [f"{live['folder'].removeprefix('file://')}/{each['id']}/features.parquet" for each in live["segments"]]
 
 
-def test_every_photo_has_a_row_of_features(run: Path, files: list[Path], features: np.ndarray) -> None:
-    assert column(run / "features", "path") == [f"file://{path}" for path in files]
-    assert column(run / "features", "label") == [path.parent.name for path in files]
+@pytest.fixture(scope="module")
+def features(segments: list[str]) -> np.ndarray:
+    return np.array(column(segments, "features"), np.float32)
+
+
+def test_every_photo_has_a_row_of_features(segments: list[str], files: list[Path], features: np.ndarray) -> None:
+    assert column(segments, "path") == [f"file://{path}" for path in files]
+    assert column(segments, "label") == [path.parent.name for path in files]
     assert features.shape == (len(files), FEATURE_DIMENSIONS)
     if (SHARED / "fruits" / "Training").is_dir():
         assert len(files) == 960

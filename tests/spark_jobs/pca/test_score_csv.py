@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spark_jobs.errors import JobError
 from spark_jobs.lake import schemas
 from spark_jobs.lake.schemas import SCORES
-from spark_jobs.pca import score_csv
+from spark_jobs.pca import job, score_csv
 from tests.spark_jobs.feature_runs import path_of
+from tests.spark_jobs.in_process import Here
 
 LABELS = ["Apple 1", "comma, label", 'a "quoted" one', "Pêche à l'eau", "50 % #1+", "two\nlines", "", "NaN", " x "]
 
@@ -135,3 +138,147 @@ def test_the_csv_module_of_the_systems_python_reads_every_label(tmp_path: Path) 
     python = shutil.which("python3", path="/usr/bin") or sys.executable
     done = subprocess.run([python, "-I", "-c", program, file], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == ["label", *BREAKING_LABELS]
+
+
+LABELS_TO_CHECK = [
+    *LABELS,
+    *BREAKING_LABELS,
+    "NA",
+    "N/A",
+    "null",
+    "None",
+    "007",
+    "1e5",
+    "true",
+    "two\n\nlines",
+    '"',
+    '""',
+    "\\",
+    ",",
+]
+
+
+def scores_of(number: int) -> np.ndarray:
+    """Scores whose last bit matters, with a zero of each sign and the smallest and the largest float."""
+    values = np.random.default_rng(7).normal(size=(number, 3)) / 3
+    values[0] = [0.0, -0.0, 5e-324]
+    values[1] = [1.7976931348623157e308, -1 / 3, 0.1]
+    return values
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> tuple[str, Path]:
+    """The scores of images with each of the labels, and their text."""
+    values = scores_of(len(LABELS_TO_CHECK))
+    (source,) = write_scores(tmp_path / "scores", values, LABELS_TO_CHECK, rows_a_file=len(values))
+    (text,) = texts_of([source], tmp_path)
+    return source, Path(text.removeprefix("file://"))
+
+
+@pytest.mark.parametrize("csv_rows", [1, 4, 1000])
+def test_a_text_with_any_labels_is_accepted(
+    part: tuple[str, Path], csv_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_csv, "CSV_ROWS", csv_rows)
+    source, text = part
+    score_csv.check_part(source, f"file://{text}")
+
+
+def test_a_text_of_several_blocks_is_accepted(tmp_path: Path) -> None:
+    """pyarrow parses a MB at a time."""
+    rows = 25_000
+    labels = [LABELS_TO_CHECK[row % len(LABELS_TO_CHECK)] for row in range(rows)]
+    (source,) = write_scores(tmp_path / "scores", scores_of(rows), labels, rows_a_file=rows)
+    (text,) = texts_of([source], tmp_path)
+    assert Path(text.removeprefix("file://")).stat().st_size > 1_300_000
+    score_csv.check_part(source, text)
+
+
+def replace_first(old: str, new: str) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new, 1)
+
+    return change
+
+
+SECOND = "1.7976931348623157e+308,-0.3333333333333333,0.1,"
+
+DAMAGES: dict[str, Callable[[str], str]] = {
+    "the last bit of a value": replace_first(SECOND, SECOND.replace("-0.3333333333333333", "-0.33333333333333337")),
+    "a digit too few": replace_first(SECOND, SECOND.replace("-0.3333333333333333", "-0.333333333333333")),
+    "the sign of a zero": replace_first("0.0,-0.0,5e-324", "0.0,0.0,5e-324"),
+    "a denormal that is rounded to zero": replace_first("5e-324", "0.0"),
+    "NaN": replace_first(SECOND, SECOND.replace("0.1,", "NaN,")),
+    "infinity": replace_first(SECOND, SECOND.replace("1.7976931348623157e+308", "inf")),
+    "a value that is missing": replace_first(SECOND, SECOND.replace("0.1,", ",")),
+    "a value that is no number": replace_first(SECOND, SECOND.replace("0.1,", "0.1x,")),
+    "another label": replace_first("Apple 1", "Apple 2"),
+    "a label without its spaces": replace_first("  spaces around  ", "spaces around"),
+    "a label for an empty one": replace_first(",NaN\n", ",\n"),
+    "two labels in the wrong order": lambda text: (
+        text.replace(",NaN\n", ",#\n").replace(",null\n", ",NaN\n").replace(",#\n", ",null\n")
+    ),
+    "a carriage return that became a line feed": replace_first("mid\rdle", "mid\ndle"),
+    "Windows' ends of lines": lambda text: text.replace("\n", "\r\n"),
+    "a missing line at the end": lambda text: text[: text.rindex("\n", 0, -1) + 1],
+    "a missing line at the start": lambda text: text[text.index("\n") + 1 :],
+    "a line twice": lambda text: text[: text.index("\n") + 1] + text,
+    "another line at the end": lambda text: text + "0.0,0.0,0.0,more\n",
+    "an empty line": lambda text: text + "\n",
+    "a field too many": replace_first(SECOND, SECOND + "1.0,"),
+    "a field too few": replace_first(SECOND, SECOND.replace("0.1,", "")),
+    "a header": lambda text: "F 1,F 2,F 3,label\n" + text,
+    "half of a line": lambda text: text[:-9],
+    "nothing": lambda _: "",
+    "a quote that does not end": replace_first('"comma, label"', '"comma, label'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_text_that_differs_is_refused(part: tuple[str, Path], damage: str) -> None:
+    source, text = part
+    whole = text.read_bytes().decode()
+    damaged = DAMAGES[damage](whole)
+    assert damaged != whole
+    text.write_bytes(damaged.encode())
+    with pytest.raises(JobError, match=r"part-0\.csv (differs from file://.*part-00000\.parquet|cannot be parsed)"):
+        score_csv.check_part(source, f"file://{text}")
+
+
+def test_a_text_that_is_not_utf_8_is_refused(part: tuple[str, Path]) -> None:
+    source, text = part
+    text.write_bytes(text.read_bytes().replace("Pêche".encode(), b"P\xeache", 1))
+    with pytest.raises(JobError, match="cannot be parsed"):
+        score_csv.check_part(source, f"file://{text}")
+
+
+def test_the_worker_that_wrote_a_text_checks_it_and_a_wrong_one_makes_no_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = f"file://{tmp_path}/run"
+    (tmp_path / "run" / "pca").mkdir(parents=True)
+    write_scores(
+        tmp_path / "run" / "pca" / "scores", scores_of(30), [f"label {row}" for row in range(30)], rows_a_file=8
+    )
+    written = job.write_csv(Here(), run, 4, 3)  # type: ignore[arg-type]
+    csv_file = tmp_path / "run" / "pca" / "pca_features.csv"
+    assert written == {"rows": 30, "columns": 4, "bytes": csv_file.stat().st_size}
+    assert not (tmp_path / "run" / "pca" / "csv").exists()
+    csv_file.unlink()
+
+    write_part = score_csv.write_part
+
+    def write_wrong(scores: str, destination: str) -> int:
+        rows = write_part(scores, destination)
+        if scores.endswith("part-00002.parquet"):
+            text = Path(destination.removeprefix("file://"))
+            text.write_text(text.read_text().replace("label 17", "label 18", 1))
+        return rows
+
+    monkeypatch.setattr(score_csv, "write_part", write_wrong)
+    with pytest.raises(
+        JobError, match=r"pca/csv/part-00002\.csv differs from .*part-00002\.parquet in the rows 1 to 1024"
+    ):
+        job.write_csv(Here(), run, 4, 3)  # type: ignore[arg-type]
+    assert not csv_file.exists()

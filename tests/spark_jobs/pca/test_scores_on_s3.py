@@ -42,20 +42,25 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def upload(folder: Path, uri: str) -> None:
+    """Upload a folder; its record of the live segments then names the uploaded segments."""
     for path in folder.rglob("*"):
         if path.is_file():
-            storage.write_bytes(f"{uri}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+            data = path.read_bytes()
+            if path.name == "segments.json":
+                data = data.replace(f"file://{folder}".encode(), uri.encode())
+            storage.write_bytes(f"{uri}/{path.relative_to(folder).as_posix()}", data)
 
 
 def test_features_to_scores_to_csv(bucket: str, tmp_path: Path) -> None:
     vectors = realistic(23, 6)
     write_run(tmp_path, vectors, with_moments=True)
     upload(tmp_path, f"{bucket}/runs/a")
-    features = f"{bucket}/runs/a/features"
-    pieces = parts.pieces(parts.files(features))
+    of_run = features_of_runs.find(f"{bucket}/runs/a")
+    features = f"{bucket}/runs/a/segments"
+    assert of_run.folder == features
+    pieces = parts.pieces(of_run.files)
     assert len(pieces) == 5
     read = moments.accumulate(blocks.refill(block.vectors for block in blocks.read(features, pieces, 6)), 6)
-    of_run = features_of_runs.find(f"{bucket}/runs/a")
     gathered = analysis.collect_moments(None, of_run)  # type: ignore[arg-type]  # no Spark: the moments are there
     assert (len(gathered.digests), gathered.computed) == (5, {})
     np.testing.assert_allclose(gathered.total.m2, read.m2, rtol=1e-12, atol=1e-12)
@@ -67,6 +72,7 @@ def test_features_to_scores_to_csv(bucket: str, tmp_path: Path) -> None:
         scores.write(features, part, fitted, written)
         texts.append(f"{bucket}/runs/a/pca/csv/{number}")
         score_csv.write_part(written, texts[-1])
+        score_csv.check_part(written, texts[-1])
     csv = f"{bucket}/runs/a/pca/pca_features.csv"
     score_csv.assemble(texts, fitted.k, csv)
     by_pyarrow = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL_S3"])

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from tests.spark_jobs.feature_runs import realistic, write_run
+from tests.spark_jobs.feature_runs import feature_name, moments_file, realistic, write_run
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ENTRY_POINT = REPOSITORY / "spark_jobs" / "entrypoints" / "pca.py"
@@ -55,7 +55,7 @@ def submit(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_a_cluster_with_only_the_zip(tmp_path: Path) -> None:
     vectors = realistic(500, 200)
     uri = write_run(tmp_path / "a run", vectors, rows_a_file=100, with_moments=True)
-    (tmp_path / "a run" / "moments" / "part-00003.npz").unlink()  # forces a pass over the vectors
+    moments_file(tmp_path / "a run", 3).unlink()  # forces a pass over the vectors
     done = submit(tmp_path, f"--run={uri}")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "a run" / "pca.json").read_text())
@@ -63,7 +63,7 @@ def test_a_cluster_with_only_the_zip(tmp_path: Path) -> None:
     ratio = np.linalg.svd(rows - rows.mean(axis=0), compute_uv=False) ** 2
     k = int((ratio.cumsum() / ratio.sum() >= 0.8).argmax()) + 1
     assert (summary["images"], summary["k"]) == (500, k)
-    assert (summary["moments"]["stored"], list(summary["moments"]["computed"])) == (4, ["part-00003.parquet"])
+    assert (summary["moments"]["stored"], list(summary["moments"]["computed"])) == (4, [feature_name(3)])
     assert ds.dataset(tmp_path / "a run" / "pca" / "scores").count_rows() == 500
     assert len((tmp_path / "a run" / "pca" / "pca_features.csv").read_text().splitlines()) == 501
     assert "pca done: 500 images" in done.stdout.splitlines()[-1]

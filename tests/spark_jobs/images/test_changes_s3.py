@@ -14,9 +14,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from spark_jobs.errors import JobError
-from spark_jobs.images import listing
+from spark_jobs.images import changes
 from spark_jobs.lake.image_walks import walk_through
-from spark_jobs.records import LeftOut
+from spark_jobs.records import Changes, Fingerprint, LeftOut
 from spark_jobs.walk import Image, Walk
 
 KEYS = [
@@ -84,13 +84,26 @@ def test_every_key_is_listed_as_it_is(store: Store) -> None:
     assert [row.size for row in rows] == [0 if key.endswith(("/", "empty.jpg")) else len(key.encode()) for key in KEYS]
 
 
-def test_the_listing_is_written_to_the_store(store: Store) -> None:
-    listed = listing.write(store.uri("data"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
-    assert len(listed.sizes) == len(KEYS) - 1, "one is hidden"
-    (left_out,) = listed.left_out
+def find(store: Store, key: str) -> Changes:
+    fingerprint: Fingerprint = {"digest": "f" * 64, "inputs": {}}
+    return changes.find(changes.Folder(store.uri(key), "*.jpg"), store.uri("run"), fingerprint, None)
+
+
+def test_the_lists_are_written_to_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(changes, "ROWS_READ", 4)
+    found = find(store, "data")
+    assert found["listed"] == len(KEYS) - 1, "one is hidden"
+    (left_out,) = found["left_out"]
     assert (left_out["skipped"], left_out["hidden"]) == (1, 1)
-    written = store.client.get_object(Bucket=store.bucket, Key="run/l.parquet")["Body"].read()
-    assert pq.ParquetFile(io.BytesIO(written)).num_row_groups == 3
+    for name in ("listing", "work"):
+        written = store.client.get_object(Bucket=store.bucket, Key=f"run/{name}.parquet")["Body"].read()
+        with pq.ParquetFile(io.BytesIO(written)) as file:
+            assert file.num_row_groups == 3
+    etags = {row["path"]: row["etag"] for row in pq.read_table(io.BytesIO(written)).to_pylist()}
+    for key in FILES:
+        if "/." not in key:
+            assert etags[store.uri(key)] == store.client.head_object(Bucket=store.bucket, Key=key)["ETag"].strip('"')
 
 
 def test_a_key_with_two_slashes_is_a_clear_error_and_is_not_lost(store: Store) -> None:
@@ -101,7 +114,7 @@ def test_a_key_with_two_slashes_is_a_clear_error_and_is_not_lost(store: Store) -
 
 def test_a_missing_prefix_is_a_clear_error(store: Store) -> None:
     with pytest.raises(JobError, match="/none does not exist"):
-        listing.write(store.uri("none"), "*.jpg", store.uri("run/l.parquet"), rows_per_group=4)
+        find(store, "none")
 
 
 def test_hidden_and_system_folders_of_a_bucket_are_counted_and_not_listed(store: Store) -> None:

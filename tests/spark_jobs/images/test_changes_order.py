@@ -7,8 +7,7 @@ import io
 import pyarrow.parquet as pq
 import pytest
 
-from include.lake.objects import LakePath, count_matching_files
-from spark_jobs.images import listing
+from spark_jobs.images import changes
 from tests.s3_store import Store, use_environment
 
 pytestmark = pytest.mark.slow
@@ -24,8 +23,7 @@ def test_a_folder_comes_after_names_that_continue_its_own(
     listed = [item["Key"] for item in store.s3.list_objects_v2(Bucket=lake_bucket, Prefix="data/")["Contents"]]
     assert sorted(listed) == keys
     assert listed != keys, "SeaweedFS lists as S3 does now: `Bucket.lists_in_order` can be true for it"
-    listing.write(f"s3://{lake_bucket}/data", "*.jpg", f"s3://{lake_bucket}/run/l.parquet", rows_per_group=2)
-    table = pq.read_table(io.BytesIO(store.read(lake_bucket, "run/l.parquet")))
+    folder = changes.Folder(f"s3://{lake_bucket}/data", "*.jpg")
+    changes.find(folder, f"s3://{lake_bucket}/run", {"digest": "f" * 64, "inputs": {}}, None)
+    table = pq.read_table(io.BytesIO(store.read(lake_bucket, "run/listing.parquet")))
     assert table["path"].to_pylist() == [f"s3://{lake_bucket}/{key}" for key in keys]
-    conn_id = store.connection(monkeypatch, "reader")
-    assert count_matching_files(LakePath(f"s3://{lake_bucket}/data", conn_id), "*.jpg") == len(keys)

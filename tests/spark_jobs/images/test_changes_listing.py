@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from spark_jobs.args import DEFAULT_PATTERN, NOT_LOADED_FILE
 from spark_jobs.errors import JobError
-from spark_jobs.images import listing
+from spark_jobs.images import changes
 from spark_jobs.lake import schemas
 from spark_jobs.left_out import MAX_EXTENSIONS, MAX_LABELS, describe, warn
-from spark_jobs.records import LeftOut
+from spark_jobs.records import Changes, Fingerprint, LeftOut
 from spark_jobs.walk import Image, walk_local_folder
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -44,6 +44,13 @@ ODD_NAMES = [
     ".jpg",
 ]
 ODD_FOLDERS = ["Apple Red 2", "_under", ".dot", "50 % off", "a#b", "c+d", "pêche", "x.jpg", "label=1", "e:f"]
+
+
+FINGERPRINT: Fingerprint = {"digest": "f" * 64, "inputs": {}}
+
+
+def find(images: Path, run: Path, pattern: str = "*.jpg") -> Changes:
+    return changes.find(changes.Folder(f"file://{images}", pattern), f"file://{run}", FINGERPRINT, None)
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -243,12 +250,13 @@ def test_the_record_of_the_loader_is_neither_an_image_nor_hidden_nor_skipped(tmp
 
 
 def test_size_and_modification_time_identify_the_version(tmp_path: Path) -> None:
-    make(tmp_path, "a/1.jpg")
-    os.utime(tmp_path / "a" / "1.jpg", ns=(0, 1_700_000_000_123_456_789))
-    listing.write(f"file://{tmp_path}", "*.jpg", f"file://{tmp_path}/l.parquet", rows_per_group=3)
-    (row,) = pq.read_table(tmp_path / "l.parquet").to_pylist()
+    make(tmp_path / "data", "a/1.jpg")
+    os.utime(tmp_path / "data" / "a" / "1.jpg", ns=(0, 1_700_000_000_123_456_789))
+    find(tmp_path / "data", tmp_path / "run")
+    (row,) = pq.read_table(tmp_path / "run" / "listing.parquet").to_pylist()
     assert row["size"] == len("a/1.jpg")
     assert row["modification_time"] == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
+    assert row["etag"] is None
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12).filter(
@@ -276,28 +284,34 @@ def test_everything_is_listed_once_in_the_order_of_the_paths_bytes(
     assert listed == sorted(written, key=str.encode)
 
 
-def test_the_listing_is_written_in_row_groups(tmp_path: Path) -> None:
+def test_the_lists_are_written_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(changes, "ROWS_READ", 5)
     make(tmp_path / "data", *(f"a/{number}.jpg" for number in range(7)))
-    target = tmp_path / "run" / "listing.parquet"
     make(tmp_path / "data", "a/1.png", "b/notes.txt")
-    listed = listing.write(f"file://{tmp_path}/data", "*.jpg", f"file://{target}", rows_per_group=3)
-    assert listed.sizes.tolist() == [7] * 7
-    assert [item["skipped"] for item in listed.left_out] == [2]
-    file = pq.ParquetFile(target)
-    assert [file.metadata.row_group(group).num_rows for group in range(3)] == [3, 3, 1]
-    assert file.schema_arrow.equals(schemas.LISTING)
+    found = find(tmp_path / "data", tmp_path / "run")
+    assert (found["listed"], found["work"], found["work_bytes"]) == (7, 7, 49)
+    assert [item["skipped"] for item in found["left_out"]] == [2]
+    for name, rows in (("listing.parquet", [5, 2]), ("work.parquet", [3, 3, 1])):
+        with pq.ParquetFile(tmp_path / "run" / name) as file:
+            groups = range(file.num_row_groups)
+            assert [file.metadata.row_group(group).num_rows for group in groups] == rows
+            assert file.schema_arrow.equals(schemas.LISTING)
+    assert pq.read_schema(tmp_path / "run" / "gone.parquet").equals(schemas.GONE)
 
 
 def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"file://.*/nowhere does not exist: check --images"):
-        listing.write(f"file://{tmp_path}/nowhere", "*.jpg", f"file://{tmp_path}/l.parquet", rows_per_group=3)
+    message = r"the folder of images file://.*/nowhere does not exist; put images at file://.*/nowhere/<label>/<name>"
+    with pytest.raises(changes.NoImagesError, match=message):
+        find(tmp_path / "nowhere", tmp_path / "run")
 
 
 def test_nothing_that_matches_is_a_clear_error_and_leaves_no_file(tmp_path: Path) -> None:
     make(tmp_path / "data", "a/1.png")
-    with pytest.raises(JobError, match=r"no file in file://.*/data matches .*image_pattern=all includes 1 of"):
-        listing.write(f"file://{tmp_path}/data", "*.jpg", f"file://{tmp_path}/run/l.parquet", rows_per_group=3)
-    assert list((tmp_path / "run").iterdir()) == []
+    message = r"no file in file://.*/data matches .*image_pattern=all includes 1 of"
+    with pytest.raises(changes.NoImagesError, match=message):
+        find(tmp_path / "data", tmp_path / "run")
+    assert not (tmp_path / "run" / "changes.json").exists(), "it is written last: what is there without it is no list"
 
 
 def test_a_name_that_is_not_utf_8_is_a_clear_error_that_names_the_folder(tmp_path: Path) -> None:
