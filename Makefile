@@ -60,7 +60,7 @@ soak: setup ## the long tests and the fault matrix, with a dated report in docs/
 	@mkdir -p .local
 	@$(IN_VENV) -m pytest -m "soak or matrix" --junitxml=.local/soak.xml $(value TESTS); code=$$?; \
 		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
-		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && exit $$code
+		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && $(IN_VENV) -m scripts.write_kills .local/soak.xml && exit $$code
 
 bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy days findchanges'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(value TABLES) $(call path_option,--images,IMAGES) $(call option,--laps,LAPS)

@@ -1,0 +1,72 @@
+"""Write docs/kills.md from the result of `make soak` (a JUnit file): every interrupted write, and what was proved."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scripts.machine import ROOT, describe_commit, describe_machine
+
+TARGET = ROOT / "docs" / "kills.md"
+
+HEAD = """# Killed at every write
+
+Written by `make soak` from its results. A run of the second day is interrupted at each of its writes, deletions and
+copies, in a lake in a folder and in a bucket on SeaweedFS. **before** and **after** kill the process (SIGKILL) before
+or after the operation; **answer lost** performs the operation and loses the store's answer, on S3 only. The run is then
+repeated: by repeating the interrupted task, and by repeating the whole run. `tests/end_to_end/kills/` has the code: the
+tasks and jobs themselves, with a stand-in for the model.
+
+After each interruption, and after the repetition:
+- readers that start from `current.json` see exactly the old or the new state, with all of its files;
+- a reader of `results/` misses no row; on a day that only adds photos, no row is there twice.
+
+After the repetition:
+- features, rejects, scores and CSV equal those of an uninterrupted run;
+- after garbage collection, no file is left that no manifest names.
+
+{machine} {date}: {total} interruptions, {failed} failed.
+
+| operation | store | interruptions | before | after | answer lost |
+| --- | --- | ---: | --- | --- | --- |
+"""
+
+MOMENTS = ("before", "after", "lost")
+
+
+def main() -> int:
+    """Run the command: the JUnit file is its argument."""
+    passed: Counter[tuple[str, str, str]] = Counter()
+    failed: list[str] = []
+    for case in ET.parse(Path(sys.argv[1])).getroot().iter("testcase"):
+        if "kills.test_kills" not in case.get("classname", "") or case.find("skipped") is not None:
+            continue
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed.append(case.get("name", ""))
+        for item in case.iter("property"):
+            if item.get("name") == "kills":
+                store, _, moment, _, operations = json.loads(item.get("value") or "[]")
+                passed.update((operation, store, moment) for operation in operations)
+    if not passed and not failed:
+        sys.stdout.write("no write was interrupted\n")
+        return 0
+    machine = f"Last written at {describe_commit()}, {describe_machine()}."
+    head = HEAD.format(machine=machine, date=f"{datetime.now(UTC):%Y-%m-%d}", total=passed.total(), failed=len(failed))
+    lines = [_line(operation, store, passed) for operation, store in sorted({key[:2] for key in passed})]
+    TARGET.write_text(head + "\n".join([*lines, *(f"| **failed: {name}** | | | | | |" for name in failed)]) + "\n")
+    sys.stdout.write(f"{TARGET.relative_to(ROOT)}: {passed.total()} interruptions\n")
+    return 0
+
+
+def _line(operation: str, store: str, passed: Counter[tuple[str, str, str]]) -> str:
+    counts = [passed[operation, store, moment] for moment in MOMENTS]
+    cells = ["passed" if count else "—" for count in counts]
+    return f"| `{operation}` | {store} | {sum(counts)} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
