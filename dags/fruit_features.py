@@ -153,4 +153,5 @@ with DAG(
     wait_pca >> verify_results >> publish_results
     # The only leaf, so that it alone decides the state of the run. A teardown, since marking a run skips all other
     # tasks; without setups, since clearing verify_results must not clear open_run.
-    [terminate_cluster, publish_results] >> close_run.as_teardown(on_failure_fail_dagrun=True)
+    # It waits for report_cost too: if nothing has changed, publish_results is skipped before that task has ended.
+    [terminate_cluster, report_cost, publish_results] >> close_run.as_teardown(on_failure_fail_dagrun=True)

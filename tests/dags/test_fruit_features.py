@@ -114,8 +114,8 @@ def test_close_run_alone_decides_the_state_of_the_run(dag: DAG) -> None:
     leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
     assert leaves == {"close_run"}
     close_run = dag.get_task("close_run")
-    assert close_run.upstream_task_ids == {"terminate_cluster", "publish_results"}, (
-        "it runs when all tasks have finished"
+    assert close_run.upstream_task_ids == {"terminate_cluster", "report_cost", "publish_results"}, (
+        "it runs when all tasks have finished, also if publish_results is skipped before the teardowns have ended"
     )
     assert close_run.is_teardown, "otherwise it is skipped with the other tasks"
     assert close_run.on_failure_fail_dagrun, "otherwise its failure does not fail the run"
