@@ -100,10 +100,10 @@ def adopt(sc: SparkContext, target: Target, start: int, run: str, gone: str) -> 
     files = [Source((uri,), ()) for uri in _parquet_files(folder)]
     rejects = _parquet_files(storage.join(run, REJECTS_FOLDER))
     items = list(enumerate([*files, *([Source((), tuple(rejects))] if rejects else [])], start))
+    bounds = _bounds(gone)
 
     def work(item: tuple[int, Source]) -> Segment | None:
         number, source = item
-        bounds = _bounds(gone)
         return segments.write(target, number, [source], segments.read_gone(gone, *bounds) if bounds else None)
 
     return [segment for segment in workers.run(sc, items, work) if segment is not None], start + len(items)

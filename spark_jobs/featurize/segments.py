@@ -217,10 +217,8 @@ def _write_features(root: str, batches: Iterator[pa.RecordBatch], bounds: _Bound
     return rows, digest
 
 
-def _write_rows(
-    target: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], bounds: _Bounds | None = None
-) -> int:
-    """Write rows into a Parquet file, unless there are none; return their number."""
+def _write_rows(target: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], bounds: _Bounds) -> int:
+    """Write rows into a Parquet file and return their number; without rows, write no file."""
     rows = 0
     with ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
@@ -229,13 +227,12 @@ def _write_rows(
                 writer = stack.enter_context(parquet_file(target, schema))
             writer.write_batch(batch)
             rows += batch.num_rows
-            if bounds is not None:
-                bounds.add(batch.column("path"))
+            bounds.add(batch.column("path"))
     return rows
 
 
 def write_rejects(target: str, folder: str, segments: Iterable[Segment]) -> None:
-    """Write the rejects of some segments into one Parquet file, also if there are none."""
+    """Write the rejects of some segments into one Parquet file; without rejects, it has no rows."""
     sources = [source(folder, segment) for segment in segments if segment["rejects"]]
     with parquet_file(target, schemas.REJECTS) as writer:
         for batch in _read(sources, "rejects", schemas.REJECTS, None):

@@ -1,16 +1,15 @@
 """The changes in a folder of images since the published state: a merge of two listings in the order of the paths.
 
-Both listings are streams, so memory does not grow with the number of images. An image version is path, size and ETag;
+Both listings are streams: images are not held in memory. An image version is path, size and ETag;
 the modification time replaces the ETag where a store has none. Airflow calls this too, so pyarrow is imported late.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from spark_jobs.args import CHANGES_FILE, GONE_FILE, LISTING_FILE, WORK_FILE
 from spark_jobs.errors import JobError
@@ -100,7 +99,7 @@ def find(
     fingerprint : Fingerprint
         Of the features that the run will compute.
     published : Published or None
-        The published state; None if there is none.
+        The published state; None before the first publication.
     full_run : bool
         Whether to compute all images again.
     buckets : callable
@@ -137,8 +136,7 @@ def find(
         }
 
     changes = walk_through(folder.uri, folder.pattern, compare, include_hidden=folder.include_hidden, buckets=buckets)
-    text = json.dumps(changes, indent=2, ensure_ascii=False) + "\n"
-    storage.write_bytes(storage.join(run, CHANGES_FILE), text.encode(), buckets)
+    storage.write_json(storage.join(run, CHANGES_FILE), cast(dict[str, object], changes), buckets)
     return changes
 
 

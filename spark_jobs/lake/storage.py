@@ -226,9 +226,9 @@ def write_bytes(uri: str, data: bytes, buckets: OpenBucket = open_bucket) -> Non
         stream.write(data)
 
 
-def write_json(uri: str, record: Mapping[str, Any]) -> None:
+def write_json(uri: str, record: Mapping[str, Any], buckets: OpenBucket = open_bucket) -> None:
     """Write a JSON file atomically."""
-    write_bytes(uri, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(uri, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(), buckets)
 
 
 def read_json(uri: str, buckets: OpenBucket = open_bucket) -> dict[str, Any]:
