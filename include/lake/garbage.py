@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from include.lake.layout import Lake
+from include.lake.layout import FIRST_VERSION_MANIFEST, Lake
 from include.lake.objects import LakePath
 from include.lake.publication import segment_of
 from include.lake.state import MissingManifestError, read_manifest, read_pointer
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 AGE = timedelta(days=2)
 """Longer than any run: two steps of 12 hours each, and the start of the cluster."""
-
-FIRST_VERSION_MANIFEST = "manifest.json"
-"""File of a run that the first version of the lake has published."""
 
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{32}")
 """Names that :func:`spark_jobs.lake.locations.temporary_path` gives."""

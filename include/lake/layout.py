@@ -50,6 +50,10 @@ def repeated_slug(slug: str, round_: str) -> str:
     return f"{slug}-{round_[:8]}"
 
 
+FIRST_VERSION_MANIFEST = "manifest.json"
+"""File of a run that the first version of the lake has published."""
+
+
 @dataclass(frozen=True)
 class RunLocations:
     """The files and folders of one run; ``root`` is ``<lake>/runs/<slug>``."""
@@ -124,7 +128,7 @@ class RunLocations:
     @property
     def first_version_manifest(self) -> str:
         """The manifest of a run that the first version of the lake has published."""
-        return f"{self.root}/manifest.json"
+        return f"{self.root}/{FIRST_VERSION_MANIFEST}"
 
     @property
     def cost(self) -> str:
