@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from tests.botocore_files import parse_once
 from tests.once import build_once
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ os.environ |= {
 # The machine that runs the tests may be slow, or busy: an example has no time limit.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+parse_once()
 
 
 ONE_WORKER = "tests/end_to_end/service/"

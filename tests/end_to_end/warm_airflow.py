@@ -9,7 +9,6 @@ The parent reads a request per line, in JSON, from its standard input, and answe
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib
 import json
 import os
@@ -24,13 +23,13 @@ def warm_up() -> None:
     import airflow.__main__
     import airflow.cli.commands.dag_command
     import airflow.dag_processing.dagbag  # noqa: F401
-    import botocore.loaders
     import botocore.session
     import httpx
     import jsonschema.validators
     from airflow.sdk.execution_time.supervisor import in_process_api_server
 
     from local.airflow.preloaded import PACKAGES
+    from tests.botocore_files import parse_once
 
     for package in PACKAGES:
         importlib.import_module(package)
@@ -40,9 +39,7 @@ def warm_up() -> None:
             await client.get("/health")
 
     asyncio.run(request())
-    # Each task creates clients, and botocore parses its data files for each: half of the CPU time of a run.
-    parse = functools.cache(botocore.loaders.JSONFileLoader().load_file)
-    botocore.loaders.JSONFileLoader.load_file = lambda self, path: parse(path)
+    parse_once()  # each task creates clients: half of the CPU time of a run
     # Each task validates each parameter, and checks its schema first: a quarter of the rest. Airflow checks the schemas
     # when it parses the DAG, in the runs that start as a person's do.
     jsonschema.validators.Draft202012Validator.check_schema = classmethod(lambda cls, schema, *args, **named: None)
