@@ -27,10 +27,10 @@ from include.lake.layout import Lake
 from include.settings.dag_ids import FEATURES_DAG as DAG_ID
 from include.settings.deployment import Settings, environment_name
 from local.airflow.home import migrate_database
-from local.emr.process import EndpointProcess
 from local.environment import local_environment
 from local.images.sample import draw_fruit
 from local.run.watch import RunState, known_runs, read_state
+from tests.forks import ForkedEndpoint
 from tests.once import build_once
 
 AUDITED_AIRFLOW = Path(__file__).with_name("audited_airflow.py")
@@ -160,8 +160,9 @@ class Bench:
         scenario.write_text(json.dumps(faults or {}), encoding="utf-8")
         audit, log = tmp_path / "audit.txt", tmp_path / "airflow.log"
         endpoint_environment = self.environment(root, store_url=store_url) | (endpoint_keys or keys or {})
-        options = ["--faults", str(scenario), *arguments]
-        with EndpointProcess(state_dir, options, environment=endpoint_environment) as endpoint:
+        # One worker imports the jobs' libraries, not one per core; a later --master replaces this one.
+        options = ["--master", "local[1]", "--faults", str(scenario), *arguments]
+        with ForkedEndpoint(state_dir, options, environment=endpoint_environment) as endpoint:
             known = known_runs(self.home / "airflow.db", DAG_ID) if rerun_of is None else frozenset()
             command = [str(AUDITED_AIRFLOW), str(audit)]
             settings = json.dumps(conf or {})

@@ -135,6 +135,7 @@ def _failed(report: Path) -> bool:
     return json.loads(report.read_text(encoding="utf-8"))["state"] == "failed"
 
 
+@pytest.mark.soak  # tests/include/lake/test_verification.py has every missing file
 def test_pca_writes_nothing_and_reports_success(bench, published_copy, tmp_path):
     before = snapshot(published_copy)
     outcome = bench.run(

@@ -9,7 +9,6 @@ import contextlib
 import io
 import itertools
 import json
-import multiprocessing
 import os
 import pickle
 import random
@@ -32,6 +31,7 @@ from PIL import Image
 from tests.end_to_end.conftest import default_settings
 from tests.end_to_end.kills import writer
 from tests.end_to_end.kills.interruption import Moment
+from tests.forks import forkserver
 from tests.s3_store import REGION, Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -164,9 +164,7 @@ DAYS: dict[str, Callable[[Lake], None]] = {"photos are added": add_photos, "phot
 @pytest.fixture(scope="module")
 def processes() -> Any:
     """Processes that have imported everything, without a thread of the stores' clients."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.end_to_end.kills.writer", "spark_jobs.lake.storage", "obstore"])
-    return context
+    return forkserver()
 
 
 @pytest.fixture(params=STORES)

@@ -21,7 +21,7 @@ from include.emr import client as emr_module
 from include.emr.client import ClusterEndedError, Emr
 from include.emr.identity import RunIdentity, is_live
 from include.settings.deployment import Settings
-from local.emr.process import EndpointProcess
+from tests.forks import ForkedEndpoint
 
 pytestmark = pytest.mark.slow
 
@@ -36,14 +36,14 @@ UNORDERED = ("--shuffle", "14", "--page-size", "5")
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EndpointProcess(tmp_path_factory.mktemp("emr"), UNORDERED) as endpoint:
+    with ForkedEndpoint(tmp_path_factory.mktemp("emr"), UNORDERED) as endpoint:
         yield endpoint.url
 
 
 @pytest.fixture
 def late_account(tmp_path: Path) -> Iterator[Account]:
     """An account whose new and terminated clusters become visible two seconds late."""
-    with EndpointProcess(tmp_path / "emr", [*UNORDERED, "--staleness", "2"]) as endpoint:
+    with ForkedEndpoint(tmp_path / "emr", [*UNORDERED, "--staleness", "2"]) as endpoint:
         yield Account(endpoint.url)
 
 

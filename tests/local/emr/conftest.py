@@ -12,7 +12,7 @@ import boto3
 import psutil
 import pytest
 
-from local.emr.process import EndpointProcess
+from tests.forks import ForkedEndpoint
 
 INSTANCES = {"MasterInstanceType": "m6g.xlarge", "InstanceCount": 1, "KeepJobFlowAliveWhenNoSteps": True}
 LONG_AGO_SECONDS = 300.0
@@ -143,7 +143,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One endpoint for all tests that need none of their own; waiting timers run 600 times faster: 60 s are 0.1 s."""
     root = tmp_path_factory.mktemp("emr é 100% #1")
     arguments = ["--clock-rate", "600", "--interrupt-grace", "1", "--master", "local[1]"]
-    with EndpointProcess(root / "state", arguments) as process:
+    with ForkedEndpoint(root / "state", arguments) as process:
         yield Emr(process.url, root / "state", root / "logs of été")
 
 
@@ -152,9 +152,9 @@ def start_endpoint(tmp_path: Path) -> Any:
     """A function that starts an endpoint of the test's own: ``start_endpoint(*arguments) -> (process, emr)``."""
     started = []
 
-    def start(*arguments: str, **options: Any) -> tuple[EndpointProcess, Emr]:
+    def start(*arguments: str, **options: Any) -> tuple[ForkedEndpoint, Emr]:
         state_dir = tmp_path / f"state {len(started)}"
-        process = EndpointProcess(state_dir, arguments, **options)
+        process = ForkedEndpoint(state_dir, arguments, **options)
         started.append(process)
         return process, Emr(process.url, state_dir, tmp_path / "logs")
 

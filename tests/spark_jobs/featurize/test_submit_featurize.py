@@ -66,8 +66,8 @@ def arguments(few_photos: Path, tmp_path: Path, model_folder: Path) -> Featurize
     )
 
 
-def test_real_executors_need_only_the_zip(bundle: Path, arguments: FeaturizeArgs, tmp_path: Path) -> None:
-    done = submit(bundle, "local-cluster[2,1,1024]", arguments)
+def test_a_real_executor_needs_only_the_zip(bundle: Path, arguments: FeaturizeArgs, tmp_path: Path) -> None:
+    done = submit(bundle, "local-cluster[1,1,1024]", arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "run" / "featurize.json").read_text())
     assert (summary["listed"], summary["features"], summary["rejects"]) == (9, 9, 0)

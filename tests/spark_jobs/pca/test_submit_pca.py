@@ -33,7 +33,7 @@ def submit(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SPARK_HOME")}
     command = [
         str(Path(sys.executable).with_name("spark-submit")),
-        "--master=local-cluster[2,1,1024]",
+        "--master=local-cluster[1,1,1024]",
         "--conf=spark.driver.bindAddress=127.0.0.1",
         "--conf=spark.driver.host=127.0.0.1",
         "--conf=spark.ui.enabled=false",

@@ -1,4 +1,7 @@
-"""Clients that others wrote, from the package index: each runs its program in ``docs/local-emr.md``."""
+"""Clients that others wrote, from the package index: each runs its program in ``docs/local-emr.md``.
+
+``make soak`` installs them. In ``make test``, boto3 and Airflow call the same actions.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from benchmarks.rivals import environments
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 REQUIREMENTS = Path(__file__).with_name("clients.txt")
