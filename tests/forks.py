@@ -13,7 +13,10 @@ from typing import cast
 
 from local.emr.process import EndpointProcess
 
-MODULES = ["tests.forks", "local.emr.__main__", "tests.end_to_end.kills.writer", "spark_jobs.lake.storage", "obstore"]
+MODULES = [
+    *("tests.forks", "tests.warm_clients", "local.emr.__main__", "tests.end_to_end.kills.writer"),
+    *("spark_jobs.lake.storage", "obstore", "pandas"),
+]
 """What the processes use. None of these modules starts a thread when it is imported."""
 
 

@@ -23,13 +23,12 @@ def warm_up() -> None:
     import airflow.__main__
     import airflow.cli.commands.dag_command
     import airflow.dag_processing.dagbag  # noqa: F401
-    import botocore.session
     import httpx
     import jsonschema.validators
     from airflow.sdk.execution_time.supervisor import in_process_api_server
 
     from local.airflow.preloaded import PACKAGES
-    from tests.botocore_files import parse_once
+    from tests import warm_clients  # noqa: F401 (each task creates clients)
 
     for package in PACKAGES:
         importlib.import_module(package)
@@ -39,12 +38,9 @@ def warm_up() -> None:
             await client.get("/health")
 
     asyncio.run(request())
-    parse_once()  # each task creates clients: half of the CPU time of a run
     # Each task validates each parameter, and checks its schema first: a quarter of the rest. Airflow checks the schemas
     # when it parses the DAG, in the runs that start as a person's do.
     jsonschema.validators.Draft202012Validator.check_schema = classmethod(lambda cls, schema, *args, **named: None)
-    for service in ("emr", "s3", "sts"):
-        botocore.session.Session().create_client(service, region_name="eu-west-3")
 
 
 def run(request: dict[str, Any]) -> int:
