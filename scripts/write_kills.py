@@ -1,4 +1,4 @@
-"""Write docs/kills.md from the result of `make soak` (a JUnit file): every interrupted write, and what was proved."""
+"""Write docs/kills.md from results of `make soak` (JUnit files): every interrupted write, and what was proved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ After the repetition:
 - features, rejects, scores and CSV equal those of an uninterrupted run;
 - after garbage collection, no file is left that no manifest names.
 
-{machine} {date}: {total} interruptions, {failed} failed.
+{machine} {date}: {total} interruptions, {failed} failed.{random}
 
 | operation | store | interruptions | before | after | answer lost |
 | --- | --- | ---: | --- | --- | --- |
@@ -39,10 +39,11 @@ MOMENTS = ("before", "after", "lost")
 
 
 def main() -> int:
-    """Run the command: the JUnit file is its argument."""
+    """Run the command: its arguments are the JUnit files."""
     passed: Counter[tuple[str, str, str]] = Counter()
     failed: list[str] = []
-    for case in ET.parse(Path(sys.argv[1])).getroot().iter("testcase"):
+    random: list[str] = []
+    for case in (case for name in sys.argv[1:] for case in ET.parse(Path(name)).getroot().iter("testcase")):
         if "kills.test_kills" not in case.get("classname", "") or case.find("skipped") is not None:
             continue
         if case.find("failure") is not None or case.find("error") is not None:
@@ -51,11 +52,20 @@ def main() -> int:
             if item.get("name") == "kills":
                 store, _, moment, _, operations = json.loads(item.get("value") or "[]")
                 passed.update((operation, store, moment) for operation in operations)
+            if item.get("name") == "random kills":
+                store, trials = json.loads(item.get("value") or "[]")
+                random.append(f" {trials} runs were killed at random moments with all their processes ({store}).")
     if not passed and not failed:
         sys.stdout.write("no write was interrupted\n")
         return 0
     machine = f"Last written at {describe_commit()}, {describe_machine()}."
-    head = HEAD.format(machine=machine, date=f"{datetime.now(UTC):%Y-%m-%d}", total=passed.total(), failed=len(failed))
+    head = HEAD.format(
+        machine=machine,
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        total=passed.total(),
+        failed=len(failed),
+        random="".join(random),
+    )
     lines = [_line(operation, store, passed) for operation, store in sorted({key[:2] for key in passed})]
     TARGET.write_text(head + "\n".join([*lines, *(f"| **failed: {name}** | | | | | |" for name in failed)]) + "\n")
     sys.stdout.write(f"{TARGET.relative_to(ROOT)}: {passed.total()} interruptions\n")

@@ -360,7 +360,9 @@ def test_interrupted_at_a_write(
 
 
 @pytest.mark.soak
-def test_killed_at_random_with_all_its_processes(processes: Any, lake: Lake, tmp_path: Path) -> None:
+def test_killed_at_random_with_all_its_processes(
+    processes: Any, lake: Lake, tmp_path: Path, record_property: Any
+) -> None:
     """SIGKILL for the run and the processes of its decoders, at random moments; then the run is repeated."""
     runner = Runner(processes, lake, tmp_path / "notes", decodes=True)
     for number in range(6):
@@ -392,6 +394,7 @@ def test_killed_at_random_with_all_its_processes(processes: Any, lake: Lake, tmp
         assert rows([read_results(lake)]) == after.features, trial
         assert runner.collect_garbage() == 0
         assert_nothing_is_left_over(lake)
+    record_property("random kills", json.dumps([lake.name, RANDOM_KILLS]))
 
 
 def photo(number: int) -> bytes:
