@@ -100,8 +100,15 @@ def run_day(
             done[stage] = pickle.loads(note.read_bytes())
             continue
         done[stage] = _run_stage(stage, lake, record, params, done, features_of_pixels if decodes else features_of)
-        note.write_bytes(pickle.dumps(done[stage]))
+        _write(note, pickle.dumps(done[stage]))
     (notes / "operations").write_bytes(pickle.dumps(interrupted.operations))
+
+
+def _write(note: Path, data: bytes) -> None:
+    """Write a file at once, as Airflow's database commits what a task returns."""
+    new = note.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(note)
 
 
 def collect(root: str, environ: dict[str, str]) -> None:
