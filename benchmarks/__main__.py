@@ -32,6 +32,7 @@ TABLES = {
     "accuracy": "benchmarks.accuracy",
     "days": "benchmarks.days",
     "findchanges": "benchmarks.find_changes",
+    "insights": "benchmarks.insights",
 }
 """The tables, in the order in which they are measured, and their modules."""
 

@@ -247,6 +247,18 @@ class StorageCost(TypedDict):
     eur_per_month: AmountRecord
 
 
+class TimelinePart(TypedDict):
+    """A part of a cluster's life."""
+
+    what: Literal["start", "step", "end"]
+    """The start-up, a step, or the shutdown."""
+    name: str
+    """Of the step; empty for the others."""
+    start: str
+    """ISO 8601 time."""
+    end: str
+
+
 class Cost(TypedDict):
     """``cost.json``: the cost of a run, computed from the instances that EMR reports."""
 
@@ -264,6 +276,8 @@ class Cost(TypedDict):
     images_per_eur: ImagesPerEuro
     unknown: list[str]
     notes: list[str]
+    timeline: NotRequired[list[TimelinePart]]
+    """What the run's clusters did when, the first part first."""
 
 
 class PlanSummary(TypedDict):

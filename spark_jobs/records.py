@@ -318,6 +318,123 @@ class Drift(TypedDict):
     warnings: list[str]
 
 
+class ShownPhoto(TypedDict):
+    """A photo that the report shows."""
+
+    path: str
+    label: str
+    """Empty for a reject."""
+    thumbnail: str | None
+    """WebP in base64; None if the photo could not be read or decoded."""
+
+
+class ReferenceSize(TypedDict):
+    """The balanced sample that every photo was compared with."""
+
+    photos: int
+    labels: int
+
+
+class PhotoMap(TypedDict):
+    """The photos on the map, a random sample, and their centred scores."""
+
+    photos: list[int]
+    scores: list[list[float]]
+    """One list per component, with one score per photo."""
+
+
+class UnlikePhoto(TypedDict):
+    """A photo whose nearest neighbours carry another label."""
+
+    photo: int
+    looks_like: str
+    votes: int
+    """How many of the five nearest neighbours carry that label."""
+    nearest: int
+    """The nearest of them."""
+
+
+class Unlike(TypedDict):
+    """The photos that look unlike their label."""
+
+    count: int
+    judged: int
+    """Photos whose label could be judged: the reference has at least five others with it."""
+    rows: list[UnlikePhoto]
+    """The clearest ones."""
+
+
+class OutlierPhoto(TypedDict):
+    """A photo far from all others."""
+
+    photo: int
+    times_usual: float | None
+    """Distance to its fifth neighbour, as a multiple of the median; None if most photos are alike."""
+
+
+class Outliers(TypedDict):
+    """The photos that are farthest from their neighbours."""
+
+    count: int
+    """Photos whose distance exceeds the third quartile by more than three interquartile ranges."""
+    rows: list[OutlierPhoto]
+
+
+class DuplicateGroup(TypedDict):
+    """Photos that are equal or nearly equal."""
+
+    kind: str
+    """``identical_bytes``, ``equal_features`` or ``near_features``."""
+    size: int
+    photos: list[int]
+    """The first of them."""
+    labels: list[str]
+    distance: float
+    """Largest distance of a member to its nearest, in standard deviations of the features."""
+
+
+class Duplicates(TypedDict):
+    """Groups of equal or nearly equal photos."""
+
+    groups: list[DuplicateGroup]
+    count: int
+    """Number of all groups that were found."""
+    photos: int
+    """Number of photos in them."""
+    complete: bool
+    """Whether all photos were searched; otherwise a random share of the groups was."""
+
+
+class NeighboursOfPhoto(TypedDict):
+    """A photo and the photos nearest to it, out of all."""
+
+    photo: int
+    nearest: list[int]
+    distances: list[float]
+    """In standard deviations of the features."""
+
+
+class Insights(TypedDict):
+    """``insights.json``: what the report shows of the photos. Photos are named by their number in ``photos``."""
+
+    images: int
+    seed: int
+    reference: ReferenceSize
+    photos: list[ShownPhoto]
+    """Every photo that the report embeds, once."""
+    map: PhotoMap
+    ends: list[list[int]]
+    """The photos at the lower and at the upper end of the first components: two lists per component."""
+    unlike: Unlike
+    outliers: Outliers
+    duplicates: Duplicates
+    neighbours: list[NeighboursOfPhoto]
+    variance_curve: list[float]
+    """Cumulative share of the variance of 1, 2, … axes, kept or not."""
+    rejects: list[int]
+    """The rejects that the report names."""
+
+
 class CsvFile(TypedDict):
     """The CSV of the scores. Its texts were compared with the scores, value by value."""
 

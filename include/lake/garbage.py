@@ -32,9 +32,13 @@ KEPT_OF_A_RUN = frozenset(
         "cost.json",
         "report.html",
         "report.json",
+        args.DUPLICATES_FILE,
         args.FEATURIZE_SUMMARY_FILE,
+        args.INSIGHTS_FILE,
+        args.OUTLIERS_FILE,
         args.PCA_MODEL_FILE,
         args.PCA_SUMMARY_FILE,
+        args.UNLIKE_LABEL_FILE,
     }
 )
 """Files of every run that are never deleted: they are small, and people look at them."""

@@ -116,6 +116,11 @@ class RunLocations:
         return f"{self.root}/{args.CSV_FILE}"
 
     @property
+    def insights(self) -> str:
+        """What the report shows of the photos, and which photos it embeds."""
+        return f"{self.root}/{args.INSIGHTS_FILE}"
+
+    @property
     def report_json(self) -> str:
         """The report, for programs."""
         return f"{self.root}/report.json"

@@ -8,7 +8,7 @@ from typing import Annotated
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Path
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from include.autopsy.examination import STREAMS, read_log_tail, step_log_uri
 from include.autopsy.reading import normalize_root
@@ -22,6 +22,7 @@ MAX_RUNS = 200
 """Number of runs on the index page."""
 
 CLUSTER, STEP = r"^j-[A-Z0-9]{1,32}$", r"^s-[A-Z0-9]{1,32}$"
+LIST = r"^[a-z_]{1,32}$"
 LOG_LINES = 5_000
 MISSING = "not there: EMR writes a log minutes after its step; other places are read only if FRUITS_LOGS names them"
 
@@ -59,7 +60,24 @@ def list_reports() -> str:
     return render_index([slug for slug in slugs if LakePath(lake.run(slug).report_html, conn).exists()])
 
 
-@app.get("/{slug}", response_class=HTMLResponse)
+@app.get("/{slug}")
+def find_report(slug: Annotated[str, Path(pattern=SLUG)]) -> RedirectResponse:
+    """Redirect to a run's report, whose links to the lists beside it are relative."""
+    return RedirectResponse(f"{slug}/report.html")
+
+
+@app.get("/{slug}/pca/insights/{name}.csv")
+def show_list(slug: Annotated[str, Path(pattern=SLUG)], name: Annotated[str, Path(pattern=LIST)]) -> Response:
+    """Return one of the lists of photos beside a run's report."""
+    lake, conn = _lake()
+    path = LakePath(f"{lake.run(slug).root}/pca/insights/{name}.csv", conn)
+    if not path.exists():
+        raise HTTPException(status_code=404, detail=f"the run {slug} has no list {name}")
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "X-Content-Type-Options": "nosniff"}
+    return Response(path.read_bytes(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@app.get("/{slug}/report.html", response_class=HTMLResponse)
 def show_report(slug: Annotated[str, Path(pattern=SLUG)]) -> str:
     """Return a run's report."""
     lake, conn = _lake()

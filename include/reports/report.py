@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import functools
-import itertools
+import hashlib
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.cost.money import describe_amount
-from include.records import FailureReport, Manifest, Report, TaskFailure, Unchanged
+from include.records import AmountRecord, FailureReport, Manifest, Report, TaskFailure, Unchanged
+from include.reports import translation
+from include.reports.page_data import TARGETS, build_page_data, name_below, takes
+from include.reports.translation import Translated, localize, say
+from spark_jobs.args import DUPLICATES_FILE, FEATURE_DIMENSIONS, OUTLIERS_FILE, UNLIKE_LABEL_FILE
 from spark_jobs.left_out import describe
-from spark_jobs.records import Change, Drift, LabelAccuracy, Measure, Quality
+from spark_jobs.records import Change, Drift, Insights, LabelAccuracy, Measure, Quality
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
 
-CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 45, 630, 15, 220
-"""Edges of the plot area in the SVG's units."""
+LISTS = {"unlike": UNLIKE_LABEL_FILE, "outliers": OUTLIERS_FILE, "duplicates": DUPLICATES_FILE}
+"""The lists beside the report, as paths in the run's folder."""
+
+LIBRARY = "d3-7.9.0.min.js"
+"""The library that draws the charts, unchanged from npm."""
 
 MAX_LABELS = 10
 """Number of labels in the page's table of labels with the largest loss."""
@@ -117,27 +127,82 @@ def _money_columns(report: Report | FailureReport) -> dict[str, float]:
     return {name: float(value) for name, value in columns.items() if value is not None}
 
 
-def render_report(report: Report) -> str:
-    """Return the report as one HTML page without scripts or other files; every text is escaped."""
+def render_report(report: Report, insights: Insights | None, history: Sequence[Mapping[str, Any]]) -> str:
+    """Return the report as one HTML page that needs no other file; every text is escaped.
+
+    Parameters
+    ----------
+    report : Report
+    insights : Insights or None
+        None if the run has none: the page has neither map nor photos.
+    history : sequence of mapping
+        The rows of the last runs in the table of all reports, the oldest first; the last one is this run.
+    """
+    curve = insights["variance_curve"] if insights else []
+    library, script, style = _asset(LIBRARY), _asset("report.js"), _asset("report.css")
     return _render(
         "report.html.jinja",
         **report,
-        chart=_chart(report["explained_variance_ratio"], report["variance_target"]),
+        insights=insights,
+        lists=LISTS,
+        dimensions=FEATURE_DIMENSIONS,
+        needed=[(target, count) for target in TARGETS if (count := takes(curve, target))],
+        history_runs=len(history),
         describe_left_out=describe,
         worst_labels=_worst_labels(report["quality"]),
         drift_rows=_drift_rows(report["drift"]),
-        money=describe_amount,
+        name_of=functools.partial(name_below, folder=report["images_folder"]),
+        policy=_policy([library, script], style),
+        style=_verbatim(style),
+        library=_verbatim(library),
+        script=_verbatim(script),
+        data=_verbatim(build_page_data(report, insights, history)),
     )
 
 
 def render_failure(report: FailureReport) -> str:
     """Return the report of a failed run as one HTML page; every text is escaped."""
-    return _render("failure.html.jinja", **report, describe_left_out=describe, money=describe_amount)
+    style = _asset("report.css")
+    return _render(
+        "failure.html.jinja",
+        **report,
+        describe_left_out=describe,
+        policy=_policy([], style),
+        style=_verbatim(style),
+    )
 
 
 def render_index(slugs: list[str]) -> str:
     """Return a page that links to the reports of these runs."""
     return _render("page.html.jinja", slugs=slugs)
+
+
+def _policy(scripts: Sequence[str], style: str) -> str:
+    """Return the page's content security policy: only its own scripts and style, and pictures that it contains."""
+    allowed = " ".join(_source(script) for script in scripts) or "'none'"
+    sources = f"script-src {allowed}; style-src {_source(style)}; img-src data:"
+    return f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return Path(__file__).with_name("assets").joinpath(name).read_text(encoding="utf-8")
+
+
+def _verbatim(text: str) -> markupsafe.Markup:
+    """Return a text that the page contains as it is: our own files, and JSON that is escaped already."""
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
+def _money(record: AmountRecord, currency: str = "€") -> translation.Translated:
+    """Return an amount of money in both languages."""
+    return translation.amount(describe_amount(record, currency))
 
 
 def _render(template: str, **values: Any) -> str:
@@ -155,29 +220,16 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {
+        "t": say,
+        "number": translation.number,
+        "share": translation.share,
+        "plural": translation.plural,
+        "isolate": translation.isolate,
+        "money": _money,
+    }
+    environment.filters["extract"] = lambda number, items: items[number]
     return environment.get_template(name)
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Coordinates of the cumulative explained variance, in the SVG's units; y grows downwards."""
-
-    points: str
-    ticks: list[tuple[float, str]]
-    """y and label of each horizontal line."""
-    target_y: float | None
-
-
-def _chart(ratios: list[float], target: float | None) -> Chart:
-    def height(share: float) -> float:
-        return round(CHART_BOTTOM - share * (CHART_BOTTOM - CHART_TOP), 1)
-
-    step = (CHART_RIGHT - CHART_LEFT) / max(len(ratios) - 1, 1)
-    points = [
-        f"{CHART_LEFT + index * step:.1f},{height(share)}" for index, share in enumerate(itertools.accumulate(ratios))
-    ]
-    ticks = [(height(share), f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)]
-    return Chart(" ".join(points), ticks, None if target is None else height(target))
 
 
 def _worst_labels(quality: Quality | None) -> list[LabelAccuracy]:
@@ -195,9 +247,9 @@ def _worst_labels(quality: Quality | None) -> list[LabelAccuracy]:
 class DriftRow:
     """A row of the comparison with the previous run."""
 
-    measure: str
-    value: str
-    by_chance: str = ""
+    measure: Translated
+    value: Translated
+    by_chance: Translated | str = ""
     warns: bool = False
 
 
@@ -206,30 +258,40 @@ def _drift_rows(drift: Drift) -> list[DriftRow]:
     threshold = drift["threshold"]
     if drift["reason"] or threshold is None:
         return []
+    shift = say("shift of the mean, in standard deviations", "décalage de la moyenne, en écarts-types")
+    change = say("change of the total variance", "variation de la variance totale")
+    missed = say("variance that the previous components miss", "variance que les composantes précédentes manquent")
     rows = [
-        _pair_row("images", drift["images"]),
-        _pair_row("components", drift["k"]),
-        _measure_row("shift of the mean, in standard deviations", drift["mean_shift"], threshold, "{:.3f}"),
-        _measure_row("change of the total variance", drift["variance_change"], threshold, "{:+z.1%}", "± {:.1%}"),
-        _measure_row("variance that the previous components miss", drift["variance_missed"], threshold, "{:.1%}"),
+        _pair_row(say("images", "images"), drift["images"]),
+        _pair_row(say("components", "composantes"), drift["k"]),
+        _measure_row(shift, drift["mean_shift"], threshold, "{:.3f}"),
+        _measure_row(change, drift["variance_change"], threshold, "{:+z.1%}", "± {:.1%}"),
+        _measure_row(missed, drift["variance_missed"], threshold, "{:.1%}"),
     ]
     if drift["principal_angles"]:
-        median = statistics.median(drift["principal_angles"])
-        largest = f"median {median:.1f}°, largest {drift['largest_angle']:.1f}°"
-        rows.append(DriftRow("principal angles between the components", largest))
-        rows.append(DriftRow("distance between the subspaces, from 0 to 1", f"{drift['subspace_distance']:.3f}"))
+        median, largest = statistics.median(drift["principal_angles"]), drift["largest_angle"]
+        angles = say("principal angles between the components", "angles principaux entre les composantes")
+        distance = say("distance between the subspaces, from 0 to 1", "distance entre les sous-espaces, de 0 à 1")
+        found = say(
+            "median {median}°, largest {largest}°",
+            "médiane {median}°, maximum {largest}°",
+            median=localize(f"{median:.1f}"),
+            largest=localize(f"{largest:.1f}"),
+        )
+        rows.append(DriftRow(angles, found))
+        rows.append(DriftRow(distance, localize(f"{drift['subspace_distance']:.3f}")))
     return rows
 
 
-def _pair_row(measure: str, pair: Change | None) -> DriftRow:
-    return DriftRow(measure, f"{pair['previous']:,} → {pair['current']:,}" if pair else "—")
+def _pair_row(measure: Translated, pair: Change | None) -> DriftRow:
+    return DriftRow(measure, localize(f"{pair['previous']:,} → {pair['current']:,}" if pair else "—"))
 
 
 def _measure_row(
-    name: str, measure: Measure | None, threshold: float, form: str, form_of_chance: str | None = None
+    name: Translated, measure: Measure | None, threshold: float, form: str, form_of_chance: str | None = None
 ) -> DriftRow:
     if measure is None or measure["value"] is None or measure["by_chance"] is None:
-        return DriftRow(name, "not defined: there is no variance")
+        return DriftRow(name, say("not defined: there is no variance", "non définie : il n’y a pas de variance"))
     value, chance = measure["value"], measure["by_chance"]
     warns = abs(value) - chance > threshold
-    return DriftRow(name, form.format(value), (form_of_chance or form).format(chance), warns)
+    return DriftRow(name, localize(form.format(value)), localize((form_of_chance or form).format(chance)), warns)

@@ -15,7 +15,8 @@ from include.cluster.request import cluster_name
 from include.lake.layout import Lake, run_slug
 from include.lake.objects import LakePath, read_json, write_bytes, write_json
 from include.records import ATTESTATION, CLUSTER_ID, FAILURE, Attestation, FailureReport, Report, Run, TaskFailure
-from include.reports.report import add_failures, render_failure, render_report, report_line
+from include.reports.publishing import write_report
+from include.reports.report import add_failures, render_failure, report_line
 from include.residency.preflight import check_residency
 from include.settings.deployment import Settings, SettingsError, read_airflow_settings
 from include.settings.parameters import RunParams
@@ -83,12 +84,11 @@ def _write(context: Context, outcome: _Outcome, not_run: Sequence[str]) -> str:
     report: Report | FailureReport
     if published == slug and (written := _read(locations.report_json, conn)):
         report = add_failures(written, outcome.failures())  # type: ignore[arg-type]
-        page = render_report(report)
+        write_report(lake, report, conn)
     else:
         report = _build(context, slug, outcome, not_run, settings, lake, before, published)
-        page = render_failure(report)
-    write_json(LakePath(locations.report_json, conn), report)
-    write_bytes(LakePath(locations.report_html, conn), page.encode())
+        write_json(LakePath(locations.report_json, conn), report)
+        write_bytes(LakePath(locations.report_html, conn), render_failure(report).encode())
     write_bytes(LakePath(lake.report(slug), conn), report_line(report))
     context["ti"].xcom_push(key="run", value=slug)  # for the link to the report
     return locations.report_html

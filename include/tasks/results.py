@@ -9,6 +9,7 @@ from include.cost.account import account_cost, describe_cost
 from include.cost.prices import load_prices
 from include.emr.client import create_hook, open_emr
 from include.emr.identity import RunIdentity
+from include.emr.timeline import read_timeline
 from include.lake.commit import commit
 from include.lake.garbage import collect_garbage
 from include.lake.layout import Lake
@@ -19,7 +20,8 @@ from include.lake.state import DamagedLakeError
 from include.lake.uploads import abort_uploads
 from include.lake.verification import read_segments, verify_run
 from include.records import Cost, Created, Current, FoundChanges, PlanSummary, Run, Verified
-from include.reports.report import build_report, render_report, report_line
+from include.reports.publishing import write_report
+from include.reports.report import build_report, report_line
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
 from include.tasks.failures import without_retry
@@ -94,6 +96,9 @@ def _account(run: Run, name: str, settings: Settings) -> Cost:
         summary["featurized"] if summary else 0,
         datetime.now(UTC),
     )
+    now = datetime.now(UTC)
+    lives = [read_timeline(cluster, emr.steps(cluster["Id"]), now) for cluster in reversed(clusters)]
+    cost["timeline"] = [part for life in lives for part in life]
     if settings.profile == "local":
         cost["notes"].insert(0, "profile local: nothing was paid; this is what such a cluster would have cost")
     write_json(LakePath(locations.cost, conn), cost)
@@ -137,8 +142,7 @@ def publish_results(
         cost=cost,
     )
     report = build_report(manifest)
-    write_json(LakePath(locations.report_json, conn), report)
-    write_bytes(LakePath(locations.report_html, conn), render_report(report).encode())
+    write_report(lake, report, conn)
     current = commit(lake, manifest, found["base"], finished_at, conn)
     show_published(lake, conn)
     write_bytes(LakePath(lake.report(found["run"]), conn), report_line(report))

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from pyspark import SparkContext
 
 from spark_jobs.args import SCORES_FOLDER, PcaArgs
+from spark_jobs.insights import collection
 from spark_jobs.lake import parts, schemas, storage
 from spark_jobs.lake.features import Features
 from spark_jobs.lake.parts import Piece
@@ -55,12 +56,15 @@ class Analysis:
     collected : CollectedMoments
         The moments that the PCA was fitted on.
     fitted : FittedPca
+    insights : Rule
+        What the workers collected for the report.
     projected : list of ProjectedPart
         What the workers report about each file of scores, in order.
     """
 
     collected: CollectedMoments
     fitted: FittedPca
+    insights: collection.Rule
     projected: list[scores.ProjectedPart]
 
 
@@ -95,11 +99,12 @@ def run(sc: SparkContext, features: Features, arguments: PcaArgs, stopwatch: sum
             fitted = decomposition.fit(
                 collected.total, arguments.variance_target, arguments.n_components, arguments.scores
             )
+        insights = collection.make_rule(fitted, features.images, arguments.seed)
         with stopwatch.stage("scores"):
-            projected = project(sc, features, fitted, rule, with_digests=bool(collected.digests))
+            projected = project(sc, features, fitted, rule, insights, with_digests=bool(collected.digests))
         changed = _changed_files(features, collected, projected)
         if not changed:
-            return Analysis(collected, fitted, projected)
+            return Analysis(collected, fitted, insights, projected)
         rejected |= dict.fromkeys(changed, "its vectors differ from those that its stored moments were computed from")
 
 
@@ -157,6 +162,7 @@ def project(
     features: Features,
     fitted: FittedPca,
     rule: scores.SampleRule | None = None,
+    insights: collection.Rule | None = None,
     *,
     with_digests: bool = True,
 ) -> list[scores.ProjectedPart]:
@@ -169,6 +175,8 @@ def project(
     fitted : FittedPca
     rule : SampleRule, optional
         Selects the images that the workers send to the driver; none by default.
+    insights : Rule, optional
+        Says what the workers collect for the report; nothing by default.
     with_digests : bool
         Whether the workers compute digests of the vectors; needed if stored moments were used.
 
@@ -184,7 +192,7 @@ def project(
     def work(share: tuple[int, list[Piece]]) -> scores.ProjectedPart:
         number, part = share
         destination = storage.join(folder, schemas.FILE_NAME.format(number))
-        return scores.write(features.folder, part, model.value, destination, rule, with_digests=with_digests)
+        return scores.write(features.folder, part, model.value, destination, rule, insights, with_digests=with_digests)
 
     with _track(sc, "pca-scores", [part for _, part in shares]):
         return workers.run(sc, shares, work)

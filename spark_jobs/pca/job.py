@@ -24,6 +24,7 @@ from spark_jobs.args import (
     PcaArgs,
 )
 from spark_jobs.errors import JobError
+from spark_jobs.insights import writing
 from spark_jobs.lake import features, storage
 from spark_jobs.lake.schemas import FILE_NAME
 from spark_jobs.numerics.fitted_pca import FittedPca
@@ -94,7 +95,10 @@ def run(arguments: PcaArgs) -> PcaSummary:
         quality = _certify(result, arguments)
     with stopwatch.stage("drift"):
         change = _compare(result, arguments)
-    warnings = [*fitted.warnings, *change["warnings"]]
+    with stopwatch.stage("insights"):
+        collected_parts = [part.collected for part in result.projected]
+        missing = writing.write(sc, arguments.run, fitted, result.insights, collected_parts, arguments.seed)
+    warnings = [*fitted.warnings, *change["warnings"], *([missing] if missing else [])]
     for warning in warnings:
         logger.warning("%s", warning)
     record: PcaSummary = {

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spark_jobs.errors import JobError
+from spark_jobs.insights.collection import Collected, Collector, Rule
 from spark_jobs.lake import row_groups, storage
 from spark_jobs.lake.parts import Piece
 from spark_jobs.lake.schemas import SCORES
@@ -34,10 +35,13 @@ class ProjectedPart:
         :class:`spark_jobs.numerics.stored_moments.VectorsDigest` of every piece; empty if not requested.
     samples : list of Sample
         The part's candidates for the sample.
+    collected : Collected or None
+        What the report may show of the part's photos; None if it was not requested, or if collecting it failed.
     """
 
     digests: dict[Piece, str] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    collected: Collected | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def write(
     fitted: FittedPca,
     destination: str,
     rule: SampleRule | None = None,
+    insights: Rule | None = None,
     *,
     with_digests: bool = True,
 ) -> ProjectedPart:
@@ -84,6 +89,8 @@ def write(
         URI of the file.
     rule : SampleRule, optional
         Selects the images to send to the driver; none by default.
+    insights : Rule, optional
+        Says what to collect for the report; nothing by default.
     with_digests : bool
         Whether to compute digests of the vectors.
 
@@ -93,14 +100,18 @@ def write(
         If a vector is invalid, or a score is NaN or infinite.
     """
     result = ProjectedPart()
+    collector = insights.collector() if insights else None
     digests = {piece: VectorsDigest() for piece in part} if with_digests else {}
     rows_per_group = max(blocks.BLOCK_ROWS, ROW_GROUP_BYTES // (8 * fitted.k))
     with (
         storage.writing(destination) as stream,
         pq.ParquetWriter(stream, SCORES, use_dictionary=["label"]) as writer,
     ):
-        for group in row_groups.regroup(_score_batches(features, part, fitted, rule, digests, result), rows_per_group):
+        batches = _score_batches(features, part, fitted, rule, collector, digests, result)
+        for group in row_groups.regroup(batches, rows_per_group):
             writer.write_batch(group)
+    if collector is not None:
+        result.collected = collector.result()
     result.digests = {piece: str(digest) for piece, digest in digests.items()}
     return result
 
@@ -110,6 +121,7 @@ def _score_batches(
     part: Sequence[Piece],
     fitted: FittedPca,
     rule: SampleRule | None,
+    collector: Collector | None,
     digests: Mapping[Piece, VectorsDigest],
     result: ProjectedPart,
 ) -> Iterator[pa.RecordBatch]:
@@ -123,6 +135,9 @@ def _score_batches(
             digests[block.piece].update(block.vectors)
         if rule is not None:
             result.samples.append(rule.select(block))
+        if collector is not None:
+            paths, labels = (column.to_pylist() for column in block.rows.columns)
+            collector.add(paths, labels, scores)
         offsets = np.arange(0, scores.size + 1, fitted.k, dtype=np.int32)
         components = pa.ListArray.from_arrays(offsets, scores.ravel())
         yield pa.RecordBatch.from_arrays([*block.rows.columns, components], schema=SCORES)

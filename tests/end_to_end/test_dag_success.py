@@ -13,6 +13,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from tests.end_to_end.conftest import RUN_DATE
+from tests.include.report_page import Page
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,8 @@ def test_report_is_a_page(published):
     run = lake / "runs" / json.loads((lake / "current.json").read_text())["run"]
     page = (run / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
-    assert f"<b>{IMAGES}</b>images" in page
+    assert f"{IMAGES}images" in Page(page).text
+    assert len(Page(page).data["map"]["photos"]) == IMAGES, "each image is on the map"
 
 
 def test_only_loopback_is_contacted_with_a_real_account_in_the_shell(published):

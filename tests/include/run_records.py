@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -162,6 +163,48 @@ def pca_summary(**changes: Any) -> dict[str, Any]:
         "seconds": {"moments": 0.5, "total": 0.6},
         "arguments": {},
     } | changes
+
+
+def insights_record(
+    *,
+    labels: Sequence[str] = ("Kiwi", "Plum"),
+    names: Sequence[str] = ("1.jpg", "2.jpg"),
+    photos: int = 6,
+    thumbnail: str | None = "UklGRg==",
+) -> dict[str, Any]:
+    """What the pca job writes for the report; every list names the same few photos."""
+    shown = [
+        {
+            "path": f"file:///lake/data/{labels[number % len(labels)]}/{number}{names[number % len(names)]}",
+            "label": labels[number % len(labels)],
+            "thumbnail": thumbnail,
+        }
+        for number in range(photos)
+    ]
+    group = {"kind": "identical_bytes", "size": 3, "photos": [0, 1], "labels": list(labels), "distance": 0.0}
+    return {
+        "images": photos,
+        "seed": 0,
+        "reference": {"photos": photos, "labels": len(labels)},
+        "photos": shown,
+        "map": {"photos": list(range(photos)), "scores": [[float(number) for number in range(photos)]] * 3},
+        "ends": [[0, 1], [2, 3], [4], [5]],
+        "unlike": {
+            "count": 30,
+            "judged": 31,
+            "rows": [{"photo": 0, "looks_like": labels[-1], "votes": 5, "nearest": 1}],
+        },
+        "outliers": {"count": 1, "rows": [{"photo": 2, "times_usual": 7.25}, {"photo": 3, "times_usual": None}]},
+        "duplicates": {
+            "groups": [group, group | {"kind": "equal_features"}, group | {"kind": "near_features", "size": 2}],
+            "count": 41,
+            "photos": 99,
+            "complete": False,
+        },
+        "neighbours": [{"photo": 4, "nearest": [5, 0], "distances": [0.1, 0.2]}],
+        "variance_curve": [0.7, 0.88, 0.91, 0.94, 0.96, 0.99],
+        "rejects": [5],
+    }
 
 
 def plan_record(**changes: Any) -> dict[str, Any]:

@@ -94,7 +94,14 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("lake")
 def test_nothing_is_shown_without_a_login(anonymous: Browser) -> None:
-    for path in ("/", f"/{SLUG}", "/logs/j-1/s-1", "/nonsense"):
+    for path in (
+        "/",
+        f"/{SLUG}",
+        f"/{SLUG}/report.html",
+        f"/{SLUG}/pca/insights/outliers.csv",
+        "/logs/j-1/s-1",
+        "/nonsense",
+    ):
         for headers in ({}, {"Authorization": "Bearer forged"}, {"Cookie": "_token=forged"}):
             response = anonymous.get(path, headers=headers)
             assert response.status_code in {401, 403}, path
@@ -103,7 +110,7 @@ def test_nothing_is_shown_without_a_login(anonymous: Browser) -> None:
 
 def test_every_route_requires_the_login(page: FastAPI) -> None:
     routes = [route for route in page.routes if isinstance(route, APIRoute)]
-    assert len(routes) == 3
+    assert len(routes) == 5
     [access] = page.router.dependencies
     for route in routes:
         assert access.dependency in [item.call for item in route.dependant.dependencies], (
@@ -148,11 +155,23 @@ def test_index_lists_the_runs_with_a_report_newest_first(
 @pytest.mark.usefixtures("lake")
 def test_report_is_shown_as_written_and_a_missing_one_is_not_found(user: Browser) -> None:
     response = user.get(f"/{SLUG}")
+    assert (response.status_code, response.headers["location"]) == (307, f"{SLUG}/report.html")
+    response = user.get(f"/{SLUG}/report.html")
     assert response.text == f"<h1>é {SLUG}</h1>"
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    response = user.get("/20990101T000000Z-00000000")
+    response = user.get("/20990101T000000Z-00000000/report.html")
     assert response.status_code == 404
     assert "20990101T000000Z-00000000 has no report" in response.json()["detail"]
+
+
+def test_the_lists_beside_a_report_are_downloads(user: Browser, lake: Path) -> None:
+    (lake / "runs" / SLUG / "pca" / "insights").mkdir(parents=True)
+    (lake / "runs" / SLUG / "pca" / "insights" / "outliers.csv").write_text("path,label\né,<b>\n", encoding="utf-8")
+    response = user.get(f"/{SLUG}/pca/insights/outliers.csv")
+    assert response.text == "path,label\né,<b>\n"
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert response.headers["content-disposition"].startswith("attachment")
+    assert user.get(f"/{SLUG}/pca/insights/unlike_label.csv").status_code == 404
 
 
 def test_no_other_file_can_be_requested(user: Browser, lake: Path) -> None:
@@ -160,7 +179,9 @@ def test_no_other_file_can_be_requested(user: Browser, lake: Path) -> None:
     (lake / "secret" / "report.html").write_text("SECRET")
     (lake / "report.html").write_text("SECRET")
     traversals = ["..", "%2e%2e", "..%2f..%2fsecret", "%2e%2e%2fsecret", f"{SLUG}%0a", f"{SLUG}%2f..%2f.."]
-    for path in [*traversals, "current.json", f"{SLUG}/report.json", f"x{SLUG}"]:
+    deep = [f"{SLUG}/pca/insights/{name}.csv" for name in ("..", "%2e%2e%2f%2e%2e%2freport", "x.y", "insights.json%00")]
+    deep += [f"{path}/report.html" for path in traversals[:-1]]
+    for path in [*traversals, *deep, "current.json", f"{SLUG}/report.json", f"x{SLUG}"]:
         response = user.get(f"/{path}")
         assert response.status_code in {307, 404, 422}, path
         assert "SECRET" not in response.text
@@ -174,7 +195,7 @@ def test_wrong_or_missing_setting_is_named(user: Browser, monkeypatch: pytest.Mo
     assert response.status_code == 503
     assert "FRUITS_PROFILE='production'" in response.json()["detail"]
     monkeypatch.setenv("FRUITS_PROFILE", "local")
-    for path in ("/", f"/{SLUG}"):
+    for path in ("/", f"/{SLUG}/report.html"):
         response = user.get(path)
         assert response.status_code == 503
         assert "FRUITS_LAKE" in response.json()["detail"]

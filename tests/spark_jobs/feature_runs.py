@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spark_jobs.args import FeaturizeArgs
 from spark_jobs.featurize import segments
 from spark_jobs.lake import parts
 from spark_jobs.lake.parts import FeatureFile
-from spark_jobs.lake.schemas import FEATURES, VECTORS_DIGEST
+from spark_jobs.lake.schemas import FEATURES, LISTING, VECTORS_DIGEST
 from spark_jobs.records import Segment
 
 MODIFIED = datetime.datetime(2026, 11, 22, 12, tzinfo=datetime.UTC)
@@ -36,7 +38,7 @@ def write_run(
     *,
     labels: Sequence[str] | None = None,
     rows_a_file: int = 5,
-    summary: dict[str, int] | None = None,
+    summary: dict[str, Any] | None = None,
     with_moments: bool = False,
 ) -> str:
     """Write features, in segments of some rows each, the list of the segments, and featurize's summary.
@@ -64,9 +66,21 @@ def write_run(
             segments.write(target, number, [segments.Source((f"file://{file}",), ())], None)
     write_live_segments(folder, [_segment(folder, number) for number in range(-(-n // rows_a_file))])
     dimensions = len(vectors[0]) if n else 4
-    record = {"listed": n, "features": n, "rejects": 0, "dimensions": dimensions, **(summary or {})}
+    write_listing(folder, [(path, 1) for path in table.column("path").to_pylist()])
+    arguments = asdict(FeaturizeArgs(images="file:///lake/data", run=f"file://{folder}", model="file:///lake/models/m"))
+    counts = {"listed": n, "features": n, "rejects": 0, "dimensions": dimensions}
+    record = {**counts, "first_rejects": [], "arguments": arguments, **(summary or {})}
     (folder / "featurize.json").write_text(json.dumps(record))
     return f"file://{folder}"
+
+
+def write_listing(folder: Path, files: Sequence[tuple[str, int]]) -> None:
+    """Write the listing of a run: paths and sizes."""
+    rows = [
+        {"path": path, "label": path.split("/")[-2], "size": size, "modification_time": MODIFIED}
+        for path, size in sorted(files)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=LISTING), folder / "listing.parquet")
 
 
 def _segment(folder: Path, number: int) -> Segment:

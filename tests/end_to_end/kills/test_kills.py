@@ -295,6 +295,9 @@ def assert_nothing_is_left_over(lake: Lake) -> None:
     files = {current["manifest"], "current.json", "results.json", "results_csv/pca_features.csv", ".current.json.lock"}
     files |= {f"results/{name}" for name in manifest["results"]}
     kept = ("report.html", "report.json", "featurize.json", "pca.json", "pca/model.npz", "cost.json")
+    kept += tuple(
+        f"pca/insights/{name}" for name in ("insights.json", "unlike_label.csv", "outliers.csv", "duplicates.csv")
+    )
     left = [
         path for path in lake.paths() if path not in files and not path.startswith(folders) and not path.endswith(kept)
     ]

@@ -26,6 +26,7 @@ from spark_jobs.args import FeaturizeArgs, PcaArgs
 from spark_jobs.featurize import extraction, segments
 from spark_jobs.featurize import job as featurize_job
 from spark_jobs.images.rejects import Reject
+from spark_jobs.insights import thumbnails
 from spark_jobs.lake import storage
 from spark_jobs.model import mobilenet
 from spark_jobs.pca import job as pca_job
@@ -65,6 +66,7 @@ def prepare(*, decodes: bool) -> None:
     segments.ROWS_PER_SEGMENT = 4
     if not decodes:
         extraction._pictures = _pictures  # type: ignore[assignment]
+        thumbnails._read_share = lambda share, *_: [thumbnails.NOTHING for _ in share]  # type: ignore[assignment]
     mobilenet.read = lambda _: mobilenet.Model(MODEL_DIGEST, WEIGHTS, b"")  # type: ignore[assignment, arg-type]
     context.start = lambda _: Here()  # type: ignore[assignment]
 

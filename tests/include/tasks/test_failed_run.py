@@ -141,7 +141,7 @@ def test_run_that_fails_after_it_has_published_adds_the_failure_to_its_report(la
     page = (lake / "runs" / SLUG / "report.html").read_text()
     assert "The results of this run are published, but the run has failed." in page
     assert "terminate_cluster" in page
-    assert "Cumulative explained variance" in page
+    assert "How many components are needed" in page
 
 
 def test_reports_of_published_and_failed_runs_are_one_table(lake: Path, opened: Opened) -> None:

@@ -72,11 +72,11 @@ def test_everything_that_a_run_leaves(spark: SparkSession, tmp_path: Path) -> No
     }  # fmt: skip
     np.testing.assert_allclose(summary["explained_variance_ratio"], ratio[:k], rtol=1e-9)
     assert summary["variance_reached"] == pytest.approx(ratio[:k].sum(), rel=1e-9)
-    stages = ["start", "moments", "fit", "scores", "model", "csv", "quality", "drift", "total"]
+    stages = ["start", "moments", "fit", "scores", "model", "csv", "quality", "drift", "insights", "total"]
     assert list(summary["seconds"]) == stages
     assert summary["arguments"] == asdict(PcaArgs(run=tmp_path.as_uri(), variance_target=0.9))
     outputs = sorted(path.name for path in (tmp_path / "pca").iterdir())
-    assert outputs == ["model.npz", "pca_features.csv", "scores", "spark_ml"]
+    assert outputs == ["insights", "model.npz", "pca_features.csv", "scores", "spark_ml"]
 
     with np.load(tmp_path / "pca" / "model.npz") as file:
         model = {name: file[name] for name in file.files}
@@ -141,7 +141,7 @@ def test_a_failed_rerun_leaves_no_summary_and_no_outputs(spark: SparkSession, tm
     (tmp_path / "featurize.json").unlink()
     with pytest.raises(JobError, match="featurize has not completed for this run"):
         run(uri)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["segments", "segments.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["listing.parquet", "segments", "segments.json"]
 
 
 @pytest.mark.parametrize("vectors", [[[0.5, 1.5, 2.5]], [[0.1, 0.2, 0.3]] * 8], ids=["one image", "all alike"])

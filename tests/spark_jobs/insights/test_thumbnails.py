@@ -1,0 +1,88 @@
+"""Thumbnails of real files, which are decoded in a child process."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from spark_jobs.args import PcaArgs
+from spark_jobs.insights import thumbnails
+from spark_jobs.pca import job
+from spark_jobs.runtime import context
+from tests.spark_jobs.feature_runs import feature_file, realistic, rewrite, write_listing, write_run
+from tests.spark_jobs.in_process import Here
+
+pytestmark = pytest.mark.slow
+
+
+def jpeg(number: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (100, 60), (20 * number, 90, 200 - 20 * number)).save(stream, format="JPEG")
+    return stream.getvalue()
+
+
+def test_photos_are_shown_as_they_are_and_files_with_the_same_bytes_are_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "start", lambda _: Here())
+    folder = tmp_path / "data" / "Pêche <b>&\u202e"
+    folder.mkdir(parents=True)
+    contents = {f"{number}.jpg": jpeg(number) for number in range(6)}
+    contents["copy of 2.jpg"] = contents["2.jpg"]
+    contents["other bytes of 3.jpg"] = contents["3.jpg"] + b"\0"
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    cut = folder / "cut.jpg"
+    cut.write_bytes(jpeg(9)[:-40])
+    (folder / "5.jpg").write_bytes(b"replaced since it was listed")
+    names = sorted(contents)
+    vectors = realistic(len(names), 12)
+    vectors[names.index("copy of 2.jpg")] = vectors[names.index("2.jpg")]
+    vectors[names.index("other bytes of 3.jpg")] = vectors[names.index("3.jpg")]
+    reject = {"path": f"file://{cut}", "reason": "truncated", "detail": ""}
+    run = tmp_path / "run"
+    uri = write_run(run, vectors, rows_a_file=20, with_moments=True, summary={"first_rejects": [reject]})
+    paths = [f"file://{folder}/{name}" for name in names]
+    rewrite_paths(run, paths)
+    write_listing(run, [*((path, len(contents[path.rpartition("/")[2]])) for path in paths),
+                        (f"file://{cut}", cut.stat().st_size)])  # fmt: skip
+    job.run(PcaArgs(run=uri, variance_target=None, n_components=8))
+
+    record = json.loads((run / "pca" / "insights" / "insights.json").read_text())
+    shown = {photo["path"].rpartition("/")[2]: photo["thumbnail"] for photo in record["photos"]}
+    assert sorted(name for name, thumbnail in shown.items() if thumbnail is None) == ["5.jpg"]
+    for number in (0, 4):
+        picture = Image.open(io.BytesIO(base64.b64decode(shown[f"{number}.jpg"])))
+        assert (picture.format, picture.size) == ("WEBP", (thumbnails.SIDE, thumbnails.SIDE))
+        colour = np.asarray(picture.convert("RGB")).reshape(-1, 3).mean(axis=0)
+        np.testing.assert_allclose(colour, (20 * number, 90, 200 - 20 * number), atol=8)
+    assert [record["photos"][number]["path"] for number in record["rejects"]] == [f"file://{cut}"]
+
+    found = pd.read_csv(run / "pca" / "insights" / "duplicates.csv")
+    kinds = {frozenset(path.rpartition("/")[2] for path in group["path"]): group for _, group in found.groupby("group")}
+    same, other = kinds[frozenset({"2.jpg", "copy of 2.jpg"})], kinds[frozenset({"3.jpg", "other bytes of 3.jpg"})]
+    assert set(same["kind"]) == {"identical_bytes"}
+    assert set(same["sha256"]) == {hashlib.sha256(contents["2.jpg"]).hexdigest()}
+    assert (set(other["kind"]), other["sha256"].nunique()) == ({"equal_features"}, 2)
+
+
+def rewrite_paths(run: Path, paths: list[str]) -> None:
+    rewrite(feature_file(run, 0), lambda table: table.set_column(0, table.schema.field(0), pa.array(paths)))
+
+
+def test_a_thumbnail_is_small_whatever_the_picture() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
+    smooth = np.repeat(np.linspace(0, 255, 224)[:, None], 224, 1)[:, :, None].repeat(3, 2).astype(np.uint8)
+    for pixels in (noise, smooth):
+        thumbnail = thumbnails.encode(pixels)
+        assert thumbnail is None or len(thumbnail) <= thumbnails.MAX_BYTES
+    assert thumbnails.encode(smooth) is not None
