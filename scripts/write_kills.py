@@ -29,7 +29,7 @@ After the repetition:
 - features, rejects, scores and CSV equal those of an uninterrupted run;
 - after garbage collection, no file is left that no manifest names.
 
-{machine} {date}: {total} interruptions, {failed} failed.{random}
+{machine} {date}: {total} interruptions, {failed} failed ({repeated}).{random}
 
 | operation | store | interruptions | before | after | answer lost |
 | --- | --- | ---: | --- | --- | --- |
@@ -41,6 +41,7 @@ MOMENTS = ("before", "after", "lost")
 def main() -> int:
     """Run the command: its arguments are the JUnit files."""
     passed: Counter[tuple[str, str, str]] = Counter()
+    repeated: Counter[str] = Counter()
     failed: list[str] = []
     random: list[str] = []
     for case in (case for name in sys.argv[1:] for case in ET.parse(Path(name)).getroot().iter("testcase")):
@@ -50,8 +51,9 @@ def main() -> int:
             failed.append(case.get("name", ""))
         for item in case.iter("property"):
             if item.get("name") == "kills":
-                store, _, moment, _, operations = json.loads(item.get("value") or "[]")
+                store, _, moment, resumed, operations = json.loads(item.get("value") or "[]")
                 passed.update((operation, store, moment) for operation in operations)
+                repeated[f"{store}, {'task' if resumed else 'run'} repeated"] += len(operations)
             if item.get("name") == "random kills":
                 store, trials = json.loads(item.get("value") or "[]")
                 random.append(f" {trials} runs were killed at random moments with all their processes ({store}).")
@@ -64,6 +66,7 @@ def main() -> int:
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         total=passed.total(),
         failed=len(failed),
+        repeated="; ".join(f"{what}: {count}" for what, count in sorted(repeated.items())),
         random="".join(random),
     )
     lines = [_line(operation, store, passed) for operation, store in sorted({key[:2] for key in passed})]
