@@ -315,7 +315,7 @@
     const begin = d3.min(rows, (row) => row.start), end = d3.max(rows, (row) => row.end);
     const minutes = (row) => (row.end - row.start) / 60000;
     const x = d3.scaleLinear([0, Math.max((end - begin) / 60000, 0.1)], [margin.left, width - margin.right]);
-    svg.append("g").attr("class", "axis").attr("transform", `translate(0 ${height - margin.bottom})`).call(d3.axisBottom(x).ticks(width / 110).tickFormat((value) => `${formatNumber(value, value % 1 ? 1 : 0)} min`));
+    svg.append("g").attr("class", "axis").attr("transform", `translate(0 ${height - margin.bottom})`).call(d3.axisBottom(x).ticks((width - margin.left) / 90).tickFormat((value) => `${formatNumber(value, value % 1 ? 1 : 0)} min`));
     rows.forEach((row, number) => {
       const top = margin.top + number * rowHeight;
       const name = { start: t("starting"), end: t("ending") }[row.what] ?? row.name;
