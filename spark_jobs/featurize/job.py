@@ -64,6 +64,8 @@ def _run_program(args: FeaturizeArgs) -> None:
         run(sc, args, stopwatch=stopwatch)
     finally:
         sc.stop()
+    # Until its executor ended, an attempt of a task that was slower than another one may have written.
+    storage.delete(storage.join(args.run, staging.FOLDER))
 
 
 def run(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import pytest
@@ -12,6 +13,7 @@ from spark_jobs.errors import JobError
 from spark_jobs.featurize import job, segments
 from spark_jobs.featurize.extraction import Engine
 from spark_jobs.lake import storage
+from spark_jobs.runtime import context
 from tests.spark_jobs import lake_days
 from tests.spark_jobs.in_process import Here
 from tests.spark_jobs.lake_days import Lake, live_in, load_model, local, photo
@@ -21,6 +23,7 @@ lake = lake_days.lake
 pytestmark = pytest.mark.slow
 
 ENGINE = Engine(load_model)
+RUN = job.run
 
 
 class Killed(BaseException):
@@ -119,6 +122,89 @@ def test_a_rerun_that_dies_at_once_leaves_no_list_of_segments_of_the_earlier_att
     run = local(lake.args("third").run)
     assert not (run / "segments.json").exists()
     assert not (run / "featurize.json").exists()
+
+
+class Rivals(Here):
+    """Whenever an attempt of a task has written a file, and before the file has its name, another attempt of that task
+    runs from start to end."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.rivals = 0
+        self._rival: Callable[[], Any] | None = None
+        writing = storage.writing
+
+        @contextmanager
+        def overtaken(uri: str, *others: Any) -> Iterator[BinaryIO]:
+            with writing(uri, *others) as stream:
+                yield stream
+                rival, self._rival = self._rival, None
+                if rival is not None:
+                    rival()
+                    self.rivals += 1
+                    self._rival = rival
+
+        patch.setattr(storage, "writing", overtaken)
+
+    def collect(self) -> list[Any]:
+        results = []
+        for item in self._items:
+            self._rival = functools.partial(self._work, item)
+            results.append(self._work(item))
+            self._rival = None
+        return results
+
+
+class Stragglers(Here):
+    """Every task has an attempt that is so slow that it runs when the job is over, until its executor is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._late: list[Callable[[], Any]] = []
+
+    def collect(self) -> list[Any]:
+        self._late += [functools.partial(self._work, item) for item in self._items]
+        return [self._work(item) for item in self._items]
+
+    def stop(self) -> None:
+        for attempt in self._late:
+            with suppress(FileNotFoundError):  # what it would read is deleted: Spark ignores how it ends
+                attempt()
+
+
+def test_attempts_of_a_task_at_the_same_time_give_the_rows_of_one(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with speculative execution; with one segment for two images, workers write the segments too."""
+    monkeypatch.setattr(segments, "ROWS_PER_SEGMENT", 2)
+    two_days(lake)
+    args = lake.args("third", small_segments=1)
+    lake.find(args, lake.published())
+    with monkeypatch.context() as patch:
+        spark = Rivals(patch)
+        job.run(spark, args, engine=ENGINE)  # type: ignore[arg-type]
+    assert spark.rivals > 10, "else the test has not seen the tasks' writes"
+    assert lake.rows(live_in(local(args.run))) == lake.expected()
+    assert not (local(args.run) / "staging").exists()
+
+
+def test_attempts_that_end_after_the_job_change_no_segment_and_leave_nothing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "ROWS_PER_SEGMENT", 2)
+    two_days(lake)
+    args = lake.args("third", small_segments=1)
+    lake.find(args, lake.published())
+    monkeypatch.setattr(context, "start", lambda _name: Stragglers())
+    files: list[dict[str, bytes]] = []
+
+    def run(*arguments: Any, **options: Any) -> None:
+        RUN(*arguments, **options, engine=ENGINE)
+        files.append(lake.files())
+
+    monkeypatch.setattr(job, "run", run)
+    assert job.main(args.to_argv()) == 0
+    assert files == [lake.files()]
+    assert lake.rows(live_in(local(args.run))) == lake.expected()
+    assert not (local(args.run) / "staging").exists()
 
 
 def test_segments_that_lack_an_image_fail_the_job(lake: Lake) -> None:
