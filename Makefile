@@ -85,6 +85,7 @@ prices: setup ## write a new price table from the AWS Price List API [OPTIONS='-
 
 docs: setup ## regenerate the generated documents
 	@$(IN_VENV) scripts/write_dag_docs.py
+	@$(IN_VENV) -m scripts.write_cost_tables
 
 lint: setup ## ruff, import rules, types, the AWS template, generated documents, shell scripts
 	@.venv/bin/ruff check .
@@ -94,6 +95,7 @@ lint: setup ## ruff, import rules, types, the AWS template, generated documents,
 	@.venv/bin/mypy --python-version 3.12 include
 	@.venv/bin/cfn-lint --regions eu-west-3 -- infra/fruit-features.yaml
 	@$(IN_VENV) scripts/write_dag_docs.py --check
+	@$(IN_VENV) -m scripts.write_cost_tables --check
 	@bash -n scripts/*.sh include/cluster/*.sh docker/*.sh tests/compose/*.sh tests/python312/*.sh .ci/run
 
 format: setup ## format the code

@@ -9,7 +9,7 @@ on an EMR cluster that exists only during the run. If nothing has changed, no cl
 | --- | --- |
 | `open_run` | names the run; checks settings, parameters, regions, access and model |
 | `find_changes` | compares the images with the published state: new, changed, gone; writes the work list |
-| `plan_cluster` | skips the rest if nothing has changed; plans cluster and steps; checks the cost forecast |
+| `plan_cluster` | skips the rest if nothing has changed; sizes the cluster by the work; checks the cost forecast |
 | `publish_code` | uploads the job package to the lake, under its digest |
 | `create_cluster` | creates the cluster, or attaches to the one that an earlier attempt created |
 | `add_featurize`, `wait_featurize` | check where the cluster is; work list → segments of features and rejects |
@@ -29,6 +29,11 @@ on an EMR cluster that exists only during the run. If nothing has changed, no cl
 **The published state.** Features are in immutable segments. A manifest names the segments of a state, and
 `current.json` names the manifest of the published state. It is moved last, in one write, and only if no other run has
 moved it: readers that start from it never see half a state. `docs/lake.md` explains the lake.
+
+**The size of the cluster.** `plan_cluster` chooses the fewest worker nodes with which the run should meet
+`deadline_minutes`, between `min_worker_nodes` and `max_worker_nodes`. On a small day the primary node works alone. The
+log and the XCom `summary` of the task show the plan: images, nodes, minutes, euros, and how much of it is start and
+stop. `docs/cluster.md` explains it.
 
 **Idempotence.** A run writes only under `runs/<slug>/`, and new segments. Only `publish_results` changes what readers
 see, after verification: a failed run changes nothing. A retried task attaches to
@@ -135,7 +140,7 @@ with DAG(
         open_run,
         find_changes,
         verify_results,
-        plan={"code": plan_cluster["code"], "forecast": plan_cluster["forecast"]},
+        plan={name: plan_cluster[name] for name in ("code", "forecast", "sizing")},
         created={"cluster_id": add_pca.output[CLUSTER_ID], "attestation": add_pca.output[ATTESTATION]},
         cost=report_cost,
     )

@@ -280,17 +280,70 @@ class Cost(TypedDict):
     """What the run's clusters did when, the first part first."""
 
 
+class ClusterFigures(TypedDict):
+    """What a cluster is expected to do, or what it has done. Amounts of money are shared out by time."""
+
+    vcpus: int
+    """Number of tasks that run at the same time, as planned."""
+    images: int
+    """Images that featurize computes."""
+    bytes: int
+    """Their total size."""
+    listed: int
+    """Images that pca reads."""
+    images_per_second_per_vcpu: float | None
+    """None without images."""
+    start_and_stop_seconds: float | None
+    """The cluster's lifetime outside of the next two figures; None if its lifetime is unknown."""
+    featurize_seconds: float
+    """Time of the parts of featurize that grow with the number of images."""
+    pca_seconds: float
+    """The same of pca."""
+    seconds: float | None
+    """From the creation of the cluster to its termination; None if it is unknown."""
+    eur: AmountRecord | None
+    """None, like the other amounts, if the cost is unknown."""
+    start_and_stop_eur: AmountRecord | None
+    eur_per_image_at_the_margin: AmountRecord | None
+    """Of the time of featurize: what an additional image costs; None without images."""
+    eur_per_image: AmountRecord | None
+    """Of everything; None without images."""
+
+
+class ClusterPlan(ClusterFigures):
+    """The planned cluster, and what it is expected to do."""
+
+    core_nodes: int
+    """On-demand nodes, in capacity units; 0 if the primary node does the work."""
+    task_nodes: int
+    """Spot nodes, in capacity units."""
+    deadline_minutes: int
+    meets_deadline: bool
+    rates: str
+    """Where the expected rates come from."""
+
+
+class Sizing(TypedDict):
+    """The planned cluster, and what it has done."""
+
+    plan: ClusterPlan
+    outcome: ClusterFigures
+
+
 class PlanSummary(TypedDict):
     """The part of the plan that the manifest keeps."""
 
     code: str
     """Digest of the code bundle."""
     forecast: Forecast
+    sizing: ClusterPlan
 
 
 class Plan(PlanSummary):
     """The record that ``plan_cluster`` returns: all requests of the run, as data."""
 
+    summary: str
+    """The planned cluster in one line, for people: images, nodes, minutes, cost."""
     jobs: str
     """Digest of the jobs' sources, which the jobs report too."""
     job_flow_overrides: ClusterRequest
@@ -404,6 +457,7 @@ class Manifest(TypedDict):
     pca: PcaSummary
     residency: Residency
     forecast: Forecast
+    sizing: Sizing
     cost: Cost | None
     """None when it could not be computed."""
     warnings: list[str]

@@ -52,7 +52,7 @@ ADVICE = {
     "names, fix or remove them, or raise max_reject_ratio.",
     Kind.LOST_CAPACITY: "EC2 had no instances of these types, or reclaimed some. Retry; if it happens again, allow "
     "more or other types (core_instance_types), more zones (setting subnet_ids), fewer spot instances "
-    "(task_instance_count), or request a higher EC2 quota.",
+    "(a higher max_core_nodes), or request a higher EC2 quota.",
     Kind.TIME_LIMIT: "The step ran longer than step_time_limit_minutes. If the log shows progress, raise the limit or "
     "the number of instances; if it hung, its last lines show where.",
     Kind.CANCELLED: "A person, or the end of the run, cancelled it; there is no defect. Start the run again if "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from include.artifacts.bundle import BOOTSTRAP_FILE, REQUIREMENTS_FILE
 from include.cluster.instance_types import InstanceType, instance_types
-from include.cluster.sizing import AM_HEAP_MIB, AM_OVERHEAD_MIB, size_executor, unit_vcpus, weight
+from include.cluster.sizing import AM_HEAP_MIB, AM_OVERHEAD_MIB, Size, find_capacity, unit_vcpus, weight
 from include.cluster.tags import PROJECT, run_tags
 from include.records import ClusterRequest, JsonObject
 from include.settings.deployment import Settings
@@ -38,6 +38,7 @@ def run_job_flow_request(
     lake: str,
     settings: Settings,
     params: RunParams,
+    size: Size,
     code: str,
     wheels: str,
     log_uri: str,
@@ -55,7 +56,9 @@ def run_job_flow_request(
     settings : Settings
         Region, roles, network, encryption and tags.
     params : RunParams
-        Release, instance types and counts, disks, idle timeout.
+        Release, instance types, disks, idle timeout.
+    size : Size
+        The worker nodes; without any, the cluster consists of its primary node.
     code : str
         URI of the code bundle's folder, which contains the bootstrap action.
     wheels : str
@@ -78,7 +81,7 @@ def run_job_flow_request(
         "ServiceRole": settings.service_role,
         "JobFlowRole": settings.job_flow_role,
         "VisibleToAllUsers": True,
-        "Instances": _instances(settings, params),
+        "Instances": _instances(settings, params, size),
         "EbsRootVolumeSize": ROOT_VOLUME_GIB,
         "ScaleDownBehavior": "TERMINATE_AT_TASK_COMPLETION",
         "BootstrapActions": [
@@ -90,7 +93,7 @@ def run_job_flow_request(
                 },
             }
         ],
-        "Configurations": _configurations(settings, params),
+        "Configurations": _configurations(settings, params, size),
         # The fallback if neither the teardown nor a person terminates the cluster.
         "AutoTerminationPolicy": {"IdleTimeout": params.idle_timeout_minutes * 60},
         "StepConcurrencyLevel": 1,
@@ -99,8 +102,8 @@ def run_job_flow_request(
             for key, value in run_tags(slug=slug, run_id=run_id, lake=lake, settings=settings).items()
         ],
     }
-    if params.task_instance_count:
-        request["ManagedScalingPolicy"] = _managed_scaling(params)
+    if size.task_nodes:
+        request["ManagedScalingPolicy"] = _managed_scaling(size)
     if settings.security_configuration:
         request["SecurityConfiguration"] = settings.security_configuration
     if settings.kms_key:
@@ -108,22 +111,17 @@ def run_job_flow_request(
     return request
 
 
-def _instances(settings: Settings, params: RunParams) -> JsonObject:
+def _instances(settings: Settings, params: RunParams, size: Size) -> JsonObject:
     workers = [instance_types()[name] for name in params.core_instance_types]
     master = [instance_types()[params.master_instance_type]]
     on_demand = {"OnDemandSpecification": {"AllocationStrategy": "lowest-price"}}
-    fleets = [
-        _fleet("MASTER", master, params, {"TargetOnDemandCapacity": 1, "LaunchSpecifications": on_demand}),
+    fleets = [_fleet("MASTER", master, params, {"TargetOnDemandCapacity": 1, "LaunchSpecifications": on_demand})]
+    if size.core_nodes:
         # On demand: core nodes store HDFS with the code that YARN distributes, which must not be lost.
-        _fleet(
-            "CORE",
-            workers,
-            params,
-            {"TargetOnDemandCapacity": params.core_instance_count, "LaunchSpecifications": on_demand},
-        ),
-    ]
-    if params.task_instance_count:
-        fleets.append(_fleet("TASK", workers, params, _spot(params.task_instance_count)))
+        capacity = {"TargetOnDemandCapacity": size.core_nodes, "LaunchSpecifications": on_demand}
+        fleets.append(_fleet("CORE", workers, params, capacity))
+    if size.task_nodes:
+        fleets.append(_fleet("TASK", workers, params, _spot(size.task_nodes)))
     instances: JsonObject = {
         "KeepJobFlowAliveWhenNoSteps": True,  # the cluster is created without steps
         "TerminationProtected": False,
@@ -172,21 +170,21 @@ def _fleet(kind: str, nodes: Sequence[InstanceType], params: RunParams, capacity
     }
 
 
-def _managed_scaling(params: RunParams) -> JsonObject:
+def _managed_scaling(size: Size) -> JsonObject:
     """Return the limits within which EMR adds and removes task nodes; the number of core nodes is constant."""
     return {
         "ComputeLimits": {
             "UnitType": "InstanceFleetUnits",
-            "MinimumCapacityUnits": params.core_instance_count,
-            "MaximumCapacityUnits": params.core_instance_count + params.task_instance_count,
+            "MinimumCapacityUnits": size.core_nodes,
+            "MaximumCapacityUnits": size.worker_nodes,
             # All capacity above the core nodes is spot, in task nodes.
-            "MaximumOnDemandCapacityUnits": params.core_instance_count,
-            "MaximumCoreCapacityUnits": params.core_instance_count,
+            "MaximumOnDemandCapacityUnits": size.core_nodes,
+            "MaximumCoreCapacityUnits": size.core_nodes,
         }
     }
 
 
-def _configurations(settings: Settings, params: RunParams) -> list[JsonObject]:
+def _configurations(settings: Settings, params: RunParams, size: Size) -> list[JsonObject]:
     environment = {
         "LC_ALL": "C.UTF-8",  # file names and labels contain accents
         "PYTHONUTF8": "1",
@@ -202,7 +200,7 @@ def _configurations(settings: Settings, params: RunParams) -> list[JsonObject]:
         {
             "Classification": "spark-defaults",
             "Properties": {
-                **_executors(params),
+                **_executors(params, size),
                 "spark.pyspark.python": PYTHON,
                 **{f"spark.executorEnv.{name}": value for name, value in environment.items()},
             },
@@ -218,11 +216,10 @@ def _configurations(settings: Settings, params: RunParams) -> list[JsonObject]:
     ]
 
 
-def _executors(params: RunParams) -> dict[str, str]:
-    nodes = [instance_types()[name] for name in params.core_instance_types]
-    executor = size_executor(nodes)
-    units = params.core_instance_count + params.task_instance_count
-    slots = units * (unit_vcpus(nodes) // executor.cores) * executor.cores
+def _executors(params: RunParams, size: Size) -> dict[str, str]:
+    workers = [instance_types()[name] for name in params.core_instance_types]
+    capacity = find_capacity(size, instance_types()[params.master_instance_type], workers)
+    executor = capacity.executor
     return {
         "spark.executor.cores": str(executor.cores),
         "spark.executor.memory": f"{executor.heap_mib}m",
@@ -235,9 +232,9 @@ def _executors(params: RunParams) -> dict[str, str]:
         # The number of executors follows the number of task nodes.
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.minExecutors": "1",
-        "spark.dynamicAllocation.initialExecutors": str(slots // executor.cores),
+        "spark.dynamicAllocation.initialExecutors": str(capacity.executors),
         # YARN only counts memory: types with more memory per core would get more tasks than cores.
-        "spark.dynamicAllocation.maxExecutors": str(slots // executor.cores),
+        "spark.dynamicAllocation.maxExecutors": str(capacity.executors),
         # The job plans its tasks for this many slots; it would count too few while executors are still starting.
-        "spark.default.parallelism": str(slots),
+        "spark.default.parallelism": str(capacity.vcpus),
     }

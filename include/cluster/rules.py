@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from include.cluster.instance_types import CAPTURED_REGION, RELEASES, InstanceType, instance_types
 from include.cluster.request import cluster_name
-from include.cluster.sizing import SizingError, check_driver, size_executor
+from include.cluster.sizing import SizingError, check_driver, size_executor, size_single_node
 from include.cluster.tags import (
     ALLOWED,
     MAX_KEY_CHARACTERS,
@@ -48,7 +48,7 @@ def check_cluster(*, slug: str, settings: Settings, params: RunParams) -> None:
     settings : Settings
         Region, roles, network, encryption and tags.
     params : RunParams
-        Release and instance types.
+        Release, instance types, and the minimum of worker nodes.
 
     Raises
     ------
@@ -98,6 +98,8 @@ def _type_problems(settings: Settings, params: RunParams) -> list[str]:
         )
     try:
         check_driver(known["master_instance_type"][0])
+        if params.min_worker_nodes == 0:
+            size_single_node(known["master_instance_type"][0])
     except SizingError as error:
         problems.append(f"master_instance_type: {error}")
     try:

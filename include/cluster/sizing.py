@@ -51,9 +51,38 @@ DRIVER_HEAP_MIB = 4096
 DRIVER_PYTHON_MIB = 1024
 """The driver's Python: 673 to 1,112 MiB measured with its JVM, at one million files (docs/performance.md)."""
 
+DRIVER_MIB = DRIVER_HEAP_MIB + DRIVER_PYTHON_MIB
+"""Memory of the driver, on the primary node."""
+
 
 class SizingError(ValueError):
     """An instance type has too little memory for its processes."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The worker nodes of a cluster, in capacity units of its fleets; without any, the primary node does the work.
+
+    Attributes
+    ----------
+    core_nodes : int
+        On-demand nodes.
+    task_nodes : int
+        Spot nodes.
+    """
+
+    core_nodes: int
+    task_nodes: int
+
+    @property
+    def worker_nodes(self) -> int:
+        """Number of all worker nodes."""
+        return self.core_nodes + self.task_nodes
+
+    @property
+    def is_single_node(self) -> bool:
+        """Whether the primary node is the only node."""
+        return self.worker_nodes == 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,50 @@ class Executor:
         return (self.overhead_mib - JVM_OVERHEAD_MIB) // self.cores
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """The executors of a cluster.
+
+    Attributes
+    ----------
+    executor : Executor
+        The size of each.
+    executors : int
+        Their number.
+    """
+
+    executor: Executor
+    executors: int
+
+    @property
+    def vcpus(self) -> int:
+        """Number of tasks that run at the same time, one per vCPU."""
+        return self.executors * self.executor.cores
+
+
+def find_capacity(size: Size, primary: InstanceType, workers: Sequence[InstanceType]) -> Capacity:
+    """Return the executors of a cluster.
+
+    Parameters
+    ----------
+    size : Size
+        Its worker nodes.
+    primary : InstanceType
+        The type of the primary node.
+    workers : sequence of InstanceType
+        The types of core and task nodes; at least one.
+
+    Raises
+    ------
+    SizingError
+        If a type of the nodes that run executors has too little memory.
+    """
+    if size.is_single_node:
+        return size_single_node(primary)
+    executor = size_executor(workers)
+    return Capacity(executor, size.worker_nodes * (unit_vcpus(workers) // executor.cores))
+
+
 def yarn_mib(node: InstanceType) -> int:
     """Return the memory in MiB that EMR gives YARN on a node."""
     return node.memory_mib - min(node.memory_mib // YARN_RESERVED_SHARE, YARN_RESERVED_MIB)
@@ -100,7 +173,7 @@ def size_executor(nodes: Sequence[InstanceType]) -> Executor:
     """
     cores = min(MAX_EXECUTOR_CORES, *(node.vcpus for node in nodes))
     container, smallest = min(((_container_mib(node, cores), node) for node in nodes), key=lambda pair: pair[0])
-    needed = EXECUTOR_HEAP_MIB + JVM_OVERHEAD_MIB + cores * SLOT_MIB
+    needed = _executor_mib(cores)
     if container < needed:
         raise SizingError(
             f"{smallest.name!r} has {smallest.vcpus} vCPUs and {smallest.memory_mib} MiB, of which an executor of "
@@ -114,6 +187,42 @@ def _container_mib(node: InstanceType, cores: int) -> int:
     return share // YARN_STEP_MIB * YARN_STEP_MIB
 
 
+def size_single_node(node: InstanceType) -> Capacity:
+    """Return the executors of a cluster that consists of its primary node.
+
+    EMR gives YARN as much memory as on any node of this type, but here the driver and the daemons of a primary node run
+    beside the executors. So executors get the memory that :func:`check_driver` does not need, at most YARN's share. If
+    that is too little for all cores, there are fewer executors.
+
+    Parameters
+    ----------
+    node : InstanceType
+        The type of the primary node.
+
+    Raises
+    ------
+    SizingError
+        If there is not enough memory for one executor; the message names the type.
+    """
+    cores = min(MAX_EXECUTOR_CORES, node.vcpus)
+    available = min(yarn_mib(node), node.memory_mib - 2 * DRIVER_MIB) - AM_MIB
+    needed = _executor_mib(cores)
+    executors = min(node.vcpus // cores, available // needed)
+    if executors < 1:
+        raise SizingError(
+            f"{node.name!r} has {node.memory_mib} MiB, of which an executor beside the driver gets "
+            f"{max(available, 0)} MiB; it needs {needed}. Expected a type with more memory, or min_worker_nodes of 1 "
+            "or more"
+        )
+    container = available // executors // YARN_STEP_MIB * YARN_STEP_MIB
+    return Capacity(Executor(cores, EXECUTOR_HEAP_MIB, container - EXECUTOR_HEAP_MIB), executors)
+
+
+def _executor_mib(cores: int) -> int:
+    """Return the least memory of an executor's container."""
+    return EXECUTOR_HEAP_MIB + JVM_OVERHEAD_MIB + cores * SLOT_MIB
+
+
 def check_driver(node: InstanceType) -> None:
     """Check that the driver fits into half of the primary node's memory; EMR's daemons need the other half.
 
@@ -122,11 +231,10 @@ def check_driver(node: InstanceType) -> None:
     SizingError
         If it does not fit.
     """
-    needed = DRIVER_HEAP_MIB + DRIVER_PYTHON_MIB
-    if node.memory_mib // 2 < needed:
+    if node.memory_mib // 2 < DRIVER_MIB:
         raise SizingError(
-            f"{node.name!r} has {node.memory_mib} MiB; expected {2 * needed} or more: Spark's driver needs {needed} "
-            "(--driver-memory and Python), EMR's daemons need the other half"
+            f"{node.name!r} has {node.memory_mib} MiB; expected {2 * DRIVER_MIB} or more: Spark's driver needs "
+            f"{DRIVER_MIB} (--driver-memory and Python), EMR's daemons need the other half"
         )
 
 

@@ -43,9 +43,14 @@ class Amount:
         """Return the amount multiplied by a factor, such as an exchange rate."""
         return Amount(self.low * factor, None if self.high is None else self.high * factor)
 
-    def record(self) -> AmountRecord:
-        """Return it for JSON, to a hundredth of a cent."""
-        return {"low": round(self.low, 4), "high": None if self.high is None else round(self.high, 4)}
+    @classmethod
+    def read(cls, record: AmountRecord) -> Amount:
+        """Return the amount of a record."""
+        return cls(record["low"], record["high"])
+
+    def record(self, digits: int = 4) -> AmountRecord:
+        """Return it for JSON, by default to a hundredth of a cent."""
+        return {"low": round(self.low, digits), "high": None if self.high is None else round(self.high, digits)}
 
 
 def total(amounts: Iterable[Amount]) -> Amount:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from include.records import Cost, Created, FoundChanges, Manifest, PlanSummary, Run, Verified
+from include.records import Cost, Created, FoundChanges, Manifest, PlanSummary, Run, Sizing, Verified
 from spark_jobs.records import ChangeCounts, FeaturizeSummary, PcaSummary, Segment
 
 
@@ -17,6 +17,7 @@ def build_manifest(
     pca: PcaSummary,
     verified: Verified,
     finished_at: str,
+    sizing: Sizing,
     cost: Cost | None,
 ) -> Manifest:
     """Return the manifest of the state that a run publishes; the commit gives it its number.
@@ -31,6 +32,8 @@ def build_manifest(
         The jobs' summaries.
     finished_at : str
         ISO 8601 time in UTC.
+    sizing : dict
+        The planned cluster, and what it has done.
     cost : dict or None
         None if it could not be computed.
     """
@@ -64,6 +67,7 @@ def build_manifest(
         "pca": pca,
         "residency": {"before": run["residency"], "cluster": created["attestation"]},
         "forecast": plan["forecast"],
+        "sizing": sizing,
         "cost": cost,
         "warnings": warnings,
     }

@@ -158,7 +158,7 @@ class RunParams:
     master_instance_type: str = _parameter(
         _CLUSTER,
         "Primary node: type",
-        "EC2 instance type of the primary node, which runs the Spark driver.",
+        "EC2 instance type of the primary node, which runs the Spark driver, and on a small day the tasks too.",
         DEFAULT_INSTANCE_TYPES["arm64"][0],
         pattern=_INSTANCE_TYPE,
     )
@@ -173,20 +173,39 @@ class RunParams:
         maxItems=30,  # of a fleet with an allocation strategy (EMR API Reference, InstanceTypeConfig)
         uniqueItems=True,
     )
-    core_instance_count: int = _parameter(
+    deadline_minutes: int = _parameter(
         _CLUSTER,
-        "Core nodes: count",
-        "On-demand nodes that stay from start to end. With types of several sizes, the smallest counts as 1.",
+        "Deadline (minutes)",
+        "The cluster gets the fewest worker nodes with which it is expected to start, compute and stop within this "
+        "time.",
+        60,
+        minimum=1,
+        maximum=1440,
+    )
+    min_worker_nodes: int = _parameter(
+        _CLUSTER,
+        "Worker nodes: minimum",
+        "0: on a small day the primary node does the work alone. The same number as the maximum gives a cluster of "
+        "fixed size. With types of several sizes, the smallest counts as 1.",
+        0,
+        minimum=0,
+        maximum=200,
+    )
+    max_worker_nodes: int = _parameter(
+        _CLUSTER,
+        "Worker nodes: maximum",
+        "A plan never has more worker nodes, even if it misses the deadline.",
+        10,
+        minimum=0,
+        maximum=200,
+    )
+    max_core_nodes: int = _parameter(
+        _CLUSTER,
+        "Core nodes: maximum",
+        "So many worker nodes are on-demand core nodes; all others are spot task nodes, or on-demand ones if no spot "
+        "capacity is available.",
         2,
         minimum=1,
-        maximum=50,
-    )
-    task_instance_count: int = _parameter(
-        _CLUSTER,
-        "Task nodes: count",
-        "Additional spot nodes; on-demand ones if no spot capacity is available. EMR removes those that are idle.",
-        2,
-        minimum=0,
         maximum=200,
     )
     ebs_gib: int = _parameter(
@@ -235,13 +254,17 @@ class RunParams:
         Raises
         ------
         SettingsError
-            If a parameter is missing or unknown, or if neither ``variance_target`` nor ``n_components`` is set.
+            If a parameter is missing or unknown, if neither ``variance_target`` nor ``n_components`` is set, or if the
+            minimum of worker nodes is above their maximum.
         """
         known = {item.name: str(item.type) for item in fields(cls)}
         problems = [f"the parameter {name!r} is missing" for name in sorted(set(known) - set(params))]
         problems += [f"{name!r} is not a parameter of this DAG" for name in sorted(set(params) - set(known))]
         if not problems and is_component_count_open(params["variance_target"], params["n_components"]):
             problems = ["variance_target and n_components are both empty; expected one of them, or both"]
+        if not problems and params["min_worker_nodes"] > params["max_worker_nodes"]:
+            low, high = params["min_worker_nodes"], params["max_worker_nodes"]
+            problems = [f"min_worker_nodes={low}: expected at most max_worker_nodes={high}"]
         if problems:
             raise SettingsError(problems)
         # JSON schema accepts 40.0 as an integer; ``--n-components=40.0`` would fail on the cluster.

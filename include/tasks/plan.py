@@ -9,14 +9,17 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.artifacts.bundle import build_bundle
 from include.artifacts.publishing import put_bundle
 from include.artifacts.wheelhouse import find_wheelhouse
+from include.cluster.planning import SizePlan, Work, plan_size
+from include.cluster.rates import RECENT_STATES, Rates, learn_rates, read_outcome
 from include.cluster.request import run_job_flow_request
 from include.cluster.rules import check_cluster
-from include.cluster.steps import spark_step
-from include.cost.forecast import check_cap, describe_forecast, forecast_cost, measured_rates
+from include.cluster.steps import SPECULATION, spark_step
+from include.cost.figures import describe_plan, plan_figures
+from include.cost.forecast import check_cap, describe_forecast, forecast_cost
 from include.cost.prices import load_prices
 from include.lake.layout import Lake
-from include.lake.state import DamagedLakeError, read_manifest, read_pointer
-from include.records import Forecast, FoundChanges, Manifest, Plan, Run
+from include.lake.recent import recent_manifests
+from include.records import ClusterPlan, Forecast, FoundChanges, Plan, Run
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
 from include.tasks.changes import featurize_args
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @without_retry
 def plan_cluster(run: Run, found: FoundChanges) -> Plan:
-    """Return all requests of this run as data: RunJobFlow and the steps of both jobs.
+    """Size the cluster, and return all requests of this run as data: RunJobFlow and the steps of both jobs.
 
     Raises
     ------
@@ -57,8 +60,17 @@ def plan_cluster(run: Run, found: FoundChanges) -> Plan:
         sample_images=params.sample_images,
     )
     limit = params.step_time_limit_minutes
-    forecast = _forecast(run, found, params, settings)
+    size_plan = _plan_size(run, found, params, settings)
+    forecast = forecast_cost(load_prices(settings), params, size_plan)
+    sizing = plan_figures(size_plan, forecast)
+    summary = describe_plan(sizing)
+    _log(found, sizing, summary, forecast, params)
+    check_cap(forecast, params.max_cost_eur)
+    # A slow spot node gets a copy of its task elsewhere. Of featurize only: see docs/decisions/0032.
+    conf = SPECULATION if size_plan.size.task_nodes else {}
     return {
+        "summary": summary,
+        "sizing": sizing,
         "code": bundle.digest,
         "jobs": bundle.jobs,
         "forecast": forecast,
@@ -68,38 +80,55 @@ def plan_cluster(run: Run, found: FoundChanges) -> Plan:
             lake=lake.root,
             settings=settings,
             params=params,
+            size=size_plan.size,
             code=code,
             wheels=find_wheelhouse(lake, settings),
             log_uri=f"{settings.logs}/" if settings.logs else lake.logs,
         ),
-        "featurize_steps": [spark_step(featurize, slug=slug, code=code, time_limit_minutes=limit)],
+        "featurize_steps": [spark_step(featurize, slug=slug, code=code, time_limit_minutes=limit, conf=conf)],
         "pca_steps": [spark_step(pca, slug=slug, code=code, time_limit_minutes=limit)],
     }
 
 
-def _forecast(run: Run, found: FoundChanges, params: RunParams, settings: Settings) -> Forecast:
-    """Return the forecast of the run's cost, with the rates of the previous run; raise if it is above the cap."""
-    rates = measured_rates(_previous_manifest(run, settings))
-    forecast = forecast_cost(load_prices(settings), params, found["work"], found["listed"], rates)
+def _plan_size(run: Run, found: FoundChanges, params: RunParams, settings: Settings) -> SizePlan:
+    """Return the cluster for the work that was found, planned with the rates of the last runs."""
+    work = Work(found["work"], found["work_bytes"], found["listed"])
+    return plan_size(work, params, _learn_rates(Lake(run["lake"]), settings.aws_conn_id))
+
+
+def _learn_rates(lake: Lake, aws_conn_id: str | None) -> Rates:
+    outcomes = {}
+    for manifest in recent_manifests(lake, RECENT_STATES, aws_conn_id):
+        try:
+            outcome = read_outcome(manifest)
+        except ValueError as error:
+            log.warning("The plan ignores the manifest of state %s: %s", manifest.get("state"), error)
+            continue
+        if outcome is not None:
+            outcomes[manifest.get("run")] = outcome  # a restored state has the run of another one
+    return learn_rates(list(outcomes.values()))
+
+
+def _log(found: FoundChanges, sizing: ClusterPlan, summary: str, forecast: Forecast, params: RunParams) -> None:
     if found["everything"]:
         log.info("All %d images are computed: %s", found["work"], found["everything"])
+    log.info("Plan: %s", summary)
+    log.info("Rates from %s", sizing["rates"])
     log.info("Forecast: %s", describe_forecast(forecast))
-    check_cap(forecast, params.max_cost_eur)
-    return forecast
-
-
-def _previous_manifest(run: Run, settings: Settings) -> Manifest | None:
-    """Return the manifest of the published run, or None if it is missing or damaged."""
-    lake = Lake(run["lake"])
-    pointer = read_pointer(lake, settings.aws_conn_id)
-    current = pointer.current if pointer else None
-    if current is None:
-        return None
-    try:
-        return read_manifest(lake, current["manifest"], settings.aws_conn_id)
-    except DamagedLakeError as error:
-        log.warning("The forecast uses default rates, since the manifest of the published run is damaged: %s", error)
-        return None
+    if not sizing["meets_deadline"]:
+        log.warning(
+            "The deadline will be missed: %.0f min are expected, deadline_minutes=%d. Raise max_worker_nodes=%d, "
+            "choose larger core_instance_types, or allow more time",
+            (sizing["seconds"] or 0) / 60,
+            params.deadline_minutes,
+            params.max_worker_nodes,
+        )
+    if sizing["featurize_seconds"] > params.step_time_limit_minutes * 60:
+        log.warning(
+            "featurize is expected to take %.0f min, but step_time_limit_minutes=%d stops it: raise the limit",
+            sizing["featurize_seconds"] / 60,
+            params.step_time_limit_minutes,
+        )
 
 
 def publish_code(run: Run, code: str) -> str:

@@ -6,6 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 from include.cost.account import account_cost, describe_cost
+from include.cost.figures import describe_outcome, measure_figures
 from include.cost.prices import load_prices
 from include.emr.client import create_hook, open_emr
 from include.emr.identity import RunIdentity
@@ -25,7 +26,7 @@ from include.reports.report import build_report, report_line
 from include.settings.deployment import Settings, read_airflow_settings
 from include.settings.parameters import RunParams
 from include.tasks.failures import without_retry
-from spark_jobs.records import FeaturizeSummary
+from spark_jobs.records import FeaturizeSummary, PcaSummary
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def publish_results(
     run, found, verified, cost : dict
         What ``open_run``, ``find_changes``, ``verify_results`` and ``report_cost`` returned.
     plan : dict
-        ``code`` and ``forecast`` of ``plan_cluster``.
+        ``code``, ``forecast`` and ``sizing`` of ``plan_cluster``.
     created : dict
         Id and attestation of the cluster that ran the last step.
 
@@ -129,16 +130,21 @@ def publish_results(
     conn, lake = settings.aws_conn_id, Lake(run["lake"])
     locations = lake.run(found["run"])
     finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+    featurize: FeaturizeSummary = read_json(LakePath(locations.featurize_summary, conn), "featurize writes it")
+    pca: PcaSummary = read_json(LakePath(locations.pca_summary, conn), "pca writes it")
+    outcome = measure_figures(plan["sizing"], found, featurize, pca, cost)
+    log.info("Outcome: %s", describe_outcome(outcome, plan["sizing"]))
     manifest = build_manifest(
         run=run,
         found=found,
         segments=read_segments(locations, conn),
         plan=plan,
         created=created,
-        featurize=read_json(LakePath(locations.featurize_summary, conn), "featurize writes it"),
-        pca=read_json(LakePath(locations.pca_summary, conn), "pca writes it"),
+        featurize=featurize,
+        pca=pca,
         verified=verified,
         finished_at=finished_at,
+        sizing={"plan": plan["sizing"], "outcome": outcome},
         cost=cost,
     )
     report = build_report(manifest)

@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from include.operators.add_steps import AddSteps
 from include.operators.create_cluster import CreateCluster
+from include.records import Plan
 from include.settings.deployment import SettingsError
 from include.settings.parameters import RunParams
 
@@ -56,6 +57,13 @@ def production() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def dag(production: None) -> DAG:
     return parse()
+
+
+def test_ui_shows_the_plan_before_the_cluster_exists(dag: DAG) -> None:
+    """Each entry of the record is an XCom of its own, which the UI shows as soon as the task has succeeded."""
+    assert {"summary", "sizing"} <= set(Plan.__annotations__)
+    assert getattr(dag.get_task("plan_cluster"), "multiple_outputs", False)
+    assert "plan_cluster" in upstream(dag, "create_cluster")
 
 
 @pytest.mark.slow  # starts Airflow's DAG processor; the other tests parse the file without it

@@ -18,6 +18,9 @@ API_CALLS = (
 THROTTLED = {"error": "ThrottlingException", "message": "Rate exceeded"}
 STEPS = ("featurize", "pca")
 MANY: dict[str, Any] = {"copies": 60, "conf": {"images_per_task": 50}}
+MANY_ON_SPOT: dict[str, Any] = {"copies": 60, "conf": {"images_per_task": 50, "min_worker_nodes": 4}}
+"""So few photos would get a single node."""
+
 EXECUTORS = ("--master", "local-cluster[2,1,1024]")
 """Separate executor processes, as on a cluster."""
 
@@ -196,7 +199,7 @@ def _clusters() -> list[Cell]:
                 "success",
                 {"steps": [{"name": f"{step}*", "kills": "executor", "at_percent": 1}]},
                 arguments=EXECUTORS,
-                **MANY,
+                **MANY_ON_SPOT,
             )
             for step in STEPS
         ),

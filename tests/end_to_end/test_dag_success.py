@@ -92,11 +92,28 @@ def test_manifest_has_residency_and_cost(published):
     assert manifest["forecast"]["images"] == 25
     cost = json.loads((folder / "cost.json").read_text())
     assert manifest["cost"] == cost
-    assert {fleet["fleet"] for fleet in cost["fleets"]} == {"MASTER", "CORE", "TASK"}
+    assert [fleet["fleet"] for fleet in cost["fleets"]] == ["MASTER"]
     assert all(fleet["hours"] > 0 for fleet in cost["fleets"])
     assert 0 < cost["eur"]["low"] < 1, "a minute of small machines"
     assert "nothing was paid" in cost["notes"][0]
     assert "Cost: " in outcome.log
+
+
+def test_few_photos_get_a_single_node_and_the_manifest_has_plan_and_outcome(published):
+    lake, outcome = published
+    [file] = (lake / "manifests").iterdir()
+    sizing = json.loads(file.read_text())["sizing"]
+    plan, done = sizing["plan"], sizing["outcome"]
+    assert (plan["core_nodes"], plan["task_nodes"], plan["vcpus"]) == (0, 0, 4)
+    assert plan["images"] == done["images"] == done["listed"] == IMAGES
+    assert plan["bytes"] == done["bytes"] == sum(path.stat().st_size for path in (lake / "data").glob("*/*"))
+    assert 0 < done["featurize_seconds"] + done["pca_seconds"] + done["start_and_stop_seconds"] <= done["seconds"] + 0.2
+    assert done["images_per_second_per_vcpu"] > 0
+    for name in ("eur", "start_and_stop_eur", "eur_per_image_at_the_margin", "eur_per_image"):
+        assert plan[name]["low"] > 0, name
+        assert done[name]["low"] > 0, name
+    assert f"Plan: {IMAGES} of {IMAGES} images" in outcome.log
+    assert "Outcome: " in outcome.log
 
 
 def test_report_is_a_page(published):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from include.cluster.planning import SizePlan, Work, plan_size
+from include.cluster.rates import ASSUMED
 from include.cost.account import account_cost
+from include.cost.figures import measure_figures, plan_figures
 from include.cost.forecast import forecast_cost
 from include.lake.manifest import build_manifest
 from include.residency.checks import ResidencyChecks
@@ -31,6 +34,7 @@ JOBS = "0badc0de" * 8
 SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
 ARGUMENTS = FeaturizeArgs("file:///lake/data", f"file:///lake/runs/{SLUG}", "file:///lake/models/ab")
 FINGERPRINT = fingerprint.planned(MODEL_DIGEST, ARGUMENTS)
+PARAMS = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"))
 WEIGHTS = {"source": "file", "name": "weights.h5", "sha256": "cd" * 32, "seed": None}
 
 
@@ -209,7 +213,21 @@ def insights_record(
 
 def plan_record(**changes: Any) -> dict[str, Any]:
     """The part of ``plan_cluster``'s record that the manifest keeps; ``changes`` as for :func:`forecast_record`."""
-    return {"code": "feedface", "forecast": forecast_record(**changes)}
+    forecast = forecast_record(**changes)
+    return {"code": "feedface", "forecast": forecast, "sizing": plan_figures(size_plan(), forecast)}
+
+
+def size_plan() -> SizePlan:
+    """A cluster of four worker nodes for 10,000 images."""
+    params = replace(PARAMS, min_worker_nodes=4, max_worker_nodes=4)
+    return plan_size(Work(10_000, 50_000_000, 10_000), params, ASSUMED)
+
+
+def sizing_record(cost: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """The plan and the outcome; ``changes`` are changes of featurize's summary."""
+    plan, featurize = plan_record()["sizing"], featurize_summary(**changes)
+    outcome = measure_figures(plan, counts_record(), featurize, pca_summary(), cost)  # type: ignore[arg-type]
+    return {"plan": plan, "outcome": outcome}
 
 
 def created_record() -> dict[str, Any]:
@@ -230,6 +248,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "pca": pca_summary(),
         "verified": {"warnings": []},
         "finished_at": "2026-11-22T12:05:00+00:00",
+        "sizing": sizing_record(),
         "cost": None,
     }
     return build_manifest(**(parts | changes))  # type: ignore[return-value]
@@ -281,8 +300,7 @@ def cost_record(**changes: Any) -> dict[str, Any]:
 
 def forecast_record(**changes: Any) -> dict[str, Any]:
     """The forecast of ``plan_cluster``; ``changes`` are parts of the price table."""
-    params = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"))
-    return forecast_cost(prices(**changes), params, 10_000, 10_000)
+    return forecast_cost(prices(**changes), PARAMS, size_plan())
 
 
 def residency_record() -> dict[str, Any]:

@@ -52,8 +52,8 @@ def test_quotas_are_computed_from_the_defaults() -> None:
     master = vcpu[params.master_instance_type.partition(".")[2]]
     workers = {vcpu[name.partition(".")[2]] for name in params.core_instance_types}
     assert (master, workers) == (4, {8})
-    on_demand = master + 8 * params.core_instance_count
-    spot = 8 * params.task_instance_count
+    on_demand = master + 8 * params.max_core_nodes
+    spot = 8 * (params.max_worker_nodes - params.max_core_nodes)
     assert f"{on_demand} on demand, {spot} of spot, {on_demand + spot} on demand to be safe" in TEXT
 
 

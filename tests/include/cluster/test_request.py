@@ -8,6 +8,7 @@ from typing import Any
 
 from include.cluster.request import cluster_name, run_job_flow_request
 from include.cluster.rules import check_cluster
+from include.cluster.sizing import Size
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
 from local.emr.clusters.validation import check_run_job_flow
@@ -25,14 +26,17 @@ from tests.include.golden.regenerate import (
 )
 from tests.include.service_model import problems_of
 
+FOUR = Size(2, 2)
 
-def request(params: RunParams | None = None, settings: Settings = IN_VPC) -> dict[str, Any]:
+
+def request(params: RunParams | None = None, settings: Settings = IN_VPC, size: Size = FOUR) -> dict[str, Any]:
     return run_job_flow_request(
         slug=SLUG,
         run_id=RUN_ID,
         lake=LAKE,
         settings=settings,
         params=params or RunParams(),
+        size=size,
         code=CODE,
         wheels=WHEELS,
         log_uri=f"{LAKE}/logs/",
@@ -95,8 +99,6 @@ def test_parameters_reach_the_request_with_their_types() -> None:
         ("release_label", "emr-7.14.0", "emr-7.14.0", 1),
         ("master_instance_type", "r8g.4xlarge", "r8g.4xlarge", 1),
         ("core_instance_types", ("r8g.12xlarge",), "r8g.12xlarge", 2),  # core and task
-        ("core_instance_count", 17, 17, 4),  # capacity, and the limits of scaling
-        ("task_instance_count", 19, 19, 1),
         ("ebs_gib", 77, 77, 7),  # each type of each fleet
         ("idle_timeout_minutes", 23, 1380, 1),
     ):
@@ -160,7 +162,7 @@ def test_primary_and_core_nodes_are_on_demand_and_task_nodes_are_spot_with_a_fal
 
 
 def test_scaling_keeps_the_core_nodes_and_adds_task_nodes_only() -> None:
-    limits = request(replace(RunParams(), core_instance_count=3, task_instance_count=5))["ManagedScalingPolicy"]
+    limits = request(size=Size(3, 5))["ManagedScalingPolicy"]
     assert limits["ComputeLimits"] == {
         "UnitType": "InstanceFleetUnits",
         "MinimumCapacityUnits": 3,
@@ -171,9 +173,21 @@ def test_scaling_keeps_the_core_nodes_and_adds_task_nodes_only() -> None:
 
 
 def test_without_task_nodes_there_is_neither_a_task_fleet_nor_scaling() -> None:
-    found = request(replace(RunParams(), task_instance_count=0))
+    found = request(size=Size(2, 0))
     assert set(fleets(found)) == {"MASTER", "CORE"}
     assert "ManagedScalingPolicy" not in found
+
+
+def test_single_node_has_no_other_fleet_and_its_executors_leave_memory_to_the_driver() -> None:
+    """m7g.xlarge: 4 vCPUs and 16384 MiB. Twice 5120 are for the driver and the daemons, 896 for the application master:
+    5248 for an executor of 4 cores."""
+    found = request(size=Size(0, 0))
+    assert set(fleets(found)) == {"MASTER"}
+    assert "ManagedScalingPolicy" not in found
+    spark = properties(found, "spark-defaults")
+    assert spark["spark.executor.cores"] == spark["spark.default.parallelism"] == "4"
+    assert spark["spark.dynamicAllocation.maxExecutors"] == spark["spark.dynamicAllocation.initialExecutors"] == "1"
+    assert (spark["spark.executor.memory"], spark["spark.executor.memoryOverhead"]) == ("1024m", "4224m")
 
 
 def test_node_of_twice_the_size_counts_as_two_units() -> None:

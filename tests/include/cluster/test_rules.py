@@ -110,6 +110,21 @@ def test_type_too_small_for_an_executor_is_rejected(monkeypatch: pytest.MonkeyPa
     assert problem.startswith("core_instance_types: 'c7g.2xlarge' has 8 vCPUs and 8192 MiB")
 
 
+def test_primary_node_that_cannot_work_alone_is_rejected_unless_there_are_always_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """12 GiB are enough for the driver and the daemons, but not for an executor beside them."""
+    table = dict(instance_types())
+    table["m7g.xlarge"] = replace(table["m7g.xlarge"], memory_mib=12 * 1024)
+    monkeypatch.setattr("include.cluster.rules.instance_types", lambda: table)
+    (problem,) = problems()
+    assert problem.startswith(
+        "master_instance_type: 'm7g.xlarge' has 12288 MiB, of which an executor beside the driver"
+    )
+    assert problem.endswith("or min_worker_nodes of 1 or more")
+    assert problems(params=replace(RunParams(), min_worker_nodes=1)) == []
+
+
 def test_name_that_is_too_long_is_rejected() -> None:
     assert problems(slug="s" * 241) == []
     (problem,) = problems(slug="s" * 242)

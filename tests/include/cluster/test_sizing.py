@@ -11,13 +11,18 @@ from include.cluster.instance_types import InstanceType, instance_types
 from include.cluster.sizing import (
     AM_MIB,
     DRIVER_HEAP_MIB,
+    DRIVER_MIB,
     EXECUTOR_HEAP_MIB,
     JVM_OVERHEAD_MIB,
     SLOT_MIB,
+    Capacity,
     Executor,
+    Size,
     SizingError,
     check_driver,
+    find_capacity,
     size_executor,
+    size_single_node,
     weight,
     yarn_mib,
 )
@@ -98,6 +103,41 @@ def test_driver_needs_half_of_a_primary_node_with_at_least_ten_gib() -> None:
     assert node("m7g.xlarge").memory_mib >= 2 * DRIVER_HEAP_MIB
     with pytest.raises(SizingError, match=r"'c7g\.xlarge' has 8192 MiB; expected 10240 or more"):
         check_driver(node("c7g.xlarge"))
+
+
+def test_single_node_leaves_room_for_driver_daemons_and_application_master() -> None:
+    """Of 16384 MiB, 10240 are for the driver and the daemons, and 896 for the application master; of m7g.2xlarge's
+    32768, two executors get 10816 each."""
+    assert size_single_node(node("m7g.xlarge")) == Capacity(Executor(4, 1024, 4224), 1)
+    assert size_single_node(node("m7g.2xlarge")) == Capacity(Executor(4, 1024, 9792), 2)
+    fitting = 0
+    for name, type_ in instance_types().items():
+        try:
+            capacity = size_single_node(type_)
+        except SizingError:
+            continue
+        fitting += 1
+        container = capacity.executor.heap_mib + capacity.executor.overhead_mib
+        used = capacity.executors * container + AM_MIB
+        assert used <= yarn_mib(type_), name
+        assert used + 2 * DRIVER_MIB <= type_.memory_mib, name
+        assert container % 32 == 0, name
+        assert capacity.executor.slot_mib >= SLOT_MIB, name
+        assert 1 <= capacity.vcpus <= type_.vcpus, name
+    assert fitting > 300
+
+
+def test_single_node_with_little_memory_has_fewer_executors_than_cores() -> None:
+    """c7g.2xlarge has 8 vCPUs, but memory for one executor of 4 beside the driver."""
+    assert size_single_node(node("c7g.2xlarge")).vcpus == 4
+    with pytest.raises(SizingError, match=r"'c7g\.xlarge' has 8192 MiB, .*min_worker_nodes of 1 or more"):
+        size_single_node(node("c7g.xlarge"))
+
+
+def test_capacity_of_workers_counts_units() -> None:
+    types = [node("c7g.2xlarge"), node("c7g.4xlarge")]
+    capacity = find_capacity(Size(2, 3), node("m7g.xlarge"), types)
+    assert (capacity.vcpus, capacity.executors, capacity.executor) == (40, 10, size_executor(types))
 
 
 def test_weight_is_in_units_of_the_smallest_type() -> None:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from include.cost.forecast import (
-    DEFAULT_RATES,
-    CostCapError,
-    Rates,
-    check_cap,
-    describe_forecast,
-    forecast_cost,
-    measured_rates,
-)
+from include.cluster.planning import Work, plan_size
+from include.cluster.rates import ASSUMED, Rates
+from include.cost.forecast import CostCapError, check_cap, describe_forecast, forecast_cost
 from include.cost.money import describe_amount
 from include.settings.deployment import SettingsError, read_settings
 from include.settings.form import run_params
 from include.settings.parameters import RunParams
 from tests.include.price_tables import instances_without, prices
-from tests.include.run_records import featurize_summary, manifest, pca_summary, run_record
 
 # Four nodes of 8 vCPUs at 10 images/s each: 320 images/s.
 RATES = Rates(10.0, 0.0001, 480.0, "the tests")
-PARAMS = RunParams(core_instance_types=("c7g.2xlarge", "c6g.2xlarge"), ebs_gib=42)
+PARAMS = RunParams(
+    core_instance_types=("c7g.2xlarge", "c6g.2xlarge"), ebs_gib=42, min_worker_nodes=4, max_worker_nodes=4
+)
 IMAGES = 1_000_000
 SECONDS = 480 + IMAGES / 320 + 100
 
@@ -33,7 +29,9 @@ SECONDS = 480 + IMAGES / 320 + 100
 def forecast(**changes: Any) -> dict[str, Any]:
     """The forecast of a run that computes all images, unless ``computed`` says how many."""
     arguments: dict[str, Any] = {"prices": prices(), "params": PARAMS, "images": IMAGES, "rates": RATES} | changes
-    return forecast_cost(**({"computed": arguments["images"]} | arguments))  # type: ignore[arg-type]
+    params, images = arguments["params"], arguments["images"]
+    work = Work(arguments.get("computed", images), 0, images)
+    return forecast_cost(arguments["prices"], params, plan_size(work, params, arguments["rates"]))  # type: ignore[return-value]
 
 
 def test_expected_cost_equals_a_sum_computed_by_hand() -> None:
@@ -51,7 +49,7 @@ def test_expected_cost_equals_a_sum_computed_by_hand() -> None:
 
 
 def test_worst_case_reaches_every_limit() -> None:
-    params = RunParams(core_instance_types=("c7g.2xlarge",), task_instance_count=0, ebs_gib=42)
+    params = replace(PARAMS, core_instance_types=("c7g.2xlarge",), min_worker_nodes=2, max_worker_nodes=2)
     worst = forecast(params=params, computed=0)["worst"]
     assert worst["seconds"] == 480 + 2 * 180 * 60 + 15 * 60 == 22_980
     usd = 22_980 / 3600 * (0.26 + 2 * 0.51)
@@ -67,11 +65,24 @@ def test_fleet_of_larger_nodes_has_fewer_nodes() -> None:
     """A node of 16 vCPUs is worth two units of 8."""
     on_demand = {"m7g.xlarge": 0.2, "c7g.2xlarge": 0.4, "c7g.4xlarge": 0.5}
     instances = {name: {"on_demand_usd_per_hour": price, "emr_usd_per_hour": 0} for name, price in on_demand.items()}
-    params = RunParams(core_instance_types=("c7g.2xlarge", "c7g.4xlarge"), core_instance_count=3, task_instance_count=0)
+    params = replace(
+        PARAMS,
+        core_instance_types=("c7g.2xlarge", "c7g.4xlarge"),
+        min_worker_nodes=3,
+        max_worker_nodes=3,
+        max_core_nodes=3,
+    )
     found = forecast(params=params, computed=0, prices=prices(instances=instances, ebs_usd_per_gib_month={"gp3": 0}))
     hours = found["worst"]["seconds"] / 3600
     assert found["worst"]["usd"]["low"] == pytest.approx(hours * (0.2 + 2 * 0.5), abs=6e-5)
     assert found["worst"]["usd"]["high"] == pytest.approx(hours * (0.2 + 3 * 0.4), abs=6e-5)
+
+
+def test_single_node_costs_its_primary_node_only() -> None:
+    found = forecast(params=replace(PARAMS, min_worker_nodes=0, max_worker_nodes=0), computed=0)
+    usd = 580 / 3600 * 0.26
+    assert found["expected"]["usd"] == {"low": pytest.approx(usd, abs=6e-5), "high": pytest.approx(usd, abs=6e-5)}
+    assert not any("spot" in assumption for assumption in found["assumptions"])
 
 
 def test_assumptions_are_listed() -> None:
@@ -79,7 +90,9 @@ def test_assumptions_are_listed() -> None:
     assert "rates from the tests" in text
     assert "32 vCPUs" in text
     assert "spot instances count from 0 to the on-demand price" in text
-    assert "15 minutes to start and stop the cluster are an assumption" in " ".join(forecast(rates=None)["assumptions"])
+    assert "15 minutes to start and stop the cluster are an assumption" in " ".join(
+        forecast(rates=ASSUMED)["assumptions"]
+    )
 
 
 def test_day_with_few_new_images_computes_these_and_reads_all_in_pca() -> None:
@@ -121,56 +134,6 @@ def test_unknown_price_stops_a_run_with_any_cap() -> None:
         check_cap(found, None)
         with pytest.raises(CostCapError, match=f"these prices are unknown: .*{unknown}.*FRUITS_PRICE_TABLE"):
             check_cap(found, 1e9)
-
-
-def on_aws(**changes: Any) -> dict[str, Any]:
-    parts = {
-        "run": run_record(profile="aws"),
-        "featurize": featurize_summary(features=64_000, featurized=64_000, seconds={"total": 200.0}),
-        "pca": pca_summary(seconds={"total": 32.0}),
-    }
-    return manifest(**(parts | changes))
-
-
-def test_rates_come_from_the_published_run() -> None:
-    """Four nodes of 8 vCPUs: 64,000 images in 200 s are 10 a second and vCPU."""
-    rates = measured_rates(on_aws())
-    assert rates is not None
-    assert rates.images_per_second_per_vcpu == pytest.approx(10.0)
-    assert rates.pca_seconds_per_image == pytest.approx(0.0005)
-    assert rates.overhead_seconds == DEFAULT_RATES.overhead_seconds
-    assert rates.source == f"the run {run_record()['slug']}"
-
-
-def test_rates_of_a_day_are_those_of_the_images_that_it_computed() -> None:
-    day = on_aws(featurize=featurize_summary(features=64_000, featurized=6_400, seconds={"total": 20.0}))
-    rates = measured_rates(day)
-    assert rates is not None
-    assert rates.images_per_second_per_vcpu == pytest.approx(10.0)
-    assert rates.pca_seconds_per_image == pytest.approx(0.0005), "pca reads all images"
-
-
-def test_overhead_is_the_lifetime_of_the_primary_node_without_the_jobs() -> None:
-    lived = on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.5}, {"fleet": "CORE", "hours": 9.0}]}}
-    rates = measured_rates(lived)
-    assert rates is not None
-    assert rates.overhead_seconds == pytest.approx(1800 - 200 - 32)
-
-
-def test_run_without_usable_rates_gives_none() -> None:
-    unknown_type = {"core_instance_types": ["x9.mega"], "core_instance_count": 1}
-    for record in (
-        None,
-        {},
-        manifest(),  # a local run: its rates are those of this machine
-        on_aws(featurize=featurize_summary(features=0)),
-        on_aws(featurize=featurize_summary(features=64_000, featurized=999)),  # mostly the start of the job
-        on_aws(featurize=featurize_summary(seconds={})),
-        on_aws(run=run_record(profile="aws", params=unknown_type)),
-        on_aws() | {"cost": {"fleets": [{"fleet": "MASTER", "hours": 0.01}]}},
-        on_aws() | {"cost": "garbage"},
-    ):
-        assert measured_rates(record) is None, record
 
 
 def test_cap_of_the_deployment_is_the_default_of_the_form() -> None:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from include.cluster.request import run_job_flow_request
-from include.cluster.steps import spark_step
+from include.cluster.sizing import Size
+from include.cluster.steps import SPECULATION, spark_step
 from include.records import ClusterRequest, JsonObject, StepRequest
 from include.settings.deployment import Settings
 from include.settings.parameters import RunParams
@@ -44,8 +45,6 @@ CUSTOM = RunParams(
     release_label="emr-7.14.0",
     master_instance_type="r7i.4xlarge",
     core_instance_types=("c7i.4xlarge", "c6i.8xlarge", "m7i.4xlarge"),
-    core_instance_count=7,
-    task_instance_count=20,
     ebs_gib=100,
     idle_timeout_minutes=1,
 )
@@ -55,13 +54,19 @@ def cluster_requests() -> dict[str, ClusterRequest]:
     """Return the RunJobFlow requests by the name of their file."""
     common = {"slug": SLUG, "run_id": RUN_ID, "lake": LAKE, "code": CODE, "wheels": WHEELS}
     x86 = RunParams.for_architecture("x86_64")
-    core_only = replace(x86, task_instance_count=0)
     logs = f"{LAKE}/logs/"
     return {
-        "cluster_default.json": run_job_flow_request(settings=IN_VPC, params=RunParams(), log_uri=logs, **common),
-        "cluster_custom.json": run_job_flow_request(settings=SECURED, params=CUSTOM, log_uri="s3://logs/", **common),
+        "cluster_single_node.json": run_job_flow_request(
+            settings=IN_VPC, params=RunParams(), size=Size(0, 0), log_uri=logs, **common
+        ),
+        "cluster_default.json": run_job_flow_request(
+            settings=IN_VPC, params=RunParams(), size=Size(2, 2), log_uri=logs, **common
+        ),
+        "cluster_custom.json": run_job_flow_request(
+            settings=SECURED, params=CUSTOM, size=Size(7, 20), log_uri="s3://logs/", **common
+        ),
         "cluster_x86_64.json": run_job_flow_request(
-            settings=replace(IN_VPC, architecture="x86_64"), params=core_only, log_uri=logs, **common
+            settings=replace(IN_VPC, architecture="x86_64"), params=x86, size=Size(2, 0), log_uri=logs, **common
         ),
     }
 
@@ -71,7 +76,7 @@ def steps() -> dict[str, StepRequest]:
     featurize = FeaturizeArgs(images="s3://bucket/data", run=RUN, model="s3://bucket/models/feedface")
     pca = PcaArgs(run=RUN, variance_target=None, n_components=40, previous_model=f"{PREVIOUS}/pca/model.npz")
     return {
-        "step_featurize.json": spark_step(featurize, slug=SLUG, code=CODE, time_limit_minutes=180),
+        "step_featurize.json": spark_step(featurize, slug=SLUG, code=CODE, time_limit_minutes=180, conf=SPECULATION),
         "step_pca.json": spark_step(pca, slug=SLUG, code=CODE, time_limit_minutes=5),
     }
 

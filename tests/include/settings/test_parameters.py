@@ -44,6 +44,13 @@ def test_number_of_components_or_share_of_the_variance_is_required() -> None:
     assert problems(SENT | {"variance_target": None}) == expected
 
 
+def test_minimum_of_worker_nodes_is_at_most_their_maximum() -> None:
+    assert RunParams.from_params(SENT | {"min_worker_nodes": 4, "max_worker_nodes": 4}).min_worker_nodes == 4
+    assert problems(SENT | {"min_worker_nodes": 5, "max_worker_nodes": 4}) == [
+        "min_worker_nodes=5: expected at most max_worker_nodes=4"
+    ]
+
+
 def test_whole_numbers_that_json_has_as_floats_become_integers() -> None:
     """The form's JSON schema accepts 40.0 as an integer; ``--n-components=40.0`` would fail on the cluster."""
     params = RunParams.from_params(SENT | {"n_components": 40.0, "images_per_task": 9.0, "max_reject_ratio": 1.0})

@@ -124,7 +124,7 @@ def test_first_run_computes_all_images_and_writes_them_down_in_order(days: Days)
 def test_nothing_new_is_a_reason_to_skip_the_rest(days: Days) -> None:
     current = days.finish(days.find())
     before = (days.lake / "current.json").read_bytes()
-    for params in ({}, {"core_instance_count": 7, "max_cost_eur": 0.0, "images_per_task": 9, "max_reject_ratio": 0.4}):
+    for params in ({}, {"min_worker_nodes": 7, "max_cost_eur": 0.0, "images_per_task": 9, "max_reject_ratio": 0.4}):
         params = {"max_reject_ratio": 0.5} | params
         found = json.loads(json.dumps(tasks.find_changes(days.open() | {"params": days.run["params"] | params})))
         assert counts(found) == [4, 0, 0, 0, 0, 0]

@@ -55,6 +55,10 @@ def test_verified_run_is_published_with_report_and_manifest(lake: Path, run: dic
     assert (manifest["run_id"], manifest["cluster"]["id"], manifest["code"]) == (run["run_id"], "j-1", "feedface")
     assert manifest["residency"] == {"before": run["residency"], "cluster": created["attestation"]}
     assert (manifest["forecast"], manifest["cost"]) == (plan["forecast"], cost)
+    planned, outcome = manifest["sizing"]["plan"], manifest["sizing"]["outcome"]
+    assert planned == plan["sizing"]
+    assert (outcome["images"], outcome["bytes"], outcome["listed"]) == (6, 406, 5)
+    assert (outcome["eur"], outcome["seconds"]) == (cost["eur"], 3600.0)
     assert manifest["results"] == sorted(path.name for path in (lake / "results").iterdir())
     assert manifest["changes"] == {"listed": 6, "new": 6, "changed": 0, "gone": 0, "work": 6, "work_bytes": 406}
     report = json.loads((folder / "report.json").read_text())

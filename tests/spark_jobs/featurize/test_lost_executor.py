@@ -31,6 +31,15 @@ def is_executor(process: psutil.Process) -> bool:
         return False
 
 
+def end(driver: subprocess.Popen[bytes]) -> None:
+    """Kill a driver and its executors, if it still runs."""
+    if driver.poll() is None:
+        for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        driver.wait()
+
+
 @pytest.mark.slow
 def test_a_lost_executor_costs_the_task_it_was_at(tmp_path: Path, model_folder: Path) -> None:
     write_photos(tmp_path / "photos", labels=3, images_per_label=IMAGES // 3)
@@ -64,11 +73,7 @@ def test_a_lost_executor_costs_the_task_it_was_at(tmp_path: Path, model_folder: 
         victim.kill()
         assert driver.wait(120) == 0
     finally:
-        if driver.poll() is None:
-            for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            driver.wait()
+        end(driver)
     summary = json.loads((tmp_path / "run" / "featurize.json").read_text())
     assert (summary["listed"], summary["features"], summary["rejects"]) == (IMAGES, IMAGES, 0)
     counted = len(calls.read_text().splitlines())
