@@ -44,10 +44,11 @@ PROGRAM = ("-m", thumbnail_child.__name__)
 
 
 class Wanted(NamedTuple):
-    """A photo to read; ``size`` in bytes as it was listed."""
+    """A photo to read, for its thumbnail, its digest or both; ``size`` in bytes as it was listed."""
 
     path: str
     size: int
+    with_thumbnail: bool
     with_digest: bool
 
 
@@ -121,8 +122,8 @@ def _read_share(share: Sequence[Wanted], limits: decoder.Limits, max_file_bytes:
 def _read_one(photo: Wanted, content: reading.Data | Reject, child: decoder.Decoder) -> Read:
     if isinstance(content, Reject):
         return NOTHING
-    pixels = child.decode(content)
-    thumbnail = None if isinstance(pixels, Reject) else encode(pixels)
+    pixels = child.decode(content) if photo.with_thumbnail else None
+    thumbnail = None if pixels is None or isinstance(pixels, Reject) else encode(pixels)
     return Read(thumbnail, hashlib.sha256(content).hexdigest() if photo.with_digest else None)
 
 
@@ -133,7 +134,7 @@ def encode(pixels: Pixels) -> bytes | None:
     ----------
     pixels : ndarray of uint8, shape (224, 224, 3)
     """
-    picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
     for quality in QUALITIES:
         stream = io.BytesIO()
         picture.save(stream, "WEBP", quality=quality, method=2)

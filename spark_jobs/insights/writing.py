@@ -166,7 +166,11 @@ def _read_photos(
         paths = [*shown.numbers, *(path for path in duplicated if path not in shown.numbers)]
         sizes = thumbnails.find_sizes(storage.join(run, LISTING_FILE), paths)
         with_digest = set(duplicated)
-        wanted = [thumbnails.Wanted(path, sizes[path], path in with_digest) for path in paths if path in sizes]
+        wanted = [
+            thumbnails.Wanted(path, sizes[path], path in shown.numbers, path in with_digest)
+            for path in paths
+            if path in sizes
+        ]
         return thumbnails.read(sc, wanted, arguments), None
     except Exception as error:
         logger.exception("the photos for the report cannot be read")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from spark_jobs.args import PcaArgs
+from spark_jobs.args import FeaturizeArgs, PcaArgs
 from spark_jobs.insights import thumbnails
 from spark_jobs.pca import job
 from spark_jobs.runtime import context
@@ -86,3 +86,18 @@ def test_a_thumbnail_is_small_whatever_the_picture() -> None:
         thumbnail = thumbnails.encode(pixels)
         assert thumbnail is None or len(thumbnail) <= thumbnails.MAX_BYTES
     assert thumbnails.encode(smooth) is not None
+
+
+def test_a_photo_that_is_not_shown_has_a_digest_and_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    (tmp_path / "b.jpg").write_bytes(jpeg(2))
+    sizes = {name: (tmp_path / name).stat().st_size for name in ("a.jpg", "b.jpg")}
+    hidden, shown = (f"file://{tmp_path}/{name}" for name in sizes)
+    wanted = [
+        thumbnails.Wanted(hidden, sizes["a.jpg"], with_thumbnail=False, with_digest=True),
+        thumbnails.Wanted(shown, sizes["b.jpg"], with_thumbnail=True, with_digest=False),
+    ]
+    found = thumbnails.read(Here(), wanted, vars(FeaturizeArgs(images="i", run="r", model="m")))  # type: ignore[arg-type]
+    assert found[hidden] == (None, hashlib.sha256(jpeg(1)).hexdigest())
+    assert found[shown].digest is None
+    assert found[shown].thumbnail is not None
