@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Each command sets up .venv first if necessary.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down history restore store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
+.PHONY: help setup run up down history restore explore store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
 # scripts/setup.sh makes this folder for users whose home cannot be written.
@@ -43,6 +43,9 @@ history: setup ## print the runs of a lake [LAKE=folder] [FORMAT=json]
 
 restore: setup ## publish a kept state again, as a new state: STATE=number [LAKE=folder]
 	@$(IN_VENV) -m include.reports --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE) --restore "$$USER_STATE"
+
+explore: setup ## open the published features in Embedding Atlas, in the browser, until Ctrl-C [LAKE=folder]
+	@$(IN_VENV) -m local.explore --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE)
 
 store: setup ## the local S3 store by itself, to read the lake of `make run STORE=s3`, until Ctrl-C
 	@$(IN_VENV) -m local.s3
@@ -112,6 +115,8 @@ lock: setup ## compile the requirements from the *.in files
 		docker/$$name.in --output-file docker/$$name.txt; done
 	@for file in benchmarks/rivals/requirements/*.in tests/local/emr/clients/*.in; do .venv/bin/uv pip compile --quiet --universal --generate-hashes \
 		--python-version 3.11 --custom-compile-command "make lock" $$file --output-file $${file%.in}.txt; done
+	@.venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
+		--override local/explore/overrides.txt local/explore/requirements.in --output-file local/explore/requirements.txt
 
 clean: ## delete .local: lakes, state and caches of local runs; .venv stays
 	@rm -rf .local

@@ -1,0 +1,1 @@
+"""``make explore``: the published features in Embedding Atlas, which has an environment of its own."""
