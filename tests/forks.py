@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import subprocess
+import threading
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import cast
@@ -46,15 +48,18 @@ class _Started:
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
+        # Two threads wait for an endpoint, and the pipe has its exit code once: the second reader would get 255.
+        self._lock = threading.Lock()
         self.pid = process.pid
         self.terminate, self.kill = process.terminate, process.kill
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        with self._lock:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        code = self._process.exitcode
+        multiprocessing.connection.wait([self._process.sentinel], timeout)
+        code = self.poll()
         if code is None:
             raise subprocess.TimeoutExpired("the endpoint", timeout or 0)
         return code
