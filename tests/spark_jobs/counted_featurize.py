@@ -9,34 +9,19 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
-
-from spark_jobs.args import FEATURE_DIMENSIONS, FeaturizeArgs
-from spark_jobs.featurize import job
-from spark_jobs.featurize.extraction import Engine
 from spark_jobs.model import mobilenet
-from spark_jobs.runtime import context, launcher
+from tests.spark_jobs import featurize_program
 
 
 def main() -> int:
-    args = FeaturizeArgs.from_argv()
     counted = Path(os.environ["COUNTED_FILE"])
 
-    def load_model(_digest: str, _flatbuffer: bytes) -> mobilenet.Extract:
-        def extract(pixels: mobilenet.Pixels) -> mobilenet.Features:
-            time.sleep(0.02)
-            with counted.open("a") as file:
-                file.write(f"{os.getpid()}\n")
-            return np.full(FEATURE_DIMENSIONS, pixels.mean(), np.float32)
+    def count(_pixels: mobilenet.Pixels) -> None:
+        time.sleep(0.02)
+        with counted.open("a") as file:
+            file.write(f"{os.getpid()}\n")
 
-        return extract
-
-    def work() -> None:
-        spark = context.start("counted")
-        job.run(spark, args, engine=Engine(load_model))
-        spark.stop()
-
-    return launcher.run(work)
+    return featurize_program.run("counted", count)
 
 
 if __name__ == "__main__":
