@@ -6,7 +6,7 @@ import json
 
 from include.lake.layout import Lake
 from include.lake.objects import LakePath
-from include.lake.state import MissingManifestError, Pointer, read_manifest, read_pointer
+from include.lake.state import MissingManifestError, Pointer, current_of, read_manifest, read_pointer
 from include.records import Current, Manifest
 from spark_jobs.lake.storage import create, replace
 
@@ -44,7 +44,7 @@ def commit(lake: Lake, manifest: Manifest, base: str | None, published_at: str, 
         If another run has published. Its state stays.
     """
     pointer = read_pointer(lake, aws_conn_id)
-    current = pointer.current if pointer else None
+    current = current_of(pointer)
     if current is not None and _is_same(read_manifest(lake, current["manifest"], aws_conn_id), manifest):
         return current
     if (pointer.digest if pointer else None) != base:
@@ -74,7 +74,7 @@ def restore(lake: Lake, state: int, published_at: str, aws_conn_id: str | None) 
         If a run publishes at the same time. Its state stays.
     """
     pointer = read_pointer(lake, aws_conn_id)
-    current = pointer.current if pointer else None
+    current = current_of(pointer)
     if current is None:
         raise RestoreError(f"{lake.root} has no published state")
     if current["state"] == state:
@@ -97,7 +97,7 @@ def _publish(
     lake: Lake, manifest: Manifest, pointer: Pointer | None, published_at: str, aws_conn_id: str | None
 ) -> Current:
     """Write a manifest with the next number, and move the pointer to it."""
-    current = pointer.current if pointer else None
+    current = current_of(pointer)
     number = (current["state"] if current else 0) + 1
     before = current["manifest"] if current else None
     path, written = _write_manifest(lake, {**manifest, "state": number, "previous_manifest": before}, aws_conn_id)

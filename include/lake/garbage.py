@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from include.lake.layout import FIRST_VERSION_MANIFEST, Lake
 from include.lake.objects import LakePath
 from include.lake.publication import segment_of
-from include.lake.state import MissingManifestError, read_manifest, read_pointer
+from include.lake.state import MissingManifestError, current_of, read_manifest, read_pointer
 from include.records import Manifest
 from spark_jobs import args
 from spark_jobs.lake.storage import delete, is_local, list_files, list_local_folder
@@ -81,8 +81,8 @@ def find_reachable(lake: Lake, kept_states: int, aws_conn_id: str | None) -> Rea
 
 def _kept_manifests(lake: Lake, kept_states: int, aws_conn_id: str | None) -> Iterator[tuple[str, Manifest]]:
     """Yield the manifests of the kept states with their paths, the published one first."""
-    pointer = read_pointer(lake, aws_conn_id)
-    path = pointer.current["manifest"] if pointer and pointer.current else None
+    current = current_of(read_pointer(lake, aws_conn_id))
+    path = current["manifest"] if current else None
     for number in range(kept_states):
         if path is None:
             return

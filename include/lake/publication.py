@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from include.lake.layout import SLUG, Lake
 from include.lake.objects import LakePath, delete_file, read_json, write_json
-from include.lake.state import read_manifest, read_pointer
+from include.lake.state import current_of, read_manifest, read_pointer
 from include.records import Previous, Shown
 from spark_jobs.args import RESULTS_FILE
 from spark_jobs.lake.storage import copy
@@ -89,7 +89,7 @@ def show_published(lake: Lake, aws_conn_id: str | None) -> None:
     is_late = False
     while True:
         pointer = read_pointer(lake, aws_conn_id)
-        current = pointer.current if pointer else None
+        current = current_of(pointer)
         # What a late process has copied is there, even if another run has recorded that it was done.
         if pointer is None or current is None or (_shown(done) == current["manifest"] and not is_late):
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from include.lake.layout import Lake
 from include.lake.objects import LakePath
-from include.lake.state import DamagedLakeError, MissingManifestError, read_manifest, read_pointer
+from include.lake.state import DamagedLakeError, MissingManifestError, current_of, read_manifest, read_pointer
 from include.records import Manifest
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ def recent_manifests(lake: Lake, most: int, aws_conn_id: str | None) -> Iterator
     aws_conn_id : str or None
         Airflow's connection for S3.
     """
-    pointer = read_pointer(lake, aws_conn_id)
-    path = pointer.current["manifest"] if pointer and pointer.current else None
+    current = current_of(read_pointer(lake, aws_conn_id))
+    path = current["manifest"] if current else None
     for number in range(most):
         if path is None:
             return

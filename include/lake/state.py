@@ -61,6 +61,11 @@ def read_pointer(lake: Lake, aws_conn_id: str | None) -> Pointer | None:
     return Pointer(tag, hashlib.sha256(data).hexdigest(), record if isinstance(record, dict) else None)
 
 
+def current_of(pointer: Pointer | None) -> Current | None:
+    """Return the record of the published state; None if nothing is published, or the pointer names no manifest."""
+    return pointer.current if pointer else None
+
+
 def read_manifest(lake: Lake, path: str, aws_conn_id: str | None) -> Manifest:
     """Return a manifest, given its path in the lake.
 

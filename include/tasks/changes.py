@@ -8,7 +8,7 @@ from include.lake.layout import Lake, repeated_slug
 from include.lake.manifest import select_counts
 from include.lake.objects import LakePath, read_json
 from include.lake.publication import show_published
-from include.lake.state import Pointer, is_published, read_manifest, read_pointer
+from include.lake.state import Pointer, current_of, is_published, read_manifest, read_pointer
 from include.records import Current, FoundChanges, Manifest, Params, Run
 from include.settings.deployment import read_airflow_settings
 from include.settings.parameters import RunParams
@@ -76,7 +76,7 @@ def featurize_args(run: Run, name: str, params: RunParams) -> FeaturizeArgs:
 
 
 def _published_manifest(lake: Lake, pointer: Pointer | None, aws_conn_id: str | None) -> Manifest | None:
-    current = pointer.current if pointer else None
+    current = current_of(pointer)
     return read_manifest(lake, current["manifest"], aws_conn_id) if current else None
 
 
@@ -120,7 +120,7 @@ def _decide(
 ) -> FoundChanges:
     is_changed = bool(found["everything"] or found["new"] or found["changed"] or found["gone"])
     refit = None if is_changed else _refit(found, manifest, params)
-    current = pointer.current if pointer else None
+    current = current_of(pointer)
     return {
         **select_counts(found),
         "run": name,

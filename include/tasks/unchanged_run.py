@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from include.lake.layout import Lake
 from include.lake.manifest import select_counts
 from include.lake.objects import LakePath, write_bytes, write_json
-from include.lake.state import read_pointer
+from include.lake.state import current_of, read_pointer
 from include.records import FoundChanges, Run, Unchanged
 from include.reports.report import report_line
 from include.settings.deployment import read_airflow_settings
@@ -27,8 +27,7 @@ def report_unchanged(run: Run, found: FoundChanges) -> None:
         If the published state has disappeared since ``find_changes``.
     """
     conn, lake, now = read_airflow_settings().aws_conn_id, Lake(run["lake"]), datetime.now(UTC)
-    pointer = read_pointer(lake, conn)
-    current = pointer.current if pointer else None
+    current = current_of(read_pointer(lake, conn))
     if current is None:
         raise RuntimeError(f"{lake.current} names no state any more: trigger a new run")
     report: Unchanged = {
