@@ -233,7 +233,7 @@ def apply(day: Day, sources: Mapping[str, Path], folder: Path) -> None:
 
 
 def run_day(bench: Bench, images: Path, name: str, segments: Path, before: State | None) -> Outcome:
-    """Find the changes since a state, and run the steps unless there are none.
+    """Find the changes since a state; if there are changes, run the steps.
 
     Parameters
     ----------

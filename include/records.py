@@ -427,7 +427,7 @@ class Manifest(TypedDict):
     state: int
     """Number of the state; the first one is 1."""
     previous_manifest: str | None
-    """Path of the manifest of the state before it; None if there is none."""
+    """Path of the previous state's manifest; None in the first state."""
     round: str
     """``round`` of the run."""
     changes: ChangeCounts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from include.records import JsonObject, TimelinePart
 
@@ -37,5 +38,5 @@ def read_timeline(cluster: JsonObject, steps: Sequence[JsonObject], now: datetim
     return parts
 
 
-def _part(what: str, name: str, start: datetime, end: datetime) -> TimelinePart:
-    return {"what": what, "name": name, "start": start.isoformat(), "end": end.isoformat()}  # type: ignore[typeddict-item]
+def _part(what: Literal["start", "step", "end"], name: str, start: datetime, end: datetime) -> TimelinePart:
+    return {"what": what, "name": name, "start": start.isoformat(), "end": end.isoformat()}

@@ -53,7 +53,7 @@ class Wanted(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What was read of a photo: a thumbnail as WebP and the SHA-256 of its file, each None if there is none."""
+    """The thumbnail of a photo as WebP, and the SHA-256 of its file; None if not requested or not possible."""
 
     thumbnail: bytes | None
     digest: str | None
