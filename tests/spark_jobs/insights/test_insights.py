@@ -44,7 +44,7 @@ def planted() -> tuple[NDArray[np.float32], list[str]]:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "start", lambda _: Here())
-    monkeypatch.setattr(parts, "PART_BYTES", 1)  # every row group becomes a part
+    monkeypatch.setattr(parts, "PART_ROWS", 1)  # every row group becomes a part
 
 
 def run(folder: Path, vectors: Any, labels: Any, **arguments: Any) -> dict[str, Any]:

@@ -35,12 +35,12 @@ def test_a_file_is_split_by_row_groups_and_footers_tell_their_rows(
     pq.write_table(pq.read_table(target), target, row_group_size=30)
     (file,) = feature_files(run)
     assert (file.name, file.bytes, file.rows) == (feature_name(0), target.stat().st_size, (30, 30, 30, 10))
-    assert (file.digest, sum(file.sizes) < file.bytes) == (None, True)
+    assert file.digest is None
     pieces = parts.pieces([file])
     assert [(piece.row_group, piece.rows) for piece in pieces] == [(0, 30), (1, 30), (2, 30), (3, 10)]
-    monkeypatch.setattr(parts, "PART_BYTES", sum(file.sizes) // 3)
+    monkeypatch.setattr(parts, "PART_ROWS", 33)
     shares = parts.split(pieces)
-    assert 1 < len(shares) <= 3
+    assert [sum(piece.rows for piece in share) for share in shares] == [60, 30, 10]
     read = [block.vectors for share in shares for block in blocks.read(f"{run}/segments", share, 8)]
     np.testing.assert_array_equal(np.concatenate(read), vectors)
 
@@ -56,17 +56,17 @@ def test_files_without_rows_have_no_pieces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 31, 33, 5000])
 def test_parts_are_consecutive_bounded_and_lose_nothing(count: int) -> None:
-    sizes = np.random.default_rng(count).integers(1, 3 * parts.PART_BYTES, size=count)
-    pieces = [Piece(str(number), int(size), 0, 1, int(size)) for number, size in enumerate(sizes)]
+    rows = np.random.default_rng(count).integers(1, 3 * parts.PART_ROWS, size=count)
+    pieces = [Piece(str(number), 1, 0, int(each)) for number, each in enumerate(rows)]
     shares = parts.split(pieces)
     assert [piece for share in shares for piece in share] == pieces
     assert all(shares)
     assert len(shares) <= parts.MAX_PARTS
     if count > parts.MAX_PARTS * 10:
-        loads = [sum(piece.bytes for piece in share) for share in shares]
+        loads = [sum(piece.rows for piece in share) for share in shares]
         assert max(loads) < 1.1 * min(loads)
 
 
-def test_few_bytes_are_one_part_and_nothing_is_none() -> None:
-    assert len(parts.split([Piece(str(number), 1000, 0, 1, 1000) for number in range(100)])) == 1
+def test_few_rows_are_one_part_and_nothing_is_none() -> None:
+    assert len(parts.split([Piece(str(number), 1000, 0, 2 * parts.PART_ROWS // 101) for number in range(100)])) == 1
     assert parts.split([]) == []

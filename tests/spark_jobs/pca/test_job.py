@@ -101,7 +101,7 @@ def test_files_parts_and_order_do_not_matter(
     expected = run(write_run(tmp_path / "one", vectors, rows_a_file=20), 0.9)
     reference = scores_of(tmp_path / "one")
     order = np.random.default_rng(8).permutation(20)
-    monkeypatch.setattr(parts, "PART_BYTES", 1)  # every row group becomes a part
+    monkeypatch.setattr(parts, "PART_ROWS", 1)  # every row group becomes a part
     for rows_a_file in (1, 3, 10):
         folder = tmp_path / str(rows_a_file)
         uri = write_run(folder, vectors[order], rows_a_file=rows_a_file)
@@ -216,7 +216,7 @@ def test_a_complete_task_counts_as_a_share_of_the_images(
 ) -> None:
     monkeypatch.setattr(progress, "completed_tasks", lambda sc: 1)
     monkeypatch.setattr(progress, "track", functools.partial(progress.track, seconds=0.01))
-    shares = [[parts.Piece("a", 0, 0, rows, 0)] for rows in (3, 4)]
+    shares = [[parts.Piece("a", 0, 0, rows)] for rows in (3, 4)]
     deadline = time.monotonic() + 10
     with (
         caplog.at_level(logging.INFO, logger="spark_jobs"),

@@ -260,7 +260,7 @@ def test_the_number_of_partitions_makes_no_difference(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
 ) -> None:
     rows = store(tmp_path, Given(realistic(28, 5)), rows_a_file=28 // files)
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(parts, "PART_ROWS", 1)
     monkeypatch.setattr(parts, "MAX_PARTS", 1000)
     same(run(tmp_path, 5), PCA(svd_solver="full").fit(rows), rows)
     assert len(list((tmp_path / "pca" / "scores").glob("*.parquet"))) == files
@@ -325,7 +325,7 @@ def test_a_mean_that_is_large_beside_the_deviations_costs_no_digits(
     free = random(400, 4)
     vectors = np.column_stack([free, free @ np.random.default_rng(1).normal(size=(4, 4))]) + mean
     rows = store(tmp_path, Given(vectors, DOUBLES), rows_a_file=57)
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(parts, "PART_ROWS", 1)
     monkeypatch.setattr(workers, "run", in_blocks_of(16, workers.run, []))
     model = run(tmp_path, 8).model
     exact = covariance_in_longdouble(rows)
