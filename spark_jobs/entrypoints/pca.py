@@ -6,5 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from spark_jobs.pca import job
+from spark_jobs.runtime import hidden_pandas
 
+hidden_pandas.hide()
 raise SystemExit(job.main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pyspark import SparkConf, SparkContext
 
+from spark_jobs.runtime import hidden_pandas
+
 
 def start(name: str) -> SparkContext:
     """Start the job's Spark context.
@@ -20,6 +22,7 @@ def start(name: str) -> SparkContext:
     # There are as many Python workers as cores: BLAS threads would only compete with the other workers.
     settings.set("spark.executorEnv.OMP_NUM_THREADS", "1")
     settings.set("spark.executorEnv.OPENBLAS_NUM_THREADS", "1")
+    settings.set(f"spark.executorEnv.{hidden_pandas.VARIABLE}", "1")
     sc = SparkContext.getOrCreate(settings)
     sc.setLogLevel("WARN")
     return sc

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from spark_jobs.errors import JobError
+from spark_jobs.runtime import hidden_pandas
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -46,6 +47,7 @@ def run(sc: SparkContext, items: Sequence[S], work: Callable[[S], T]) -> list[T]
         return []
 
     def task(item: S) -> tuple[T | None, JobError | None]:
+        hidden_pandas.hide_in_worker()
         try:
             return work(item), None
         except JobError as error:

@@ -7,6 +7,7 @@ import zipfile
 import zipimport
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
@@ -40,6 +41,15 @@ def test_a_known_problem_is_raised_here_and_not_tried_again(spark: SparkSession,
     with pytest.raises(JobError, match="image 2 is broken"):
         workers.run(spark.sparkContext, [0, 1, 2, 3], work)
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["0", "1", "2", "3"]
+
+
+def test_a_worker_never_imports_pandas(spark: SparkSession) -> None:
+    """pyarrow would, when it converts a value."""
+
+    def convert(number: int) -> tuple[int, bool]:
+        return pa.scalar(number).as_py(), "pandas" in sys.modules
+
+    assert workers.run(spark.sparkContext, [3, 4], convert) == [(3, False), (4, False)]
 
 
 def test_a_worker_keeps_no_importer_of_archives_between_tasks(spark: SparkSession) -> None:
