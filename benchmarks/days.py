@@ -269,7 +269,7 @@ def run_day(bench: Bench, images: Path, name: str, segments: Path, before: State
     seconds |= {"featurize": featurized["seconds"], "pca": reduced["seconds"]}
     live = json.loads((run / LIVE_SEGMENTS_FILE).read_text())["segments"]
     summary = featurized["summary"]
-    published = changes.Published(pipeline.uri(run / LISTING_FILE), summary["fingerprint"], live)
+    published = changes.Published(pipeline.uri(run / LISTING_FILE), summary["fingerprint"], live, run=pipeline.uri(run))
     return Outcome(found, seconds, State(run, published, reduced["summary"]["k"]), summary)
 
 

@@ -97,9 +97,6 @@ checksum() { { sha256sum "$1" 2>/dev/null || shasum -a 256 "$1"; } | cut -d' ' -
 
 wanted="$(checksum requirements.txt) $PWD"
 if [ "$(cat .venv/complete 2>/dev/null)" != "$wanted" ] || ! is_python_311 .venv/bin/python; then
-  # `venv --clear` would empty the folder that the link leads to: the environment of another clone.
-  [ -L .venv ] && fail ".venv is a link to $(readlink .venv), which is not the environment of this clone." \
-    "  Delete the link (rm .venv), then run the same make command again."
   python=$(get_python)
   say "creating .venv with $python (3.6 GB with TensorFlow, Spark and Airflow; takes some minutes)"
   rm -f .venv/complete

@@ -160,6 +160,8 @@ class Changes(ChangeCounts):
     """The segments of the published state that may be kept, in order; none if all images are computed."""
     first_version: str | None
     """URI of the folder of a run of the lake's first version, whose features become segments; None otherwise."""
+    published: str | None
+    """URI of the folder of the published run, if images that are not in the work list are as they were in it."""
     left_out: list[LeftOut]
     """The files that are not images because of their names; then those that ``make run`` did not load."""
 
@@ -422,6 +424,8 @@ class Insights(TypedDict):
     reference: ReferenceSize
     photos: list[ShownPhoto]
     """Every photo that the report embeds, once."""
+    thumbnail_side: int
+    """Width and height of the thumbnails in pixels."""
     map: PhotoMap
     ends: list[list[int]]
     """The photos at the lower and at the upper end of the first components: two lists per component."""

@@ -85,7 +85,8 @@ def _published(
 ) -> changes.Published | None:
     """Return the published state, as far as changes depend on it."""
     if manifest is not None:
-        return changes.Published(lake.run(manifest["run"]).listing, manifest["fingerprint"], manifest["segments"])
+        locations = lake.run(manifest["run"])
+        return changes.Published(locations.listing, manifest["fingerprint"], manifest["segments"], run=locations.root)
     if pointer is None:
         return None
     if pointer.record is None or not isinstance(pointer.record.get("run"), str):

@@ -47,12 +47,15 @@ class Published:
         Its segments, in order.
     first_version : str or None
         URI of the run's folder if the first version of the lake published it: its features become segments.
+    run : str or None
+        URI of the run's folder otherwise: what the run has made of unchanged images may be kept.
     """
 
     listing: str
     fingerprint: Fingerprint
     segments: list[Segment]
     first_version: str | None = None
+    run: str | None = None
 
 
 class NoImagesError(JobError):
@@ -132,6 +135,7 @@ def find(
             "everything": everything,
             "segments": published.segments if published and everything is None else [],
             "first_version": published.first_version if published and everything is None else None,
+            "published": published.run if published and everything is None else None,
             "left_out": [left_out, *others],
         }
 

@@ -59,7 +59,9 @@ def find(cells: Mapping[tuple[int, int], Sequence[Candidate]], space: Space) -> 
             path = parent[path]
         return path
 
-    for members in cells.values():
+    # Equal vectors share a cell in every grid: their distances are computed once.
+    unique = {tuple(member.path for member in members): members for members in cells.values()}
+    for members in unique.values():
         points = np.stack([member.point for member in members])
         differences = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2)) / unit
         for first, second in zip(*np.nonzero(np.triu(differences <= close, 1)), strict=True):

@@ -21,7 +21,7 @@ from spark_jobs.args import (
     SCORES_FOLDER,
     UNLIKE_LABEL_FILE,
 )
-from spark_jobs.insights import cells, collection, comparison, duplicates, thumbnails
+from spark_jobs.insights import cells, collection, comparison, duplicates, published_thumbnails, thumbnails
 from spark_jobs.insights.collection import Collected, Rule
 from spark_jobs.insights.comparison import Compared, Comparison
 from spark_jobs.insights.duplicates import Group
@@ -121,6 +121,7 @@ def _write(
         "seed": seed,
         "reference": {"photos": len(reference), "labels": len(set(reference.labels))},
         "photos": [],
+        "thumbnail_side": thumbnails.SIDE,
         "map": _describe_map(shown, on_map.paths, on_map.labels, on_map.points),
         "ends": [[shown.add(photo.path, photo.label) for photo in end] for end in collected.ends],
         "unlike": _describe_unlike(shown, compared),
@@ -160,18 +161,25 @@ def _compare(sc: SparkContext, run: str, files: int, compare_with: Comparison) -
 def _read_photos(
     sc: SparkContext, run: str, shown: _Photos, groups: Sequence[Group], arguments: Mapping[str, Any]
 ) -> tuple[dict[str, thumbnails.Read], str | None]:
-    """Read the shown photos and the duplicates; without them, the report has no pictures."""
+    """Return the thumbnails of the shown photos and the digests of the duplicates, and why they cannot be read.
+
+    The thumbnail of a photo that the published run has shown is kept if the photo has not changed.
+    """
     duplicated = [member.path for group in groups for member in group.members][:MAX_DIGESTS]
     try:
-        paths = [*shown.numbers, *(path for path in duplicated if path not in shown.numbers)]
-        sizes = thumbnails.find_sizes(storage.join(run, LISTING_FILE), paths)
-        with_digest = set(duplicated)
+        kept = {path: image for path, image in published_thumbnails.find(run).items() if path in shown.numbers}
+        missing = [path for path in shown.numbers if path not in kept]
+        sizes = thumbnails.find_sizes(storage.join(run, LISTING_FILE), [*missing, *duplicated])
+        with_thumbnail, with_digest = set(missing), set(duplicated)
         wanted = [
-            thumbnails.Wanted(path, sizes[path], path in shown.numbers, path in with_digest)
-            for path in paths
+            thumbnails.Wanted(path, sizes[path], path in with_thumbnail, path in with_digest)
+            for path in dict.fromkeys([*missing, *duplicated])
             if path in sizes
         ]
-        return thumbnails.read(sc, wanted, arguments), None
+        read = thumbnails.read(sc, wanted, arguments)
+        for path, image in kept.items():
+            read[path] = read.get(path, thumbnails.NOTHING)._replace(thumbnail=image)
+        return read, None
     except Exception as error:
         logger.exception("the photos for the report cannot be read")
         return {}, f"the report shows no pictures of photos: {type(error).__name__}: {error}"

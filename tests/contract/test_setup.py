@@ -49,21 +49,6 @@ def test_a_clone_in_a_folder_that_cannot_work_is_refused_at_once(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_the_environment_of_another_clone_is_not_emptied_through_a_link(tmp_path: Path) -> None:
-    clone, other = tmp_path / "clone", tmp_path / "other"
-    (clone / "scripts").mkdir(parents=True)
-    (clone / "scripts" / "setup.sh").write_text(SETUP, encoding="utf-8")
-    (clone / "requirements.txt").touch()
-    other.mkdir()
-    (other / "complete").write_text(f"digest {other}")
-    (clone / ".venv").symlink_to(other)
-    done = subprocess.run(["bash", str(clone / "scripts" / "setup.sh")], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert f".venv is a link to {other}" in done.stderr
-    assert [path.name for path in other.iterdir()] == ["complete"]
-
-
-@pytest.mark.slow
 def test_a_user_without_an_entry_in_passwd_gets_one_or_advice(tmp_path: Path) -> None:
     """As in a container that runs with a number of a user of its own; the number is passed by a stand-in of ``id``."""
     (tmp_path / "scripts").mkdir()

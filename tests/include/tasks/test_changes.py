@@ -144,8 +144,9 @@ def test_days_with_additions_changes_and_deletions_lead_to_the_images_that_are_t
     found = days.find()
     assert counts(found) == [5, 1, 0, 0, 1, 3]
     assert days.paths("work.parquet") == ["Kiwi/2.jpg"]
-    old = json.loads((days.folder / "changes.json").read_text())["segments"]
-    assert [segment["id"] for segment in old] == [f"{SLUGS[0]}-44556677-00000"]
+    written = json.loads((days.folder / "changes.json").read_text())
+    assert [segment["id"] for segment in written["segments"]] == [f"{SLUGS[0]}-44556677-00000"]
+    assert written["published"] == f"file://{days.lake}/runs/{SLUGS[0]}"
     days.finish(found)
     assert days.published() == sorted([*FOUR, "Kiwi/2.jpg"])
     days.image("Kiwi/1.jpg", 8)

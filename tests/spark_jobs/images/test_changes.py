@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,7 +154,7 @@ def test_changes_in_a_folder_are_those_of_dictionaries(
         (images / path).write_bytes(bytes(version.size))
         os.utime(images / path, ns=(0, version.modified * 1000))
     (tmp_path / "published.parquet").write_bytes(listing_of(f"file://{images}", before, with_etags=with_etags))
-    published = Published(f"file://{tmp_path}/published.parquet", FINGERPRINT, SEGMENTS)
+    published = Published(f"file://{tmp_path}/published.parquet", FINGERPRINT, SEGMENTS, run="file:///lake/runs/before")
     # A folder whose name is that of an image is listed too: it is an image that cannot be read.
     folders = {f"{path.rpartition('/')[0]}/" for path in now if "a.jpg/" in path}
     now |= dict.fromkeys(folders, Version(0, 0))
@@ -173,6 +174,7 @@ def test_changes_in_a_folder_are_those_of_dictionaries(
     now |= {path: Version(0, time) for path, time in directory_times.items()}
     check(found, written, f"file://{images}", before, now, changed)
     assert (found["everything"], found["segments"], found["first_version"]) == (None, SEGMENTS, None)
+    assert found["published"] == "file:///lake/runs/before"
 
 
 def _time_in(listing: bytes, path: str) -> int:
@@ -291,8 +293,10 @@ def test_without_a_reason_only_changes_are_computed_and_segments_are_kept(lake: 
 def test_a_reason_to_compute_everything_keeps_no_segment(
     lake: Lake, fingerprint: Fingerprint, full_run: bool, reason: str
 ) -> None:
-    found = find(lake, lake.published, fingerprint, full_run=full_run)
-    assert (found["everything"], found["segments"], found["first_version"]) == (reason, [], None)
+    published = replace(lake.published, run="file:///lake/runs/before")
+    found = find(lake, published, fingerprint, full_run=full_run)
+    kept = [found[name] for name in ("segments", "first_version", "published")]  # type: ignore[literal-required]
+    assert (found["everything"], kept) == (reason, [[], None, None])
     assert found["fingerprint"] == fingerprint
     counts = {name: found[name] for name in ("listed", "new", "changed", "gone", "work", "work_bytes")}  # type: ignore[literal-required]
     assert counts == {"listed": 3, "new": 1, "changed": 1, "gone": 1, "work": 3, "work_bytes": 12}

@@ -11,17 +11,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from spark_jobs.args import FeaturizeArgs, PcaArgs
 from spark_jobs.insights import thumbnails
+from spark_jobs.lake.schemas import LISTING
 from spark_jobs.pca import job
 from spark_jobs.runtime import context
 from tests.spark_jobs.feature_runs import feature_file, realistic, rewrite, write_listing, write_run
 from tests.spark_jobs.in_process import Here
 
 pytestmark = pytest.mark.slow
+
+PATH = LISTING.field("path")
 
 
 def jpeg(number: int) -> bytes:
@@ -73,6 +77,69 @@ def test_photos_are_shown_as_they_are_and_files_with_the_same_bytes_are_duplicat
     assert set(same["kind"]) == {"identical_bytes"}
     assert set(same["sha256"]) == {hashlib.sha256(contents["2.jpg"]).hexdigest()}
     assert (set(other["kind"]), other["sha256"].nunique()) == ({"equal_features"}, 2)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of four photos with insights, and a later run's folder, whose changes name it."""
+    monkeypatch.setattr(context, "start", lambda _: Here())
+    folder = tmp_path / "data" / "Apple"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number))
+    analyse(tmp_path, "before", [0, 1, 2, 3])
+    return tmp_path
+
+
+def analyse(
+    root: Path, name: str, numbers: list[int], *, published: str | None = None, work: tuple[int, ...] = ()
+) -> dict[str, str | None]:
+    """Run pca on some photos, and return the thumbnails by name; ``work`` are new or changed since ``published``."""
+    files = {f"file://{root}/data/Apple/{number}.jpg": root / "data" / "Apple" / f"{number}.jpg" for number in numbers}
+    run = root / name
+    uri = write_run(run, realistic(len(numbers), 6), rows_a_file=20, with_moments=True)
+    rewrite_paths(run, list(files))
+    write_listing(run, [(path, file.stat().st_size if file.exists() else 9) for path, file in files.items()])
+    pq.write_table(
+        pa.table({"path": [f"file://{root}/data/Apple/{number}.jpg" for number in work]}, pa.schema([PATH])),
+        run / "work.parquet",
+    )
+    (run / "changes.json").write_text(json.dumps({"published": published}))
+    job.run(PcaArgs(run=uri, variance_target=None, n_components=2))
+    record = json.loads((run / "pca" / "insights" / "insights.json").read_text())
+    return {photo["path"].rpartition("/")[2]: photo["thumbnail"] for photo in record["photos"]}
+
+
+def test_thumbnails_of_unchanged_photos_are_kept_and_their_files_are_not_read(published: Path) -> None:
+    folder = published / "data" / "Apple"
+    before = analyse(published, "first", [0, 1, 2, 3])
+    for number in range(3):
+        (folder / f"{number}.jpg").unlink()  # so that whoever reads it has no thumbnail
+    (folder / "2.jpg").write_bytes(jpeg(9))
+    (folder / "4.jpg").write_bytes(jpeg(4))
+    after = analyse(published, "after", [0, 1, 2, 4], published=f"file://{published}/before", work=(2, 4))
+    assert set(after) == {"0.jpg", "1.jpg", "2.jpg", "4.jpg"}
+    assert [after[name] == before[name] for name in ("0.jpg", "1.jpg", "2.jpg")] == [True, True, False]
+    for number, shown in ((9, "2.jpg"), (4, "4.jpg")):
+        picture = Image.open(io.BytesIO(base64.b64decode(after[shown] or "")))
+        colour = np.asarray(picture.convert("RGB")).reshape(-1, 3).mean(axis=0)
+        np.testing.assert_allclose(colour, (20 * number, 90, 200 - 20 * number), atol=8)
+
+
+@pytest.mark.parametrize("damage", ["no published run", "other size", "not JSON", "no insights"])
+def test_without_published_thumbnails_all_are_made(published: Path, damage: str) -> None:
+    insights = published / "before" / "pca" / "insights" / "insights.json"
+    record = json.loads(insights.read_text())
+    for photo in record["photos"]:
+        photo["thumbnail"] = base64.b64encode(b"old").decode()
+    record["thumbnail_side"] = 20 if damage == "other size" else record["thumbnail_side"]
+    insights.write_text("{" if damage == "not JSON" else json.dumps(record))
+    if damage == "no insights":
+        insights.unlink()
+    before = None if damage == "no published run" else f"file://{published}/before"
+    shown = analyse(published, "after", [0, 1, 2, 3], published=before)
+    for thumbnail in shown.values():
+        assert Image.open(io.BytesIO(base64.b64decode(thumbnail or ""))).format == "WEBP"
 
 
 def rewrite_paths(run: Path, paths: list[str]) -> None:
