@@ -16,6 +16,15 @@ log = logging.getLogger(__name__)
 
 MAX_CAUSE = 2_000
 
+CORRECT_CAUSE = "Correct what the cause names, then start the run again."
+"""The advice for errors that a retry cannot fix: their messages say what was expected."""
+
+READ_TRACEBACK = (
+    "Read the traceback in the log of the task. If a service did not answer, or a resource was short, start the run "
+    "again."
+)
+"""The advice for an error of no known class."""
+
 
 class DiagnosedError(AirflowFailException):
     """The failure of a step or a cluster, after its autopsy. Airflow does not retry the task.
@@ -48,4 +57,9 @@ def describe_error(error: Any) -> dict[str, str]:
         return {"kind": str(diagnosis.kind), "cause": shorten(diagnosis.cause, MAX_CAUSE), "advice": diagnosis.advice}
     # Tasks raise AirflowFailException from the error that describes the problem.
     kind = type(error.__cause__ or error).__name__ if isinstance(error, BaseException) else "unknown"
-    return {"kind": kind, "cause": shorten(str(error or "the log of the task has the reason"), MAX_CAUSE), "advice": ""}
+    advice = CORRECT_CAUSE if isinstance(error, AirflowFailException) else READ_TRACEBACK
+    return {
+        "kind": kind,
+        "cause": shorten(str(error or "the log of the task has the reason"), MAX_CAUSE),
+        "advice": advice,
+    }

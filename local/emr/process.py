@@ -17,6 +17,10 @@ LOG_FILE = "endpoint.log"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class EndpointProcessError(RuntimeError):
+    """The endpoint cannot be launched, does not answer, or does not stop; the message has the end of its log."""
+
+
 class EndpointProcess:
     """A running endpoint. Use it in a ``with`` statement, or call :meth:`stop`.
 
@@ -38,7 +42,7 @@ class EndpointProcess:
 
     Raises
     ------
-    RuntimeError
+    EndpointProcessError
         If it cannot be launched, or does not answer in time. The message has the end of its log.
     """
 
@@ -72,7 +76,7 @@ class EndpointProcess:
 
         Raises
         ------
-        RuntimeError
+        EndpointProcessError
             If it did not stop in time and was killed.
         """
         if self._process.poll() is None:
@@ -82,7 +86,7 @@ class EndpointProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise RuntimeError(
+            raise EndpointProcessError(
                 f"the endpoint did not stop in {timeout_seconds:g} s and was killed; see {self.log_file}"
             ) from None
 
@@ -122,9 +126,11 @@ class EndpointProcess:
             time.sleep(0.05)
         raise self._failure()
 
-    def _failure(self, cause: str = "") -> RuntimeError:
+    def _failure(self, cause: str = "") -> EndpointProcessError:
         try:
             tail = self.log_file.read_text(encoding="utf-8", errors="replace")[-2_000:]
         except OSError:  # for example, there is no log yet
             tail = ""
-        return RuntimeError(f"the local EMR endpoint did not come up{cause}; the end of {self.log_file}:\n{tail}")
+        return EndpointProcessError(
+            f"the local EMR endpoint did not come up{cause}; the end of {self.log_file}:\n{tail}"
+        )

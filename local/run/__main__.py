@@ -14,17 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from include.lake.layout import Lake
 from include.settings.dag_ids import FEATURES_DAG
 from include.settings.parameters import RunParams
 from local.airflow.home import RunError, state_lock
 from local.airflow.orphans import end_orphaned_runs
-from local.emr.process import EndpointProcess
+from local.emr.process import EndpointProcess, EndpointProcessError
 from local.environment import LOCAL, UNREACHABLE_URL
 from local.processes.children import running
 from local.run import watch
+from local.run.console import PlainTextConsole
 from local.run.display import Display
 from local.run.failure import failure_text
 from local.run.lake import LakeError, read_summary
@@ -109,7 +108,16 @@ def run_dag(
     return state
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def describe_failure(ended: watch.RunState | None, database: Path, log: Path, lake: Lake) -> str:
+    """Return why a run failed, what to do, and where its log and its report are."""
+    if ended is None:
+        return failure_text([], log)
+    slug = watch.read_reported_run(database, FEATURES_DAG, ended.run_id)
+    failures = watch.read_failures(database, FEATURES_DAG, ended.run_id)
+    return failure_text(failures, log, lake.run(slug).report_html if slug else None)
+
+
+def run(options: argparse.Namespace, console: PlainTextConsole) -> int:
     """Run the main job; return the exit code."""
     conf = read_params(options.params)
     lake, state = options.lake, options.state.expanduser().absolute()
@@ -135,12 +143,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             display.print_line(f"local EMR endpoint at {endpoint.url}; Airflow's log: {log}")
             ended = run_dag(ready.environment(endpoint.url), conf, ready.database, endpoint_dir, log, display)
         succeeded = ended is not None and ended.state == "success"
-        if succeeded:
-            text = read_summary(environ, lake)
-        else:
-            slug = watch.read_reported_run(ready.database, FEATURES_DAG, ended.run_id) if ended else None
-            text = failure_text(ended, log, Lake(lake).run(slug).report_html if slug else None)
-    console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
+        text = read_summary(environ, lake) if succeeded else describe_failure(ended, ready.database, log, Lake(lake))
+    console.print(f"\n{text}")
     return 0 if succeeded else 1
 
 
@@ -148,16 +152,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; Ctrl-C and SIGTERM stop everything that it started."""
     options = read_options(argv)
     logging.basicConfig(level=logging.WARNING)
-    console = Console()
+    console = PlainTextConsole()
     previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         resolve_locations(options)
         return run(options, console)
-    except (RunError, LakeError, StoreError) as error:
-        console.print(f"make run: {error}", markup=False, highlight=False, soft_wrap=True)
+    except (RunError, LakeError, StoreError, EndpointProcessError) as error:
+        console.print(f"make run: {error}")
         return 2
     except KeyboardInterrupt:
-        console.print("make run: interrupted; everything that it started has stopped", markup=False, highlight=False)
+        console.print("make run: interrupted; everything that it started has stopped")
         return 130
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -1,80 +1,162 @@
-"""The terminal output of a run: a progress bar, or lines where there is no terminal."""
+"""The progress of a run in the terminal: one live line per step, or plain lines where lines cannot be redrawn."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import RenderableType
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
 
 from local.run import watch
+from local.run.console import PlainTextConsole
 
 LINE_SECONDS = 5.0
-"""Minimum time between two lines of progress, if the output is not a terminal."""
+"""Minimum time between two plain lines of progress."""
+
+RATE_SECONDS = 120.0
+"""Time over which the rate is measured: a task of Spark takes some ten seconds, more on a loaded machine."""
+
+BAR_COLUMNS = 80
+"""Minimum width of a terminal that shows a bar; narrower ones show a short text."""
+
+ENDED = {"success": "done", "failed": "FAILED", "skipped": "skipped"}
+"""What a line says of a task that has ended, by its state; tasks that only follow a failed one have no line."""
+
+
+def describe(step: Task, *, short: bool = False) -> str:
+    """Return how far a step is, its rate and the time left, as far as they are known.
+
+    Parameters
+    ----------
+    step : Task
+        A task of rich's progress display, with the field ``unit``.
+    short : bool
+        Whether the text must fit into 40 columns.
+    """
+    if step.total is None:
+        return ""
+    unit = step.fields["unit"]
+    parts = [f"{step.percentage:.0f} %" if short else f"{step.completed:.0f}/{step.total:.0f} {unit}"]
+    rate = step.finished_speed or step.speed
+    if rate:
+        parts.append(f"{rate:.{0 if rate >= 10 else 1}f}{'' if short else f' {unit}'}/s")
+    if step.time_remaining and not step.finished:
+        parts.append(f"{timedelta(seconds=step.time_remaining)} left")
+    return ", ".join(parts)
+
+
+class _StepColumn(ProgressColumn):
+    """The live line of a step, in the width that the terminal has at the moment."""
+
+    def __init__(self, console: PlainTextConsole) -> None:
+        self._console = console
+        self._bar = BarColumn(bar_width=16)
+        super().__init__()
+
+    def render(self, task: Task) -> RenderableType:
+        width = self._console.width
+        short = width < BAR_COLUMNS
+        since = f"{timedelta(seconds=int(task.elapsed or 0))}"
+        text = Text(f"{task.description} {describe(task, short=short) or since}", no_wrap=True)
+        text.truncate(width - 1 if short else width - 18)
+        if short:
+            return text
+        line = Table.grid(padding=(0, 1))
+        line.add_row(self._bar.render(task), text)
+        return line
 
 
 class Display:
-    """Shows the running task and the progress of its job: as a bar on a terminal, else as lines."""
+    """Shows the running task and the progress of its job.
 
-    def __init__(self, console: Console) -> None:
+    On a terminal, the current step has one live line. Elsewhere, and with ``TERM=dumb`` or ``TTY_INTERACTIVE=0``, such
+    as for a screen reader, there are plain lines and no cursor movement.
+
+    Parameters
+    ----------
+    console : PlainTextConsole
+        The terminal.
+    clock : callable
+        Replacement for ``time.monotonic``.
+    """
+
+    def __init__(self, console: PlainTextConsole, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._shown: dict[str, str] = {}
-        self._last_line = 0.0
+        self._last_line = float("-inf")
         self._last_text = ""
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[share]}"),
-            TimeElapsedColumn(),
+        self._live = console.is_interactive
+        self._bars = Bars(
+            _StepColumn(console),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            auto_refresh=False,  # show() redraws
+            speed_estimate_period=RATE_SECONDS,
+            get_time=clock,
+            disable=not self._live,
         )
-        self._task = self._bar.add_task("starting Airflow", total=None, share="")
+        self._step: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        self._end_step()
+        self._bars.stop()
 
     def print_line(self, text: str) -> None:
         """Print a line with the seconds since the start."""
-        self._console.print(
-            f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, highlight=False, soft_wrap=True
-        )
+        self._console.print(f"[{self._clock() - self._started:6.1f} s] {text}")
 
     def show(self, state: watch.RunState | None, progress: watch.Progress | None) -> None:
-        """Show the state of a run. A line is printed once for each task that ends."""
+        """Show the state of a run. A line is printed once for each task, and for each measured step, that ends."""
         if state is None:
             return
-        ended = {"success": "done", "failed": "FAILED", "upstream_failed": "not run", "skipped": "skipped"}
-        for task, text in state.tasks.items():
-            if text in ended and self._shown.get(task) != text:
-                self._shown[task] = text
-                self.print_line(f"{task:<18} {ended[text]}")
         working = state.tasks_in("running", "queued", "up_for_reschedule", "scheduled", "up_for_retry")
-        if working:
-            self._show_working(working[0], progress)
+        self._update_step(working[0] if working else None, progress)
+        for task, text in state.tasks.items():
+            if text in ENDED and self._shown.get(task) != text:
+                self._shown[task] = text
+                self.print_line(f"{task:<18} {ENDED[text]}")
+        self._bars.refresh()
 
-    def _show_working(self, task: str, progress: watch.Progress | None) -> None:
+    def _update_step(self, task: str | None, progress: watch.Progress | None) -> None:
         # The name of a stage starts with that of its job, such as pca-moments.
-        matches = progress is not None and task == f"wait_{progress.name.partition('-')[0]}"
-        progress = progress if matches else None
-        share = f"{progress.done}/{progress.total} {progress.unit}" if progress else ""
-        self._bar.update(
-            self._task,
-            description=task,
-            total=progress.total if progress else None,
-            completed=progress.done if progress else 0,
-            share=share,
-        )
-        text = f"{task:<18} {share}".rstrip()
-        due = time.monotonic() - self._last_line >= LINE_SECONDS
-        if not self._console.is_terminal and due and text != self._last_text:
-            self._last_line, self._last_text = time.monotonic(), text
+        if progress is not None and task != f"wait_{progress.name.partition('-')[0]}":
+            progress = None
+        name = progress.name if progress else task
+        if self._step is None or self._bars.tasks[0].description != name:
+            self._end_step()
+            if name is None:
+                return
+            unit = progress.unit if progress else ""
+            self._step = self._bars.add_task(name, total=progress.total if progress else None, unit=unit)
+        if progress is not None:
+            self._bars.update(self._step, completed=progress.done, total=progress.total)
+        step = self._bars.tasks[0]
+        text = f"{step.description:<18} {describe(step)}".rstrip()
+        due = self._clock() - self._last_line >= LINE_SECONDS
+        if not self._live and due and text != self._last_text:
+            self._last_line, self._last_text = self._clock(), text
             self.print_line(text)
+
+    def _end_step(self) -> None:
+        """Remove the live line of the current step; if it was measured, print its figures."""
+        if self._step is None:
+            return
+        step = self._bars.tasks[0]
+        text = f"{step.description:<18} {describe(step)}"
+        if step.finished and self._last_text != text:
+            self._last_text = text
+            self.print_line(text)
+        self._bars.remove_task(self._step)
+        self._step = None

@@ -7,18 +7,17 @@ import os
 import signal
 from pathlib import Path
 
-from rich.console import Console
-
 from include.settings.dag_ids import FEATURES_DAG
 from local.airflow.api import AirflowApi
 from local.airflow.configuration import USER, read_password
+from local.run.console import PlainTextConsole
 from local.run.leftovers import stop_leftovers, wait_until
 from local.run.record import Record, read_record, record_file
 
 STOP_SECONDS = 120.0
 
 
-def down(options: argparse.Namespace, console: Console) -> int:
+def down(options: argparse.Namespace, console: PlainTextConsole) -> int:
     """Stop the service and all its processes; return the exit code."""
     state = options.state.expanduser().absolute()
     record = read_record(state)
@@ -40,15 +39,13 @@ def down(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def report_interrupted_runs(record: Record, state: Path, console: Console) -> None:
+def report_interrupted_runs(record: Record, state: Path, console: PlainTextConsole) -> None:
     """Print the active runs: their clusters stop with the endpoint."""
     api = AirflowApi(record.url, USER, read_password(state / "airflow" / "passwords.json"))
     try:
         active = api.active_runs(FEATURES_DAG)
     except OSError as error:  # Airflow may be starting, or hang; the service is stopped in any case
-        console.print(f"(Airflow does not answer: {error})", markup=False, highlight=False)
+        console.print(f"(Airflow does not answer: {error})")
         return
     for run_id in active:
-        console.print(
-            f"the run {run_id} is interrupted: its cluster stops, and it fails at the next make up", markup=False
-        )
+        console.print(f"the run {run_id} is interrupted: its cluster stops, and it fails at the next make up")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from local.airflow.descendants import stop_descendants_at_exit
 from local.airflow.home import state_lock
 from local.airflow.supervisor import Service
+from local.run.console import PlainTextConsole
 from local.run.display import Display
 from local.run.preparation import prepared
 from local.run.record import recorded, write_record
@@ -16,7 +15,7 @@ from local.run.up import READY
 from spark_jobs.args import ALL_FORMATS
 
 
-def serve(options: argparse.Namespace, console: Console) -> int:
+def serve(options: argparse.Namespace, console: PlainTextConsole) -> int:
     """Prepare the lake, start Airflow and the EMR endpoint, and keep them running until a signal stops this process."""
     state = options.state
     with (

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from local.airflow.home import RunError
 from local.airflow.supervisor import ServiceError
 from local.environment import LOCAL
+from local.run.console import PlainTextConsole
 from local.run.down import down
 from local.run.lake import LakeError
 from local.run.locations import add_locations, resolve_locations
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = read_options(argv)
     logging.basicConfig(level=logging.WARNING)
-    console = Console()
+    console = PlainTextConsole()
     commands = {"up": up, "down": down, "serve": serve}
     try:
         if options.command != "down":
@@ -55,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands[options.command](options, console)
     except (RunError, ServiceError, LakeError, StoreError) as error:
         prefix = "" if options.command == "serve" else f"make {options.command}: "
-        console.print(f"{prefix}{error}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{prefix}{error}")
         return 2
     except KeyboardInterrupt:
         if options.command == "serve":
             return 0
-        console.print(f"make {options.command}: interrupted; everything that it started has stopped", markup=False)
+        console.print(f"make {options.command}: interrupted; everything that it started has stopped")
         return 130
 
 

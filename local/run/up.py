@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from include.settings.dag_ids import FEATURES_DAG
 from local.airflow.components import fresh_log
 from local.airflow.configuration import USER, read_password
 from local.airflow.supervisor import ServiceError
 from local.environment import PROJECT
+from local.run.console import PlainTextConsole
 from local.run.leftovers import stop_leftovers
 from local.run.record import read_record, record_file
 
@@ -25,7 +24,7 @@ READY = "ready"
 """The line that the service prints when a run can be triggered."""
 
 
-def up(options: argparse.Namespace, console: Console) -> int:
+def up(options: argparse.Namespace, console: PlainTextConsole) -> int:
     """Start the service in the background; return the exit code.
 
     Raises
@@ -64,7 +63,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
         process.wait()
         raise
     if code is None:
-        console.print(welcome(state, options.port), markup=False, highlight=False, soft_wrap=True)
+        console.print(welcome(state, options.port))
         return 0
     return code
 
@@ -87,7 +86,7 @@ def check_port(port: int) -> None:
             ) from None
 
 
-def relay_output(process: subprocess.Popen[bytes], log: Path, console: Console) -> int | None:
+def relay_output(process: subprocess.Popen[bytes], log: Path, console: PlainTextConsole) -> int | None:
     """Print the output of the service until it is ready.
 
     Returns
@@ -101,7 +100,7 @@ def relay_output(process: subprocess.Popen[bytes], log: Path, console: Console) 
             for line in stream:
                 if line.strip() == READY:
                     return None
-                console.print(line.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
+                console.print(line.rstrip("\n"))
             if code is not None:
                 return code
             time.sleep(POLL_SECONDS)

@@ -8,6 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.records import FAILURE
 from local.airflow.home import open_read_only
 from spark_jobs.runtime.progress import PROGRESS_PATTERN
 
@@ -84,6 +85,33 @@ def read_reported_run(database: Path, dag_id: str, run_id: str) -> str | None:
             [dag_id, run_id, CLOSING_TASK],
         ).fetchone()
     return str(json.loads(row[0])) if row else None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task failed, as its callback stored it (:mod:`include.autopsy.task_failure`)."""
+
+    task: str
+    cause: str = ""
+    """Empty if the task was ended before it could store the cause."""
+    advice: str = ""
+
+
+def read_failures(database: Path, dag_id: str, run_id: str) -> list[Failure]:
+    """Return why tasks of a run failed, the first failure first.
+
+    ``close_run`` is left out, since it fails because of the others, unless no other task has failed.
+    """
+    with contextlib.closing(open_read_only(database, timeout=5)) as connection:
+        rows = connection.execute(
+            "SELECT task_id, value FROM task_instance LEFT JOIN ("
+            "SELECT task_id, value FROM xcom WHERE dag_id = :dag AND run_id = :run AND key = :key) USING (task_id) "
+            "WHERE dag_id = :dag AND run_id = :run AND state = 'failed' ORDER BY end_date",
+            {"dag": dag_id, "run": run_id, "key": FAILURE},
+        ).fetchall()
+    found = [(task, json.loads(value) if value else {}) for task, value in rows]
+    failures = [Failure(task, why.get("cause", ""), why.get("advice", "")) for task, why in found]
+    return [failure for failure in failures if failure.task != CLOSING_TASK] or failures
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.autopsy.diagnosis import Diagnosis
 from include.autopsy.symptoms import Kind
-from include.autopsy.task_failure import DiagnosedError, record_failure
+from include.autopsy.task_failure import CORRECT_CAUSE, READ_TRACEBACK, DiagnosedError, record_failure
 from include.lake.layout import run_slug
 from include.records import FAILURE, FailureReport
 from include.residency.checks import ResidencyError
@@ -135,7 +135,7 @@ def test_run_that_fails_after_it_has_published_adds_the_failure_to_its_report(la
         "task": "terminate_cluster",
         "kind": "unknown",
         "cause": "the log of the task has the reason",
-        "advice": "",
+        "advice": READ_TRACEBACK,
     }
     assert report == written | {"state": "failed", "failed_tasks": [failure]}
     page = (lake / "runs" / SLUG / "report.html").read_text()
@@ -176,13 +176,13 @@ def test_failure_of_a_task_is_recorded_with_the_autopsy_or_the_exception(caplog:
     wrapped = AirflowFailException("NoImagesError: no file")
     wrapped.__cause__ = NoImagesError("no file")
     for error, expected in [
-        (wrapped, {"kind": "NoImagesError", "cause": "NoImagesError: no file", "advice": ""}),
+        (wrapped, {"kind": "NoImagesError", "cause": "NoImagesError: no file", "advice": CORRECT_CAUSE}),
         (
             DiagnosedError("text for the log", diagnosis),
             {"kind": "out of memory", "cause": "memory ran out", "advice": "Use larger instances."},
         ),
-        (KeyError("x"), {"kind": "KeyError", "cause": "'x'", "advice": ""}),
-        (None, {"kind": "unknown", "cause": "the log of the task has the reason", "advice": ""}),
+        (KeyError("x"), {"kind": "KeyError", "cause": "'x'", "advice": READ_TRACEBACK}),
+        (None, {"kind": "unknown", "cause": "the log of the task has the reason", "advice": READ_TRACEBACK}),
     ]:
         context = context_of({})
         record_failure({**context, "exception": error})

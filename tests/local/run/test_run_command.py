@@ -24,11 +24,9 @@ from local.emr.spark.s3_connector import connector_folder, connector_jars
 from local.processes.children import running
 from local.run import __main__ as command
 from local.run.__main__ import read_options, read_params
-from local.run.failure import failure_text
 from local.run.locations import absolute, locate_lake
 from local.run.store import lake_lock
 from local.run.summary import success_text
-from local.run.watch import RunState
 from local.s3.process import KEYS, StoreProcess
 from spark_jobs.left_out import LeftOutCounter, warn
 from tests.include.run_records import SLUG, featurize_summary, manifest
@@ -326,25 +324,3 @@ def test_paths_start_from_the_users_folder_and_home(tmp_path: Path, monkeypatch:
         assert absolute(text, tmp_path) == expected
     assert locate_lake("lake", "folder", tmp_path) == f"file://{tmp_path}/lake"
     assert locate_lake("~/lake", "folder", tmp_path) == "file:///home/me/lake"
-
-
-def test_failure_has_the_task_and_each_of_the_last_errors_once(tmp_path: Path) -> None:
-    log = tmp_path / "airflow.log"
-    lines = [f"noise {number}\nValueError: cause {number}" for number in range(9)]
-    log.write_text("\n".join([*lines, "ValueError: cause 8", "airflow.sdk.exceptions.AirflowFailException: é \udc80"]),
-                   encoding="utf-8", errors="surrogateescape")  # fmt: skip
-    state = RunState("r", "failed", {"wait_pca": "failed", "open_run": "success"})
-    shown = failure_text(state, log, "file:///my lake/runs/r/report.html")
-    assert "Report: /my lake/runs/r/report.html" in shown
-    assert "The run FAILED in wait_pca." in shown
-    assert "cause 0" not in shown
-    assert shown.count("cause 8") == 1
-    assert "AirflowFailException: é" in shown
-    assert str(log) in shown
-
-
-def test_failure_without_a_log_has_a_message(tmp_path: Path) -> None:
-    shown = failure_text(None, tmp_path / "missing.log")
-    assert "The run FAILED." in shown
-    assert "Report:" not in shown
-    assert "missing.log" in shown

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import logging
 import os
+import pty
+import re
 import sqlite3
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from local.emr.faults import triggers
-from local.run import display as display_module
+from local.run.console import PlainTextConsole
 from local.run.display import Display
 from local.run.watch import Progress, RunState, known_runs, read_progress, read_state
 from spark_jobs.runtime import progress as job_progress
@@ -132,68 +133,155 @@ def test_missing_log_has_no_progress(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "missing") is None
 
 
-def shown(*updates: tuple[RunState | None, Progress | None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the lines that are printed if the output is not a terminal."""
-    monkeypatch.setattr(display_module, "LINE_SECONDS", 0.0)
-    console = Console(file=io.StringIO(), force_terminal=False, width=200)
-    with Display(console) as display:
-        for state, progress in updates:
-            display.show(state, progress)
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Event = tuple[float, dict[str, str], Progress | None]
+"""Seconds since the last event, the states of the tasks, and the progress of the job."""
+
+BEFORE = {"open_run": "success", "wait_featurize": "success"}
+RUN: list[Event] = [
+    (1, {"open_run": "running"}, None),
+    (1, {"open_run": "running"}, None),
+    (6, {"open_run": "success", "wait_featurize": "up_for_reschedule"}, None),
+    (6, {"open_run": "success", "wait_featurize": "running"}, Progress("featurize", 200, 1000, "images")),
+    (10, {"open_run": "success", "wait_featurize": "up_for_reschedule"}, Progress("featurize", 300, 1000, "images")),
+    (35, {"open_run": "success", "wait_featurize": "up_for_reschedule"}, Progress("featurize", 1000, 1000, "images")),
+    (6, {**BEFORE, "wait_pca": "running"}, None),
+    (6, {**BEFORE, "wait_pca": "running"}, Progress("pca-moments", 5, 9, "images")),
+    (6, {**BEFORE, "wait_pca": "failed", "publish_results": "upstream_failed"}, None),
+]
+"""A run whose pca fails after 5 of 9 images, as it was read from Airflow's database and the log of the step."""
+
+
+def replay(console: PlainTextConsole, events: list[Event]) -> str:
+    """Show events on a console; return what it has written."""
+    clock = Clock()
+    with Display(console, clock) as display:
+        for seconds, tasks, progress in events:
+            clock.now += seconds
+            display.show(RunState("r", "running", tasks), progress)
     assert isinstance(console.file, io.StringIO)
-    return [" ".join(line.partition("] ")[2].split()) for line in console.file.getvalue().splitlines()]
+    return console.file.getvalue()
 
 
-def state_of(**tasks: str) -> RunState:
-    return RunState("r", "running", tasks)
-
-
-def test_without_a_terminal_each_change_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = shown(
-        (None, None),
-        (state_of(open_run="running"), None),
-        (state_of(open_run="running"), None),
-        (state_of(open_run="success", wait_featurize="up_for_reschedule"), Progress("featurize", 5, 9, "images")),
-        (state_of(open_run="success", wait_featurize="running"), Progress("featurize", 5, 9, "images")),
-        (state_of(open_run="success", wait_featurize="failed", add_pca="upstream_failed"), None),
-        monkeypatch=monkeypatch,
+def on_terminal(width: int, **environ: str) -> PlainTextConsole:
+    return PlainTextConsole(
+        io.StringIO(), force_terminal=True, width=width, _environ={"TERM": "xterm-256color", **environ}
     )
-    assert lines == [
-        "open_run",
-        "open_run done",
-        "wait_featurize 5/9 images",
-        "wait_featurize FAILED",
-        "add_pca not run",
-    ]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines that a screen shows in the course of time: what stays, and each state of the live line."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return [line.rstrip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
+
+
+PLAIN = [
+    "open_run",
+    "wait_featurize",
+    "open_run done",
+    "featurize 200/1000 images",
+    "featurize 300/1000 images, 10 images/s, 0:01:10 left",
+    "featurize 1000/1000 images, 18 images/s",
+    "wait_pca",
+    "wait_featurize done",
+    "pca-moments 5/9 images",
+    "wait_pca FAILED",
+]
 
 
 @pytest.mark.parametrize(
-    ("task", "name", "mine"),
+    "console",
     [
-        ("wait_featurize", "featurize", True),
-        ("wait_pca", "pca-moments", True),
-        ("wait_pca", "pca-scores", True),
-        ("wait_pca", "featurize", False),
-        ("verify_results", "pca-scores", False),
+        PlainTextConsole(io.StringIO(), force_terminal=False, width=200),
+        on_terminal(200, TERM="dumb"),
+        on_terminal(200, TTY_INTERACTIVE="0"),
+        on_terminal(40, TERM="dumb", NO_COLOR="1"),
+    ],
+    ids=["pipe", "dumb", "not interactive", "dumb and narrow"],
+)
+def test_where_lines_cannot_be_redrawn_each_change_is_a_plain_line(console: PlainTextConsole) -> None:
+    """A screen reader, a log file and a dumb terminal get text without control characters or spinner."""
+    text = replay(console, RUN)
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert [" ".join(line.partition("] ")[2].split()) for line in text.splitlines()] == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("width", "live"),
+    [
+        (200, "━ featurize 300/1000 images, 10 images/s, 0:01:10 left"),
+        (80, "━ featurize 300/1000 images, 10 images/s, 0:01:10 left"),
+        (40, "featurize 30 %, 10/s, 0:01:10 left"),
     ],
 )
-def test_progress_is_shown_with_the_task_that_waits_for_it(
-    monkeypatch: pytest.MonkeyPatch, task: str, name: str, mine: bool
+def test_terminal_has_one_live_line_per_step_with_rate_and_time_left(width: int, live: str) -> None:
+    lines = lines_of(replay(on_terminal(width), RUN))
+    assert any(line.endswith(live) for line in lines)
+    kept = [" ".join(line.partition("] ")[2].split()) for line in lines if line.startswith("[")]
+    assert kept == [
+        "open_run done",
+        "featurize 1000/1000 images, 18 images/s",
+        "wait_featurize done",
+        "wait_pca FAILED",
+    ]
+    longest = max(len(line) for line in lines if not line.startswith("["))
+    assert longest < width, "a line that wraps cannot be redrawn"
+
+
+def test_live_line_of_a_million_images_fits_into_40_columns() -> None:
+    million = [
+        (10.0, {"wait_pca": "running"}, Progress("pca-moments", done, 1_000_000, "images")) for done in (1, 123_456)
+    ]
+    lines = lines_of(replay(on_terminal(40), million))
+    assert "pca-moments 12 %, 12346/s, 0:01:12 left" in lines[-1]
+    assert max(map(len, lines)) < 40
+
+
+def test_no_color_has_no_colour_and_keeps_the_live_line() -> None:
+    colour = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-9]|4[0-9]|9[0-7])(?:;[0-9;]*)?m")
+    assert colour.search(replay(on_terminal(80), RUN)), "the terminal has colours"
+    text = replay(on_terminal(80, NO_COLOR="1"), RUN)
+    assert not colour.search(text)
+    assert "featurize 300/1000 images" in text
+
+
+@pytest.mark.parametrize(("term", "live"), [("xterm", True), ("dumb", False)])
+def test_output_is_live_on_a_terminal_that_can_redraw_lines(
+    term: str, live: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [line] = shown((state_of(**{task: "running"}), Progress(name, 5, 9, "images")), monkeypatch=monkeypatch)
-    assert line == (f"{task} 5/9 images" if mine else task)
+    """A console on a real pseudo-terminal, chosen by nothing but the file and the environment, as in `make run`."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_INTERACTIVE", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", term)
+    leader, follower = pty.openpty()
+    with os.fdopen(leader, "rb", buffering=0) as screen:
+        with os.fdopen(follower, "w", encoding="utf-8") as terminal, Display(PlainTextConsole(terminal)) as display:
+            display.show(RunState("r", "running", {"open_run": "running"}), None)
+        assert (b"\x1b[" in screen.read(65536)) is live
 
 
-def test_names_with_brackets_are_printed_as_they_are() -> None:
-    console = Console(file=io.StringIO(), force_terminal=False, width=200)
+def test_progress_of_another_job_is_not_shown_with_a_task() -> None:
+    progress = Progress("pca-scores", 5, 9, "images")
+    for task in ("wait_featurize", "verify_results"):
+        console = PlainTextConsole(io.StringIO(), force_terminal=False)
+        [line] = replay(console, [(1, {task: "running"}, progress)]).splitlines()
+        assert line.endswith(f"] {task}")
+
+
+def test_names_are_printed_as_they_are() -> None:
+    """Markup, emoji codes and right-to-left text in the path of a folder."""
+    console = on_terminal(40)
     with Display(console) as display:
-        display.print_line("images: 3 from /data/[bold]fruits[/bold]")
+        display.print_line("images: 3 from /data/[bold]:apple:[/bold]/תפוח 🍎/\u202egpj")
     assert isinstance(console.file, io.StringIO)
-    assert "[bold]fruits[/bold]" in console.file.getvalue()
-
-
-def test_terminal_gets_a_bar() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with Display(console) as display:
-        display.show(state_of(wait_featurize="running"), Progress("featurize", 5, 9, "images"))
-    assert isinstance(console.file, io.StringIO)
-    assert "5/9 images" in console.file.getvalue()
+    assert r"images: 3 from /data/[bold]:apple:[/bold]/תפוח 🍎/\u202egpj" in console.file.getvalue()
