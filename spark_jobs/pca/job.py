@@ -81,6 +81,7 @@ def run(arguments: PcaArgs) -> PcaSummary:
     _check_number(arguments, run_features.dimensions)
     with stopwatch.stage("start"):
         sc = context.start(PcaArgs.program)
+        workers.start(sc, [analysis.__name__])
     result = analysis.run(sc, run_features, arguments, stopwatch)
     fitted, collected = result.fitted, result.collected
     with stopwatch.stage("model"):

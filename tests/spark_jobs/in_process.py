@@ -10,30 +10,30 @@ class Broadcast(NamedTuple):
     value: Any
 
 
+class Items(NamedTuple):
+    """What the jobs use of an RDD. Every task runs twice, in any order, as Spark may run it."""
+
+    items: Sequence[Any]
+    work: Callable[[Any], Any] = lambda item: item
+
+    def map(self, work: Callable[[Any], Any]) -> Items:
+        return self._replace(work=work)
+
+    def collect(self) -> list[Any]:
+        for item in reversed(self.items):
+            self.work(item)
+        return [self.work(item) for item in self.items]
+
+
 class Here:
-    """What the jobs use of a Spark context. Every task runs twice, in any order, as Spark may run it."""
+    """What the jobs use of a Spark context."""
 
     version = "in this process"
     defaultParallelism = 2  # noqa: N815 (as Spark names it)
 
-    def __init__(self) -> None:
-        self._items: Sequence[Any] = ()
-        self._work: Callable[[Any], Any] = lambda item: item
-
-    def parallelize(self, items: list[Any], parts: int) -> Here:
+    def parallelize(self, items: list[Any], parts: int) -> Items:
         assert len(items) == parts
-        self._items = items
-        return self
-
-    def map(self, work: Callable[[Any], Any]) -> Here:
-        self._work = work
-        return self
-
-    def collect(self) -> list[Any]:
-        items, work = self._items, self._work
-        for item in reversed(items):
-            work(item)
-        return [work(item) for item in items]
+        return Items(items)
 
     def broadcast(self, value: Any) -> Broadcast:
         return Broadcast(value)

@@ -52,6 +52,22 @@ def test_a_worker_never_imports_pandas(spark: SparkSession) -> None:
     assert workers.run(spark.sparkContext, [3, 4], convert) == [(3, False), (4, False)]
 
 
+def test_workers_that_are_started_ahead_have_imported_the_modules(spark: SparkSession) -> None:
+    sc = spark.sparkContext
+    name = "xml.dom.pulldom"  # that no other task imports
+    workers.start(sc, [name]).join()
+    assert any(workers.run(sc, [1, 2], lambda _: name in sys.modules))
+
+
+def test_a_failure_to_start_workers_ahead_is_logged_and_the_next_tasks_run(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    workers.start(spark.sparkContext, ["spark_jobs.no_such_module"]).join()
+    assert "workers were not started ahead" in caplog.text
+    assert workers.run(spark.sparkContext, [1, 2], lambda item: item) == [1, 2]
+
+
 def test_a_worker_keeps_no_importer_of_archives_between_tasks(spark: SparkSession) -> None:
     def importers(_: int) -> list[str]:
         return [path for path, each in sys.path_importer_cache.items() if isinstance(each, zipimport.zipimporter)]
