@@ -1,4 +1,4 @@
-"""The plugin that adds the page of reports to the Airflow UI and to its navigation."""
+"""The plugin that adds the project's pages to the Airflow UI: in the navigation, and as a tab on each run's page."""
 
 from __future__ import annotations
 
@@ -6,26 +6,46 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-URL_PREFIX = "/fruit-reports"
-
 
 class FruitReportsPlugin(AirflowPlugin):
-    """The page of reports and its entry in the navigation."""
+    """The pages, and the places where the UI shows them.
+
+    Every task loads every plugin, and only the API server needs the pages: their imports, which take seconds, are in
+    the properties.
+    """
 
     name = "fruit_reports"
-    external_views: list[Any] = [  # noqa: RUF012
-        {
-            "name": "Fruit reports",
-            "href": f"{URL_PREFIX}/",
-            "destination": "nav",
-            "category": "browse",
-            "url_route": "fruit-reports",
-        }
-    ]
+
+    def __init__(self) -> None:
+        self._views: list[Any] = []
+
+    @property
+    def external_views(self) -> list[Any]:  # type: ignore[override]
+        """The entry in the navigation and the tab; the UI fills in the ids, percent-encoded."""
+        from include.settings.addresses import page_path
+
+        if not self._views:
+            self._views += [
+                {
+                    "name": "Fruit features",
+                    "href": page_path(),
+                    "destination": "nav",
+                    "category": "browse",
+                    "url_route": "fruit-features",
+                },
+                {
+                    "name": "Fruit report",
+                    "href": page_path("run?dag_id={DAG_ID}&run_id={RUN_ID}"),
+                    "destination": "dag_run",
+                    "url_route": "fruit-report",
+                },
+            ]
+        return self._views
 
     @property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """The web application. It is imported here because only the API server needs it; the imports take seconds."""
-        from include.reports.page import app
+        """The web application."""
+        from include.pages.app import app
+        from include.settings.addresses import PAGES
 
-        return [{"app": app, "url_prefix": URL_PREFIX, "name": "Fruit reports"}]
+        return [{"app": app, "url_prefix": PAGES, "name": "Fruit features"}]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from airflow.providers.amazon.aws.operators.emr import EmrAddStepsOperator
-from airflow.sdk import Context
+from airflow.sdk import BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 from botocore.exceptions import ClientError
 
@@ -16,10 +16,10 @@ from include.emr.client import Emr, open_emr
 from include.emr.identity import Cluster, RunIdentity, is_live
 from include.lake.layout import Lake
 from include.lake.state import is_published
+from include.operators.links import ClusterLink
 from include.operators.shared import (
     explaining_ended_cluster,
     find_or_create_cluster,
-    persist_links,
 )
 from include.records import ATTESTATION, CLUSTER_ID, ClusterRequest, StepRequest
 from include.residency.checks import ResidencyError
@@ -46,6 +46,7 @@ class AddSteps(EmrAddStepsOperator):
     """
 
     template_fields = (*EmrAddStepsOperator.template_fields, "run", "found", "job_flow_overrides")
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (ClusterLink(),)  # type: ignore[assignment]
 
     def __init__(self, *, run: Any, found: Any, job_flow_overrides: Any, **kwargs: Any) -> None:
         super().__init__(botocore_config=SINGLE_ATTEMPT, **kwargs)
@@ -73,7 +74,6 @@ class AddSteps(EmrAddStepsOperator):
             cluster = self._live_cluster(emr, context)
             cluster_id = str(cluster["Id"])
             context["ti"].xcom_push(key=CLUSTER_ID, value=cluster_id)
-            persist_links(self, context, cluster_id)
             try:
                 attestation = inspect_cluster(emr, cluster, cast("ClusterRequest", self.job_flow_overrides), settings)
             except PlaceUnknownError as error:

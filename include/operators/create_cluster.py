@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.emr import EmrCreateJobFlowOperator
-from airflow.sdk import Context
+from airflow.sdk import BaseOperatorLink, Context
 
 from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import open_emr
-from include.operators.shared import explaining_ended_cluster, find_or_create_cluster, persist_links
+from include.operators.links import ClusterLink
+from include.operators.shared import explaining_ended_cluster, find_or_create_cluster
 from include.records import CLUSTER_ID
 from include.settings.deployment import read_airflow_settings
 
@@ -24,6 +25,7 @@ class CreateCluster(EmrCreateJobFlowOperator):
     """
 
     template_fields = (*EmrCreateJobFlowOperator.template_fields, "run")
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (ClusterLink(),)  # type: ignore[assignment]
 
     def __init__(self, *, run: Any, **kwargs: Any) -> None:
         # emr_conn_id: the stock connection would be merged into the request, with its old release and roles.
@@ -45,5 +47,4 @@ class CreateCluster(EmrCreateJobFlowOperator):
             cluster_id = str(find_or_create_cluster(emr, self.run, self.job_flow_overrides, context)["Id"])
         self._job_flow_id = cluster_id  # the provider's on_kill terminates this cluster
         context["ti"].xcom_push(key=CLUSTER_ID, value=cluster_id)
-        persist_links(self, context, cluster_id)
         return cluster_id

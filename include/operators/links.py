@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import XCom, conf
+from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk import BaseOperatorLink
 
-PAGES = "/fruit-reports"
-"""Path of the plugin's pages."""
+from include.records import CLUSTER_ID
+from include.settings.addresses import page_path
 
 
-def page_path(path: str) -> str:
-    """Return the path of a plugin page on the UI's own host: links are stored, and host and port may change."""
-    root = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-    return f"{root}{PAGES}/{path}"
+class ClusterLink(BaseOperatorLink):
+    """Link to the page of the task's cluster, which leads to the AWS console if the cluster is there."""
+
+    name = "Cluster"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address; empty if the task has no cluster. The worker calls this when an attempt has ended."""
+        known = XCom.get_value(key=CLUSTER_ID, ti_key=ti_key) or getattr(operator, "job_flow_id", None)
+        ids = str(known or "").split()  # terminate_cluster has the ids of several tasks
+        return page_path(f"clusters/{ids[-1]}") if ids else ""
 
 
 class StepLogsLink(BaseOperatorLink):
@@ -24,8 +29,8 @@ class StepLogsLink(BaseOperatorLink):
     name = "Step logs"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address; the worker calls this when the task's templates are rendered."""
-        return page_path(f"logs/{operator.job_flow_id}/{operator.step_id}")
+        """Return the address; empty if there is no step."""
+        return page_path(f"logs/{operator.job_flow_id}/{operator.step_id}") if operator.step_id else ""
 
 
 class ReportLink(BaseOperatorLink):

@@ -1,4 +1,4 @@
-"""What the EMR operators share: XCom keys, console links, and the run's cluster."""
+"""What the EMR operators share: XCom keys, and the run's cluster."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from airflow.providers.amazon.aws.exceptions import S3HookUriParseFailure
-from airflow.providers.amazon.aws.links.emr import EmrClusterLink, EmrLogsLink, get_log_uri
 from airflow.sdk import Context
-from botocore.exceptions import BotoCoreError, ClientError
 
 from include.autopsy.examination import brief, examine_cluster, render
 from include.autopsy.task_failure import DiagnosedError
@@ -22,24 +19,6 @@ SENDING = "sending"
 """XCom key: true while it is unknown whether a RunJobFlow created a cluster."""
 
 CLEAR_ADVICE = "with all downstream tasks: this creates one new cluster, and keeps the output of completed steps"
-
-
-def persist_links(operator: Any, context: Context, cluster_id: str) -> None:
-    """Store the links to the cluster and to its logs; a link that is not available is skipped."""
-    common = {
-        "context": context,
-        "operator": operator,
-        "region_name": operator.hook.conn_region_name,
-        "aws_partition": operator.hook.conn_partition,
-        "job_flow_id": cluster_id,
-    }
-    EmrClusterLink.persist(**common)
-    try:
-        log_uri = get_log_uri(emr_client=operator.hook.conn, job_flow_id=cluster_id)
-    except (BotoCoreError, ClientError, S3HookUriParseFailure, LookupError, ValueError) as error:
-        operator.log.debug("No link to the logs: %s", error)
-    else:
-        EmrLogsLink.persist(**common, log_uri=log_uri)
 
 
 @contextmanager

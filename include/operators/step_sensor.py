@@ -13,11 +13,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from include.autopsy.examination import STREAMS, brief, examine_step, read_log_tail, render, step_log_uri
 from include.autopsy.task_failure import DiagnosedError
+from include.aws.quiet import quiet_clients
 from include.aws.retries import SINGLE_ATTEMPT, is_transient
 from include.emr.client import Emr, open_emr
 from include.emr.identity import Cluster
-from include.operators.links import StepLogsLink
-from include.operators.shared import CLEAR_ADVICE, persist_links
+from include.operators.links import ClusterLink, StepLogsLink
+from include.operators.shared import CLEAR_ADVICE
 from include.records import CLUSTER_ID, JsonObject
 from include.settings.deployment import read_airflow_settings
 
@@ -36,7 +37,7 @@ class StepSensor(EmrStepSensor):
     """
 
     template_fields = (*EmrStepSensor.template_fields, "run")
-    operator_extra_links: tuple[BaseOperatorLink, ...] = (*EmrStepSensor.operator_extra_links, StepLogsLink())  # type: ignore[assignment]
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (ClusterLink(), StepLogsLink())  # type: ignore[assignment]
 
     def __init__(self, *, add_task_id: str, run: Any, **kwargs: Any) -> None:
         super().__init__(
@@ -61,8 +62,9 @@ class StepSensor(EmrStepSensor):
         """
         if not (self.job_flow_id and self.step_id):
             raise AirflowFailException(f"{self.add_task_id} has added no step. {self._advice()}")
-        open_emr(self.hook, read_airflow_settings())
-        super().execute(context)
+        with quiet_clients():
+            open_emr(self.hook, read_airflow_settings())
+            super().execute(context)
 
     def poke(self, context: Context) -> bool:
         """Poll the step once; return whether it has completed."""
@@ -82,7 +84,6 @@ class StepSensor(EmrStepSensor):
     def get_emr_response(self, context: Context) -> JsonObject:
         """Return EMR's description of the step."""
         response: JsonObject = self.hook.conn.describe_step(ClusterId=self.job_flow_id, StepId=self.step_id)
-        persist_links(self, context, self.job_flow_id)
         return response
 
     def _advice(self) -> str:

@@ -6,14 +6,15 @@ import time
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.emr import EmrTerminateJobFlowOperator
-from airflow.sdk import Context
+from airflow.sdk import BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.aws.retries import SINGLE_ATTEMPT
 from include.emr.client import Emr, open_emr, wait_for_result
 from include.emr.identity import RunIdentity
-from include.operators.shared import SENDING, persist_links
+from include.operators.links import ClusterLink
+from include.operators.shared import SENDING
 from include.records import CLUSTER_ID
 from include.settings.deployment import read_airflow_settings
 
@@ -42,6 +43,7 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
     """
 
     template_fields = (*EmrTerminateJobFlowOperator.template_fields, "run")
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (ClusterLink(),)  # type: ignore[assignment]
 
     def __init__(self, *, run: Any, creators: tuple[str, ...], **kwargs: Any) -> None:
         ids = " ".join(f"{{{{ ti.xcom_pull('{creator}', key='{CLUSTER_ID}') or '' }}}}" for creator in creators)
@@ -81,7 +83,6 @@ class TerminateCluster(EmrTerminateJobFlowOperator):
                 f"{len(refusals)} of {len(live)} clusters not terminated ({identity.name}): {'; '.join(refusals)}; "
                 "check whether termination protection is on, and whether Airflow's role may call TerminateJobFlows"
             )
-        persist_links(self, context, live[0])
         left = self._wait_for_termination(emr, identity)
         if left:
             raise AirflowException(

@@ -4,16 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from include.lake.layout import Lake
 from include.lake.objects import LakePath, read_json
-from include.records import HistoryRow
+from include.records import HistoryRow, JsonObject
 
 COLUMNS = (
     *("run", "finished_at", "images", "new", "changed", "gone", "rejected", "featurized"),
     *("k", "variance", "seconds", "cluster", "eur"),
 )
+
+
+SUCCESSFUL = frozenset({"success", "unchanged"})
+"""States of the reports that are rows."""
+
+READERS = 16
+"""Number of reports that are read at the same time."""
+
+
+def read_reports(lake: Lake, aws_conn_id: str | None, newest: int | None = None) -> list[JsonObject]:
+    """Return the rows of the table of all reports, in the order of the runs.
+
+    Parameters
+    ----------
+    lake : Lake
+        The lake.
+    aws_conn_id : str or None
+        Airflow's connection for S3.
+    newest : int, optional
+        Read only so many, the last ones; all by default.
+    """
+    folder = LakePath(lake.reports, aws_conn_id)
+
+    def read(name: str) -> JsonObject | None:
+        try:
+            report: JsonObject = read_json(folder / name / "report.json", "close_run or publish_results writes it")
+        except FileNotFoundError:
+            return None
+        return report
+
+    # A partition is `run=<slug>`, and a slug begins with the time of the run.
+    names = folder.names()[-newest if newest else 0 :]
+    with ThreadPoolExecutor(READERS) as readers:
+        return [report for report in readers.map(read, names) if report is not None]
 
 
 def read_history(lake: Lake, aws_conn_id: str | None) -> list[HistoryRow]:
@@ -28,19 +62,13 @@ def read_history(lake: Lake, aws_conn_id: str | None) -> list[HistoryRow]:
     aws_conn_id : str or None
         Airflow's connection for S3.
     """
-    folder = LakePath(lake.reports, aws_conn_id)
-    rows = []
-    for name in folder.names():
-        try:
-            report = read_json(folder / name / "report.json", "close_run or publish_results writes it")
-        except FileNotFoundError:
-            continue
-        if report.get("state") in {"success", "unchanged"} and "changes" in report:
-            rows.append(_row(report))
+    reports = read_reports(lake, aws_conn_id)
+    rows = [history_row(report) for report in reports if report.get("state") in SUCCESSFUL and "changes" in report]
     return sorted(rows, key=lambda row: (row["finished_at"], row["run"]))
 
 
-def _row(report: dict[str, Any]) -> HistoryRow:
+def history_row(report: JsonObject) -> HistoryRow:
+    """Return the row of a run that has published or had nothing to do, from its row in the table of all reports."""
     found, is_unchanged = report["changes"], report["state"] == "unchanged"
     return {
         "run": report["run"],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ from include.cost.money import describe_amount
 from include.records import AmountRecord, FailureReport, Manifest, Report, TaskFailure, Unchanged
 from include.reports import translation
 from include.reports.page_data import TARGETS, build_page_data, name_below, takes
+from include.reports.policy import content_policy
 from include.reports.translation import Translated, localize, say
 from spark_jobs.args import DUPLICATES_FILE, FEATURE_DIMENSIONS, OUTLIERS_FILE, UNLIKE_LABEL_FILE
 from spark_jobs.left_out import describe
@@ -152,7 +151,7 @@ def render_report(report: Report, insights: Insights | None, history: Sequence[M
         worst_labels=_worst_labels(report["quality"]),
         drift_rows=_drift_rows(report["drift"]),
         name_of=functools.partial(name_below, folder=report["images_folder"]),
-        policy=_policy([library, script], style),
+        policy=content_policy([library, script], style),
         style=_verbatim(style),
         library=_verbatim(library),
         script=_verbatim(script),
@@ -167,25 +166,15 @@ def render_failure(report: FailureReport) -> str:
         "failure.html.jinja",
         **report,
         describe_left_out=describe,
-        policy=_policy([], style),
+        policy=content_policy([], style),
         style=_verbatim(style),
     )
 
 
-def render_index(slugs: list[str]) -> str:
-    """Return a page that links to the reports of these runs."""
-    return _render("page.html.jinja", slugs=slugs)
-
-
-def _policy(scripts: Sequence[str], style: str) -> str:
-    """Return the page's content security policy: only its own scripts and style, and pictures that it contains."""
-    allowed = " ".join(_source(script) for script in scripts) or "'none'"
-    sources = f"script-src {allowed}; style-src {_source(style)}; img-src data:"
-    return f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
-
-
-def _source(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def report_policies() -> tuple[str, ...]:
+    """Return the content security policies of the pages that this version writes: of reports, and of failures."""
+    style = _asset("report.css")
+    return content_policy([_asset(LIBRARY), _asset("report.js")], style), content_policy([], style)
 
 
 @functools.cache

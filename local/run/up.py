@@ -116,7 +116,7 @@ def welcome(state: Path, port: int) -> str:
             f"user        {USER}",
             f"password    {read_password(passwords)}  (stored in {passwords})",
             "a run       Trigger (top right), change the form if you like, Trigger",
-            f"reports     http://127.0.0.1:{port}/fruit-reports/, when a run has ended",
+            f"all runs    http://127.0.0.1:{port}/plugin/fruit-features",
             f"logs        {state / 'logs'}",
             "every day   a scheduled run at midnight, Europe/Paris, while the service is up",
             "stop it     make down",

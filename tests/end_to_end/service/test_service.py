@@ -133,6 +133,22 @@ def test_every_task_succeeds_at_its_first_attempt(first_tasks: dict[str, dict]) 
     }
 
 
+def test_the_pages_show_the_run(service: Service, finished: str) -> None:
+    asked = {"dag_id": "fruit_features", "run_id": finished}
+    tab = service.client.get("/fruit-reports/run", params=asked)
+    name = service.run_folder(finished).name
+    assert (tab.status_code, tab.headers["location"]) == (303, f"/fruit-reports/{name}/report.html")
+    page = service.client.get("/fruit-reports/")
+    [row] = [row for row in Page(page.text).rows if name in row[0]]
+    [manifest] = service.manifests(finished)
+    figures = [manifest["featurize"]["features"], *(manifest["changes"][key] for key in ("new", "changed", "gone"))]
+    figures += [manifest["featurize"]["rejects"], manifest["pca"]["k"]]
+    assert row[1:7] == [f"{figure:,}" for figure in figures]
+    assert row[7] == f"{manifest['pca']['variance_reached']:.1%}"
+    views = service.call("GET", "/plugins")["plugins"]
+    assert {"nav", "dag_run"} <= {view["destination"] for plugin in views for view in plugin["external_views"]}
+
+
 def test_links_lead_to_what_the_run_did(service: Service, finished: str) -> None:
     report = service.links(finished, "publish_results")["Report"]
     assert report == f"/fruit-reports/{service.run_folder(finished).name}"
@@ -141,7 +157,11 @@ def test_links_lead_to_what_the_run_did(service: Service, finished: str) -> None
     assert f"{PICTURES}images" in Page(page.text).text
     for job in ("featurize", "pca"):
         links = service.links(finished, f"wait_{job}")
-        assert f"#/clusterDetails/{cluster_of(service, finished)}" in str(links["EMR Cluster"])
+        assert links["Cluster"] == f"/fruit-reports/clusters/{cluster_of(service, finished)}"
+        assert "EMR Cluster" not in links
+        cluster = Page(service.client.get(str(links["Cluster"])).text)
+        assert [row[0].partition(" ")[0] for row in cluster.rows[1:]] == ["featurize", "pca"]
+        assert [row[1] for row in cluster.rows[1:]] == ["completed", "completed"]
         logs = service.client.get(str(links["Step logs"]))
         assert logs.status_code == 200
         assert f"progress {job}" in logs.text, "the log of the Python driver"

@@ -112,12 +112,12 @@ import json
 from airflow import plugins_manager
 apps = plugins_manager.get_fastapi_plugins()[0]
 found, errors = plugins_manager._get_plugins()
-import include.reports.page
-print(json.dumps({"errors": errors, "apps": [app["name"] for app in apps], "include": include.reports.page.__file__}))
+import include.pages.app
+print(json.dumps({"errors": errors, "apps": [app["name"] for app in apps], "include": include.pages.app.__file__}))
 """
     result = run_python(code, [], tmp_path, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
     assert result["errors"] == {}
-    assert "Fruit reports" in result["apps"]
+    assert "Fruit features" in result["apps"]
     assert Path(result["include"]).is_relative_to(plugins / mwaa.PLUGIN_CODE)
 
 
@@ -128,8 +128,8 @@ def test_code_of_the_dags_takes_precedence_over_the_plugins(built: Path, plugins
 import json
 from airflow import plugins_manager
 plugins_manager.get_fastapi_plugins()
-import include.reports.page
-print(json.dumps(include.reports.page.__file__))
+import include.pages.app
+print(json.dumps(include.pages.app.__file__))
 """
     result = run_python(code, [built / "dags"], tmp_path, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
     assert Path(result).is_relative_to(built / "dags")

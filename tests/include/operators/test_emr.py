@@ -6,6 +6,7 @@ created, and ``tests/end_to_end`` the operators in a run; both use the local EMR
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -13,17 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore.session
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
 from botocore.exceptions import ClientError
 from botocore.stub import ANY, Stubber
+from structlog.testing import capture_logs
 
 from include.aws.endpoints import EndpointRefusedError
+from include.aws.quiet import quiet_clients
 from include.cluster.tags import LAKE_TAG, ROUND_TAG, RUN_TAG
 from include.emr.client import APPEARANCE_SECONDS, LIVE_STEP_STATES, POLL_SECONDS, REUSABLE_STEP_STATES
 from include.emr.identity import LIVE_CLUSTER_STATES
-from include.operators import add_steps, create_cluster, shared, step_sensor, terminate_cluster
+from include.operators import add_steps, create_cluster, links, shared, step_sensor, terminate_cluster
 from include.operators.add_steps import AddSteps
 from include.operators.create_cluster import CreateCluster
 from include.operators.shared import SENDING
@@ -71,6 +75,9 @@ class TaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
+
+    def get_first_reschedule_date(self, _: Any) -> None:
+        return None
 
 
 @pytest.fixture
@@ -174,7 +181,6 @@ def script_termination(emr: Stubber, *left: dict[str, Any]) -> None:
     """Script the termination of j-1, which runs no step, and the search for the clusters that are left."""
     emr.add_response("list_steps", {"Steps": []}, LIVE_STEPS)
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     script_search(emr, *left)
 
 
@@ -234,8 +240,7 @@ def test_a_retry_searches_for_a_minute_before_it_creates_a_cluster(
     for _ in range(SEARCHES if attempt > 1 else 1):
         script_search(emr, listing=SINCE)
     emr.add_response("run_job_flow", {"JobFlowId": "j-1"}, ANY_REQUEST)
-    for _ in range(2):
-        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     assert operator.execute(context) == "j-1"
     assert sum(clock) == (APPEARANCE_SECONDS if attempt > 1 else 0)
 
@@ -244,7 +249,6 @@ def test_a_killed_create_task_terminates_its_cluster(script: Any, context: dict[
     operator = create()
     emr = script(operator)
     script_search(emr, cluster(), listing=SINCE)
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     operator.execute(context)
     operator.on_kill()
@@ -259,8 +263,7 @@ def test_a_cluster_whose_place_is_unknown_frees_the_worker_until_the_next_poll(
     monkeypatch.setattr(add_steps, "inspect_cluster", inspect)
     operator, before = add("a"), datetime.now(UTC)
     emr = script(operator)
-    for _ in range(2):
-        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     with pytest.raises(AirflowRescheduleException) as later:
         operator.execute(context)
     assert later.value.reschedule_date >= before + timedelta(seconds=Settings().poke_interval_seconds)
@@ -274,8 +277,7 @@ def test_the_live_cluster_of_an_earlier_round_gets_the_tag_of_this_round_before_
     emr = script(operator)
     emr.add_response("describe_cluster", cluster(round="round1"), ANY_CLUSTER)
     emr.add_response("add_tags", {}, {"ResourceId": "j-1", "Tags": [{"Key": ROUND_TAG, "Value": "round2"}]})
-    for _ in range(2):
-        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     emr.add_response("list_steps", {"Steps": [known_step("s-a", "a")]}, ALL_STEPS)
     assert operator.execute(context) == ["s-a"]
 
@@ -283,8 +285,7 @@ def test_the_live_cluster_of_an_earlier_round_gets_the_tag_of_this_round_before_
 def test_only_missing_steps_are_added_and_the_order_is_kept(script: Any, context: dict[str, Any]) -> None:
     operator = add("a", "b", "c")
     emr = script(operator)
-    for _ in range(2):
-        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     emr.add_response("list_steps", {"Steps": [known_step("s-b", "b")]}, ALL_STEPS)
     missing = [step_request("a"), step_request("c")]
     emr.add_response("add_job_flow_steps", OK | {"StepIds": ["s-a", "s-c"]}, {"JobFlowId": "j-1", "Steps": missing})
@@ -303,23 +304,13 @@ def test_no_step_is_added_to_a_run_that_has_published(
         operator.execute(context)
 
 
-def test_the_link_to_the_logs_never_fails_a_task(script: Any, context: dict[str, Any]) -> None:
-    operator = add("featurize")
-    emr = script(operator)
-    for log_uri in ("file:///lake/logs/", "s3://bucket/logs/", "s3:///", "https://x/y", "x", ""):
-        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
-        emr.add_response("describe_cluster", cluster(LogUri=log_uri), ANY_CLUSTER)
-        emr.add_response("list_steps", {"Steps": [known_step("s-1", "featurize")]}, ALL_STEPS)
-        assert operator.execute(context) == ["s-1"], log_uri
-
-
 def test_a_step_that_did_not_complete_fails_the_sensor_without_retries(script: Any, context: dict[str, Any]) -> None:
     operator = sensor()
     emr = script(operator)
     for state in ("FAILED", "CANCELLED", "INTERRUPTED"):
         for _ in range(2):
             emr.add_response("describe_step", step(state), STEP)
-            emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
+        emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
         with pytest.raises(AirflowFailException, match=f"'featurize' \\(s-1\\) ended {state}"):
             operator.poke(context)
 
@@ -338,7 +329,7 @@ def test_a_sensor_cleared_alone_says_so_and_does_not_wait_for_logs(
     emr = script(operator)
     for _ in range(2):
         emr.add_response("describe_step", failed, STEP)
-        emr.add_response("describe_cluster", cluster(LogUri=f"file://{tmp_path}/no-logs-yet/"), ANY_CLUSTER)
+    emr.add_response("describe_cluster", cluster(LogUri=f"file://{tmp_path}/no-logs-yet/"), ANY_CLUSTER)
     with pytest.raises(AirflowFailException) as failure:
         operator.poke(context)
     assert ("cleared by itself" in str(failure.value)) is alone
@@ -350,7 +341,7 @@ def test_the_failure_is_reported_although_the_cluster_cannot_be_described(script
     emr = script(operator)
     for _ in range(2):
         emr.add_response("describe_step", step("FAILED"), STEP)
-        emr.add_client_error("describe_cluster", "ThrottlingException", http_status_code=400)
+    emr.add_client_error("describe_cluster", "ThrottlingException", http_status_code=400)
     with pytest.raises(AirflowFailException, match="no space left"):
         operator.poke(context)
 
@@ -384,6 +375,51 @@ def test_a_sensor_links_to_the_logs_of_its_step(monkeypatch: pytest.MonkeyPatch)
     assert link.get_link(sensor(), ti_key=None) == "/team/fruit-reports/logs/j-1/s-1"
 
 
+@pytest.mark.parametrize(
+    ("make", "xcom", "cluster_id"),
+    [
+        (create, "j-9", "j-9"),
+        (add, "j-9", "j-9"),
+        (sensor, None, "j-1"),
+        (partial(terminate, " j-1 j-2 "), None, "j-2"),
+        (terminate, None, None),
+        (create, None, None),
+    ],
+)
+def test_every_emr_task_links_to_the_page_of_its_cluster_and_not_to_the_console(
+    make: Any, xcom: str | None, cluster_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links.XCom, "get_value", lambda key, ti_key: xcom if key == "job_flow_id" else None)
+    operator = make()
+    assert {link.name for link in operator.operator_extra_links} <= {"Cluster", "Step logs"}
+    [link] = [link for link in operator.operator_extra_links if link.name == "Cluster"]
+    expected = f"/fruit-reports/clusters/{cluster_id}" if cluster_id else ""
+    assert link.get_link(operator, ti_key=None) == expected
+
+
+def test_a_poke_logs_the_state_of_the_step_and_nothing_about_its_client(
+    script: Any, context: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    loud = sensor()
+    with capture_logs() as events:
+        loud.hook.conn  # noqa: B018
+    assert {"botocore.credentials", "botocore.configprovider"} <= {record.name for record in caplog.records}
+    assert any("No connection ID provided" in event["event"] for event in events)
+    caplog.clear()
+    operator = sensor()
+    with quiet_clients():
+        script(operator).add_response("describe_step", step("RUNNING"), STEP)
+    with capture_logs() as events, pytest.raises(AirflowRescheduleException):
+        operator.execute(context)
+    assert [record.getMessage() for record in caplog.records] == []
+    logged = [event["event"] % event.get("positional_args", ()) for event in events]
+    assert logged[1:] == ["Job flow currently RUNNING"], "the first line says that this is not Airflow's task runner"
+    caplog.clear()
+    boto3.client("emr")
+    assert caplog.records, "only pokes are quiet"
+
+
 def test_all_live_clusters_are_terminated_although_steps_cannot_be_cancelled(
     script: Any, context: dict[str, Any]
 ) -> None:
@@ -396,7 +432,6 @@ def test_all_live_clusters_are_terminated_although_steps_cannot_be_cancelled(
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-1"]})
     emr.add_client_error("list_steps", service_error_code="AccessDeniedException")
     emr.add_response("terminate_job_flows", {}, {"JobFlowIds": ["j-2"]})
-    emr.add_response("describe_cluster", cluster(), ANY_CLUSTER)
     script_search(emr)
     operator.execute(context)
 

@@ -18,7 +18,6 @@ from include.records import Report
 from include.reports.report import (
     MAX_LABELS,
     build_report,
-    render_index,
     render_report,
     report_line,
 )
@@ -224,12 +223,6 @@ def test_random_weights_are_named_at_the_top_of_the_page() -> None:
 
 def test_report_has_the_fields_of_its_record() -> None:
     assert set(build_report(manifest())) == set(Report.__annotations__)
-
-
-def test_index_links_to_each_run() -> None:
-    source = render_index(["20261122T120000Z-0123abcd", "20261121T120000Z-0123abcd"])
-    assert re.findall(r'href="([^"]+)"', source) == ["20261122T120000Z-0123abcd", "20261121T120000Z-0123abcd"]
-    assert "No run has a report yet" in render_index([])
 
 
 def test_page_shows_the_cost_per_fleet_and_market() -> None:

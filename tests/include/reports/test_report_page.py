@@ -18,18 +18,9 @@ from include.lake.objects import LakePath, write_bytes, write_json
 from include.reports import publishing
 from include.reports.report import LIBRARY, build_report, render_report, report_line
 from spark_jobs.insights import thumbnails
+from tests.include.hostile_names import HOSTILE
 from tests.include.report_page import Page
 from tests.include.run_records import SLUG, cost_record, insights_record, manifest, pca_summary
-
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    '" onerror="alert(1)" x="',
-    "{{ 7 * 7 }} & \u2028 ' \\",
-    "\u202egnp.exe \u05d0\u05d1",
-    "\U0001f353\U0001f468\u200d\U0001f469\u200d\U0001f467",
-    "x" * 300,
-]
 
 
 def source_of(insights: Any = None, history: Any = (), **changes: Any) -> str:
