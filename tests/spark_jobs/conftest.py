@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from spark_jobs.runtime import context
+from spark_jobs.runtime import context, workers
 from tests.once import build_once
+from tests.spark_jobs.in_process import Here
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared"
@@ -45,6 +46,13 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         started = SparkSession.builder.getOrCreate()
         yield started
         started.stop()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let jobs run their tasks in this process, for tests of what they compute, not of how Spark runs it."""
+    monkeypatch.setattr(context, "start", lambda _: Here())
+    monkeypatch.setattr(workers, "start", lambda *_: None)  # there are none
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,7 @@ from spark_jobs.args import PcaArgs
 from spark_jobs.insights import collection, comparison, reference, thumbnails
 from spark_jobs.lake import parts
 from spark_jobs.pca import job
-from spark_jobs.runtime import context
 from tests.spark_jobs.feature_runs import path_of, write_run
-from tests.spark_jobs.in_process import Here
 
 PHOTOS, LABELS, DIMENSIONS = 600, 6, 24
 SWAPPED = range(0, 600, 61)
@@ -42,8 +40,7 @@ def planted() -> tuple[NDArray[np.float32], list[str]]:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "start", lambda _: Here())
+def small_parts(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", 1)  # every row group becomes a part
 
 
@@ -60,7 +57,7 @@ def rows_of(paths: pd.Series) -> set[int]:
     return {int(path.rpartition("/")[2].partition("_")[0]) for path in paths}
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("kind", ["projected", "whitened"])
 def test_planted_faults_are_found_as_exact_neighbours_find_them(tmp_path: Path, kind: str) -> None:
     vectors, labels = planted()
@@ -113,7 +110,7 @@ def test_planted_faults_are_found_as_exact_neighbours_find_them(tmp_path: Path, 
         np.testing.assert_allclose(np.array(asked["distances"]) * deviation, distances[row][1:], atol=2e-3)
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("small_parts")
 def test_a_smaller_reference_is_balanced_and_still_finds_the_planted_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +127,7 @@ def test_a_smaller_reference_is_balanced_and_still_finds_the_planted_faults(
     assert record["unlike"]["judged"] == PHOTOS + 6
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize(
     ("module", "name", "missing"),
     [
@@ -158,7 +155,7 @@ def test_a_failure_is_a_warning_and_everything_else_is_there(
         assert (tmp_path / "failed" / "pca" / file).read_bytes() == (tmp_path / "whole" / "pca" / file).read_bytes()
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_very_few_photos(tmp_path: Path, count: int) -> None:
     vectors, labels = planted()

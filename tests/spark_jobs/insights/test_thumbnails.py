@@ -19,7 +19,6 @@ from spark_jobs.args import FeaturizeArgs, PcaArgs
 from spark_jobs.insights import thumbnails
 from spark_jobs.lake.schemas import LISTING
 from spark_jobs.pca import job
-from spark_jobs.runtime import context
 from tests.spark_jobs.feature_runs import feature_file, realistic, rewrite, write_listing, write_run
 from tests.spark_jobs.in_process import Here
 
@@ -34,10 +33,7 @@ def jpeg(number: int) -> bytes:
     return stream.getvalue()
 
 
-def test_photos_are_shown_as_they_are_and_files_with_the_same_bytes_are_duplicates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(context, "start", lambda _: Here())
+def test_photos_are_shown_as_they_are_and_files_with_the_same_bytes_are_duplicates(here: None, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "Pêche <b>&\u202e"
     folder.mkdir(parents=True)
     contents = {f"{number}.jpg": jpeg(number) for number in range(6)}
@@ -80,9 +76,8 @@ def test_photos_are_shown_as_they_are_and_files_with_the_same_bytes_are_duplicat
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of four photos with insights, and a later run's folder, whose changes name it."""
-    monkeypatch.setattr(context, "start", lambda _: Here())
+def published(here: None, tmp_path: Path) -> Path:
+    """The root of a run of four photos with insights."""
     folder = tmp_path / "data" / "Apple"
     folder.mkdir(parents=True)
     for number in range(4):

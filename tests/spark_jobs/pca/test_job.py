@@ -94,9 +94,7 @@ def test_everything_that_a_run_leaves(spark: SparkSession, tmp_path: Path) -> No
     assert (tmp_path / "pca" / "pca_features.csv").read_bytes() == (tmp_path / "reference.csv").read_bytes()
 
 
-def test_files_parts_and_order_do_not_matter(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_parts_and_order_do_not_matter(here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = realistic(20, 12)
     expected = run(write_run(tmp_path / "one", vectors, rows_a_file=20), 0.9)
     reference = scores_of(tmp_path / "one")
@@ -113,7 +111,7 @@ def test_files_parts_and_order_do_not_matter(
         np.testing.assert_allclose(scores_of(folder), reference[order], rtol=1e-9, atol=1e-9)
 
 
-def test_a_rerun_gives_the_same_files_and_no_leftovers(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_rerun_gives_the_same_files_and_no_leftovers(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(30, 8))
     run(uri)
     first = files_of(tmp_path)
@@ -135,7 +133,7 @@ def test_a_rerun_gives_the_same_files_and_no_leftovers(spark: SparkSession, tmp_
     assert untimed[0] == untimed[1]
 
 
-def test_a_failed_rerun_leaves_no_summary_and_no_outputs(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_failed_rerun_leaves_no_summary_and_no_outputs(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(30, 8))
     run(uri)
     (tmp_path / "featurize.json").unlink()
@@ -146,7 +144,7 @@ def test_a_failed_rerun_leaves_no_summary_and_no_outputs(spark: SparkSession, tm
 
 @pytest.mark.parametrize("vectors", [[[0.5, 1.5, 2.5]], [[0.1, 0.2, 0.3]] * 8], ids=["one image", "all alike"])
 def test_no_variance_is_one_component_and_a_warning(
-    spark: SparkSession, tmp_path: Path, vectors: list[list[float]], caplog: pytest.LogCaptureFixture
+    here: None, tmp_path: Path, vectors: list[list[float]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="spark_jobs"):
         summary = run(write_run(tmp_path, vectors))
@@ -156,13 +154,13 @@ def test_no_variance_is_one_component_and_a_warning(
     assert scores_of(tmp_path).shape == (len(vectors), 1)
 
 
-def test_zero_images_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+def test_zero_images_are_an_error(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path, [], summary={"listed": 3, "rejects": 3})
     with pytest.raises(JobError, match=r"features of 0 images: expected 1 or more; featurize listed 3 files, 3 of"):
         run(uri)
 
 
-def test_segments_of_rejects_among_others_are_no_rows(spark: SparkSession, tmp_path: Path) -> None:
+def test_segments_of_rejects_among_others_are_no_rows(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(9, 4), rows_a_file=3)
     live = json.loads((tmp_path / "segments.json").read_text())["segments"]
     rejects = [{**live[0], "id": f"of rejects {number}", "features": 0, "rejects": 2} for number in range(3)]
@@ -171,7 +169,7 @@ def test_segments_of_rejects_among_others_are_no_rows(spark: SparkSession, tmp_p
     assert len(scores_of(tmp_path)) == 9
 
 
-def test_other_rows_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+def test_other_rows_than_featurize_counted_are_an_error(here: None, tmp_path: Path) -> None:
     for rows in (0, 19, 21):
         folder = tmp_path / str(rows)
         uri = write_run(folder, realistic(rows, 4), summary={"features": 20, "dimensions": 4})
@@ -180,7 +178,7 @@ def test_other_rows_than_featurize_counted_are_an_error(spark: SparkSession, tmp
         assert not (folder / "pca.json").exists()
 
 
-def test_other_dimensions_than_featurize_counted_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+def test_other_dimensions_than_featurize_counted_are_an_error(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(20, 4), summary={"dimensions": 1280})
     with pytest.raises(JobError, match=f"{path_of(0)}' has 4 values: expected 1280 features"):
         run(uri)
@@ -197,9 +195,7 @@ def test_an_invalid_vector_fails_the_program_and_the_message_names_the_image(
     assert last.startswith(f"spark_jobs.errors.JobError: feature 2 of {path_of(13)!r} is nan")
 
 
-def test_the_program_ends_with_one_summary_line(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_program_ends_with_one_summary_line(here: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     uri = write_run(tmp_path, realistic(20, 4))
     with caplog.at_level(logging.INFO, logger="spark_jobs"):
         assert job.main([f"--run={uri}", "--variance-target=0.5"]) == 0
@@ -273,7 +269,7 @@ def assert_is_the_pca_of(folder: Path, vectors: np.ndarray) -> None:
 
 
 def test_stored_moments_are_used_without_a_pass_over_the_vectors(
-    spark: SparkSession, tmp_path: Path, moment_passes: list[list[str]]
+    here: None, tmp_path: Path, moment_passes: list[list[str]]
 ) -> None:
     vectors = realistic(60, 8)
     summary = run(write_run(tmp_path, vectors, rows_a_file=25, with_moments=True), 0.9)
@@ -283,7 +279,7 @@ def test_stored_moments_are_used_without_a_pass_over_the_vectors(
 
 
 def test_only_files_without_matching_moments_are_read_for_moments(
-    spark: SparkSession, tmp_path: Path, moment_passes: list[list[str]]
+    here: None, tmp_path: Path, moment_passes: list[list[str]]
 ) -> None:
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=15, with_moments=True)
@@ -297,7 +293,7 @@ def test_only_files_without_matching_moments_are_read_for_moments(
 
 
 def test_vectors_that_differ_from_their_digest_repeat_the_fit_and_the_scores(
-    spark: SparkSession, tmp_path: Path, moment_passes: list[list[str]]
+    here: None, tmp_path: Path, moment_passes: list[list[str]]
 ) -> None:
     vectors = realistic(60, 8)
     uri = write_run(tmp_path, vectors, rows_a_file=30, with_moments=True)
@@ -311,7 +307,7 @@ def test_vectors_that_differ_from_their_digest_repeat_the_fit_and_the_scores(
     assert_is_the_pca_of(tmp_path, vectors)
 
 
-def test_the_certificate_uses_the_requested_sample(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_certificate_uses_the_requested_sample(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path, realistic(90, 8), rows_a_file=7)
     for sample in (0, 20, 2000):
         quality = job.run(PcaArgs(run=uri, sample_images=sample, seed=4))["quality"]
@@ -322,7 +318,7 @@ def test_the_certificate_uses_the_requested_sample(spark: SparkSession, tmp_path
             assert (quality["sample_images"], quality["seed"], quality["labels"]) == (min(sample, 90), 4, 3)
 
 
-def test_the_certificate_does_not_depend_on_files_and_order(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_certificate_does_not_depend_on_files_and_order(here: None, tmp_path: Path) -> None:
     vectors = realistic(90, 8)
     labels = [f"Apple {row % 3}" for row in range(90)]
     first = write_run(tmp_path / "a", vectors, labels=labels, rows_a_file=90)
@@ -333,9 +329,7 @@ def test_the_certificate_does_not_depend_on_files_and_order(spark: SparkSession,
     assert found[0]["silhouette"]["components"] == pytest.approx(found[1]["silhouette"]["components"], rel=1e-9)
 
 
-def test_drift_since_an_earlier_model_is_reported(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_drift_since_an_earlier_model_is_reported(here: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(write_run(tmp_path / "before", realistic(200, 8)))
     uri = write_run(tmp_path / "now", realistic(200, 8) + np.float32(2))
     with caplog.at_level(logging.WARNING, logger="spark_jobs"):
@@ -346,7 +340,7 @@ def test_drift_since_an_earlier_model_is_reported(
     assert warning in caplog.messages
 
 
-def test_a_previous_model_that_cannot_be_read_is_reported_and_no_failure(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_previous_model_that_cannot_be_read_is_reported_and_no_failure(here: None, tmp_path: Path) -> None:
     uri = write_run(tmp_path / "run", realistic(20, 4))
     (tmp_path / "damaged").write_bytes(b"PK\x03\x04 half of a file")
     (tmp_path / "folder").mkdir()
@@ -367,7 +361,7 @@ def test_more_components_than_features_are_an_error_before_spark_starts(
 
 
 def test_a_violated_property_ends_the_program_with_its_figures(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = write_run(tmp_path, realistic(50, 6))
     eigh = np.linalg.eigh
@@ -380,7 +374,7 @@ def test_a_violated_property_ends_the_program_with_its_figures(
 
 
 def test_a_score_missing_from_the_csv_fails_the_job(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = write_run(tmp_path, realistic(20, 4))
     project = analysis.project

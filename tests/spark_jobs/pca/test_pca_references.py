@@ -30,6 +30,7 @@ from tests.spark_jobs.spark_ml_reference import fit_spark_ml
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("here"),
     # PySpark's RDD.collect drops its side of a loopback connection without closing it first.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
@@ -209,9 +210,7 @@ def test_the_pca_equals_scikit_learn_and_spark_ml(spark: SparkSession, tmp_path:
 
 @pytest.mark.parametrize("scores", ["centred", "whitened"])
 @pytest.mark.parametrize("name", ["float32", "fewer rows than features", "mean much larger than deviation"])
-def test_centred_and_whitened_scores_are_those_of_scikit_learn(
-    spark: SparkSession, tmp_path: Path, name: str, scores: str
-) -> None:
+def test_centred_and_whitened_scores_are_those_of_scikit_learn(tmp_path: Path, name: str, scores: str) -> None:
     rows = store(tmp_path, GIVEN[name])
     k = min(len(rows) - 1, rows.shape[1])
     found = run(tmp_path, k, scores)
@@ -224,7 +223,7 @@ def test_centred_and_whitened_scores_are_those_of_scikit_learn(
     assert found.summary["scores"] == scores
 
 
-def test_whitened_scores_of_components_without_variance_are_zeros(spark: SparkSession, tmp_path: Path) -> None:
+def test_whitened_scores_of_components_without_variance_are_zeros(tmp_path: Path) -> None:
     rows = store(tmp_path, GIVEN["few rows duplicated"])
     found = run(tmp_path, 8, "whitened")
     assert np.isfinite(found.scores).all()
@@ -234,7 +233,7 @@ def test_whitened_scores_of_components_without_variance_are_zeros(spark: SparkSe
 
 
 @pytest.mark.parametrize("scores", ["projected", "centred", "whitened"])
-def test_one_image_is_its_own_mean(spark: SparkSession, tmp_path: Path, scores: str) -> None:
+def test_one_image_is_its_own_mean(tmp_path: Path, scores: str) -> None:
     rows = store(tmp_path, Given(realistic(1, 5)))
     found = run(tmp_path, 3, scores)
     components = found.model["components_"]
@@ -257,7 +256,7 @@ def same(found: Found, reference: PCA, rows: np.ndarray) -> None:
 
 @pytest.mark.parametrize("files", [1, 2, 7, 28])
 def test_the_number_of_partitions_makes_no_difference(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
 ) -> None:
     rows = store(tmp_path, Given(realistic(28, 5)), rows_a_file=28 // files)
     monkeypatch.setattr(parts, "PART_ROWS", 1)
@@ -300,7 +299,7 @@ def in_blocks_of(rows: int, run_in_workers: Callable[..., list[Any]], seen: list
     ("rows_a_batch", "sizes"), [(1, {1}), (7, {7, 600 % 7}), (512, {512, 600 - 512}), (10_000, {600})]
 )
 def test_the_size_of_arrow_batches_makes_no_difference(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int, sizes: set[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int, sizes: set[int]
 ) -> None:
     rows = store(tmp_path, Given(realistic(600, 5)), rows_a_file=600)
     seen: list[int] = []
@@ -318,7 +317,7 @@ def covariance_in_longdouble(rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("mean", [1e3, 1e6])
 def test_a_mean_that_is_large_beside_the_deviations_costs_no_digits(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float
 ) -> None:
     assert np.finfo(np.longdouble).eps < 1e-18, "this machine's long double is a double: no reference"
     # Half of the features follow from the others, so that there are variances of zero, but for rounding.
