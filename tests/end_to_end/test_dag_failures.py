@@ -62,6 +62,7 @@ def test_pca_step_fails(bench, published_copy, tmp_path):
     assert read_reported_run(bench.home / "airflow.db", DAG_ID, outcome.state.run_id) == failed.name
 
 
+@pytest.mark.soak  # service/test_recovery.py has a teardown that may not terminate
 def test_terminate_fails_after_success(bench, published_copy, tmp_path):
     """The results are published and the run fails, since the cluster is live until its idle time-out terminates it.
 

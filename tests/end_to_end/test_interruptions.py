@@ -103,14 +103,25 @@ def test_a_second_run_is_refused_and_ctrl_c_ends_the_first(folder, tmp_path):
     assert snapshot(folder / "lake") == before
 
 
-def test_killed_it_leaves_nothing_running_and_the_next_run_replaces_the_photos(folder, tmp_path):
-    before, output = snapshot(folder / "lake"), tmp_path / "output.txt"
+def kill_in_featurize(folder: Path, output: Path) -> None:
+    """Start a run, kill it in its first step, and wait until nothing of it runs."""
     process = start_run(folder, output)
     wait_for_text(output, "add_featurize      done", process)
     process.kill()
     process.wait(TIMEOUT_SECONDS)
     assert wait_until_stopped(folder) == []
+
+
+def test_killed_it_leaves_nothing_running(folder, tmp_path):
+    before = snapshot(folder / "lake")
+    kill_in_featurize(folder, tmp_path / "output.txt")
     assert snapshot(folder / "lake") == before
+
+
+@pytest.mark.soak  # test_orphaned_runs.py kills runs at each moment, with a small DAG
+def test_after_a_kill_the_next_run_replaces_the_photos(folder, tmp_path):
+    output = tmp_path / "output.txt"
+    kill_in_featurize(folder, output)
     other = tmp_path / "photos"
     put_pictures(other, per_label=2)
     text = finish(start_run(folder, output, "--images", str(other)), output)
