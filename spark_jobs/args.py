@@ -68,6 +68,8 @@ MOMENTS_FILE = "moments.npz"
 RESULTS_FILE = "part-{}.parquet"
 """Name of the file in ``results/`` with the rows of a segment, by the segment's id."""
 
+ERASED = "erased"
+"""The reason of the rejects that the denylist makes. A person has asked for them, so they count for no limit."""
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 """Usual endings of the names of files in the formats that are read (``spark_jobs.images.formats``)."""
@@ -101,6 +103,9 @@ def name_matcher(pattern: str) -> Callable[[str], bool]:
 
 NOT_LOADED_FILE = ".not_loaded.json"
 """In a folder of images: the record of the files that ``make run`` did not load into it."""
+
+LOADED_IMAGES_FILE = ".loaded_images.json"
+"""At the lake's root: the ledger of the files that ``make run`` has loaded, by their names in the folder of images."""
 
 _SYSTEM_NAMES = frozenset(
     {
@@ -314,6 +319,11 @@ class FeaturizeArgs(JobArgs):
     )
     segments: str | None = _argument(
         "URI of the folder of all segments; none: segments/ in the run's folder", default=None, check=_not_empty
+    )
+    denylist: str | None = _argument(
+        "URI of the denylist of erased photos; a file with the bytes of one of them is a reject; none denies no file",
+        default=None,
+        check=_not_empty,
     )
     small_segments: int = _argument(
         "merge the small segments, those with fewer than half of the rows of a full one, if there are more than this",

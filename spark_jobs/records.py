@@ -166,6 +166,15 @@ class Changes(ChangeCounts):
     """The files that are not images because of their names; then those that ``make run`` did not load."""
 
 
+class DenylistRecord(TypedDict):
+    """``erasures/denylist.json``: the photos that may not come back (:mod:`spark_jobs.images.denylist`)."""
+
+    key: str
+    """Key of all keyed hashes in the lake, in hexadecimal digits."""
+    contents: list[str]
+    """Keyed hashes of the bytes of erased photos, sorted."""
+
+
 class LiveSegments(TypedDict):
     """``segments.json``: the segments of a run's state, in the order in which their moments are merged."""
 

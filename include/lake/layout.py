@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from spark_jobs import args
 
@@ -48,6 +49,27 @@ def repeated_slug(slug: str, round_: str) -> str:
         ``round`` of the repetition: 12 hexadecimal digits.
     """
     return f"{slug}-{round_[:8]}"
+
+
+DEFAULT_LAKE = ".local/lake"
+"""The lake of ``make run``, in the folder of the Makefile."""
+
+
+def read_root(lake: str | None, relative_to: str) -> str:
+    """Return the URI of a lake that a person names on a command line, without a slash at its end.
+
+    Parameters
+    ----------
+    lake : str or None
+        A folder or a URI; None is the lake of ``make run``.
+    relative_to : str
+        The folder to which a relative path refers.
+    """
+    if lake is None:
+        return f"file://{Path(DEFAULT_LAKE).resolve()}"
+    if "://" in lake:
+        return lake.rstrip("/")
+    return f"file://{Path(relative_to, Path(lake).expanduser()).resolve()}"
 
 
 FIRST_VERSION_MANIFEST = "manifest.json"
@@ -212,6 +234,16 @@ class Lake:
     def manifests(self) -> str:
         """The folder of the manifests of all states."""
         return f"{self.root}/manifests"
+
+    @property
+    def erasures(self) -> str:
+        """The folder of the receipts of erasures."""
+        return f"{self.root}/erasures"
+
+    @property
+    def denylist(self) -> str:
+        """The denylist of erased photos."""
+        return f"{self.erasures}/denylist.json"
 
     @property
     def logs(self) -> str:

@@ -17,7 +17,7 @@ from include.lake.layout import Lake, RunLocations
 from include.lake.objects import LakePath, parquet_files, read_json
 from include.records import FoundChanges, Verified
 from include.settings.parameters import RunParams
-from spark_jobs.args import FEATURE_DIMENSIONS
+from spark_jobs.args import ERASED, FEATURE_DIMENSIONS
 from spark_jobs.fingerprint import differences
 from spark_jobs.records import FeaturizeSummary, Fingerprint, LiveSegments, PcaSummary, Segment
 
@@ -251,10 +251,9 @@ def _rejects_problems(
     footer = read_footers(parquet_files(LakePath(run.rejects, aws_conn_id)))
     problems = _expect("rows of rejects", footer.rows, featurize["rejects"])
     # Exact, as in featurize: in floating point, 0.29 * 100 is less than 29.
-    if featurize["rejects"] > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
-        problems.append(
-            f"rejects: {featurize['rejects']} of {featurize['listed']}, expected at most {params.max_reject_ratio:.2%}"
-        )
+    rejects = featurize["rejects"] - featurize["rejects_by_reason"].get(ERASED, 0)
+    if rejects > Fraction(str(params.max_reject_ratio)) * featurize["listed"]:
+        problems.append(f"rejects: {rejects} of {featurize['listed']}, expected at most {params.max_reject_ratio:.2%}")
     return problems
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 from include.lake.commit import ConflictError, RestoreError, restore
-from include.lake.layout import Lake
+from include.lake.layout import Lake, read_root
 from include.lake.objects import LakePath
 from include.lake.publication import show_published
 from include.lake.state import DamagedLakeError
 from include.reports.history import format_json, format_table, read_history
-
-DEFAULT_LAKE = ".local/lake"
-"""The lake of ``make run``, in the folder of the Makefile."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--restore", type=int, metavar="STATE", help="publish a kept state again, as a new state")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(argv)
-    root = _root(options.lake, options.relative_to)
+    root = read_root(options.lake, options.relative_to)
     if not LakePath(root).exists():
         print(f"there is no lake at {root}: name one with LAKE=folder, or start a run with `make run`", file=sys.stderr)
         return 1
@@ -54,15 +50,6 @@ def _restore(lake: Lake, state: int) -> int:
     show_published(lake, None)
     print(f"the state {state} is published again, as state {current['state']}: {current['images']} images")
     return 0
-
-
-def _root(lake: str | None, relative_to: str) -> str:
-    """Return the URI of a lake without a slash at its end."""
-    if lake is None:
-        return f"file://{Path(DEFAULT_LAKE).resolve()}"
-    if "://" in lake:
-        return lake.rstrip("/")
-    return f"file://{Path(relative_to, Path(lake).expanduser()).resolve()}"
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def featurize_args(run: Run, name: str, params: RunParams) -> FeaturizeArgs:
         model=run["model"]["uri"],
         changes=locations.changes,
         segments=lake.segments,
+        denylist=lake.denylist,
         pattern=params.image_pattern,
         include_hidden=params.include_hidden,
         max_reject_ratio=params.max_reject_ratio,

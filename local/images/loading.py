@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spark_jobs.args import LOADED_IMAGES_FILE
 from spark_jobs.left_out import LeftOutCounter, advise, describe
 from spark_jobs.records import LeftOut
 from spark_jobs.walk import WalkError, walk_local_folder
 
-LEDGER = ".loaded_images.json"
+LEDGER = LOADED_IMAGES_FILE
 
 Identity = list[int | str]
 """Distinguishes two versions of a file: numbers and texts, which JSON can store."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import pyarrow.parquet as pq
 
-from spark_jobs.args import LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
+from spark_jobs.args import ERASED, LISTING_FILE, REJECTS_FOLDER, FeaturizeArgs
 from spark_jobs.errors import JobError
 from spark_jobs.featurize import segments
 from spark_jobs.lake import schemas, storage
@@ -79,14 +79,15 @@ def check_reject_ratio(
 ) -> None:
     """Raise if the share of rejects in the listed images is above the limit.
 
-    The comparison is exact: 7 rejects in 100 images do not exceed 0.07, although 0.07 * 100 in floating point is not 7.
+    Rejects that the denylist makes do not count. The comparison is exact: 7 rejects in 100 images do not exceed 0.07,
+    although 0.07 * 100 in floating point is not 7.
 
     Raises
     ------
     JobError
         With the counts, the reasons and the first rejects.
     """
-    rejects = sum(reasons.values())
+    rejects = sum(reasons.values()) - reasons.get(ERASED, 0)
     if Fraction(rejects, listed) <= Fraction(str(args.max_reject_ratio)):
         return
     counted = ", ".join(f"{count} {reason}" for reason, count in reasons.items())

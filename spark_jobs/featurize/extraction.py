@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spark_jobs.args import APPLY_ORIENTATION, FeaturizeArgs
-from spark_jobs.images import decoder, prefetch, reading
+from spark_jobs.images import decoder, denylist, prefetch, reading
 from spark_jobs.images.changes import ROWS_PER_GROUP
 from spark_jobs.images.decoding import Pixels
 from spark_jobs.images.rejects import Reject
@@ -91,6 +91,7 @@ def _pictures(
         seconds=args.decode_seconds,
     )
     child = decoder.shared(limits, decode_program)
+    denied = denylist.read(args.denylist)
     contents = reading.read_ahead(
         files,
         reading.reader(args.images),
@@ -99,7 +100,7 @@ def _pictures(
         max_file_bytes=args.max_file_bytes,
     )
     for content in contents:
-        yield content if isinstance(content, Reject) else child.decode(content)
+        yield content if isinstance(content, Reject) else denied.check(content) or child.decode(content)
 
 
 def _features(item: Pixels | Reject, extract: mobilenet.Extract) -> mobilenet.Features | Reject:

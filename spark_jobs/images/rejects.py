@@ -12,6 +12,7 @@ REASONS: Final = {
     "decoder_crashed": "kills the process that decodes it, or makes it exceed its memory or its time",
     "directory": "is a folder, though its name is that of an image; what it holds is listed by itself",
     "empty_file": "has no bytes",
+    "erased": "has the bytes of a photo that was erased (`make forget`)",
     "file_too_large": "has more bytes than --max-file-bytes; it is not read",
     "non_finite_features": "decodes, but the model's output for it has NaN or infinite values",
     "not_an_image": "its content is in none of the formats that are read",

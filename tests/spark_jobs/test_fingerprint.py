@@ -29,6 +29,7 @@ OTHER_VALUES: dict[str, Any] = {
     "model": "s3://lake/models/copy",
     "changes": "s3://lake/runs/b/changes.json",
     "segments": "s3://lake/segments",
+    "denylist": "s3://lake/erasures/denylist.json",
     "small_segments": 3,
     "pattern": "all",
     "include_hidden": True,
@@ -117,7 +118,7 @@ def test_airflow_and_the_job_that_parses_its_flags_have_the_same(seconds: float)
 
 def test_a_run_of_the_first_version_counts_as_computed_with_the_pinned_libraries() -> None:
     record = json.loads(json.dumps(asdict(ARGS)))
-    for name in ("changes", "segments", "small_segments"):
+    for name in ("changes", "segments", "denylist", "small_segments"):
         del record[name]
     assert fingerprint.recorded(MODEL, record) == fingerprint.planned(MODEL, ARGS)
     record["exif_orientation"] = "apply"
