@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -47,9 +48,31 @@ OpenBucket: TypeAlias = Callable[[str], Bucket]
 """From the name of a bucket to its clients."""
 
 
+_opener: OpenBucket | None = None
+
+
 def open_bucket(name: str) -> Bucket:
     """Return the shared clients of a bucket, with the credentials of the environment or of the instance."""
+    if _opener is not None:
+        return _opener(name)
     return _open_bucket(name, os.environ.get("AWS_ENDPOINT_URL_S3"))
+
+
+@contextmanager
+def opened_by(buckets: OpenBucket) -> Iterator[None]:
+    """Let the jobs' code in this process open buckets in another way, such as by a connection of Airflow.
+
+    Parameters
+    ----------
+    buckets : callable
+        Opens buckets while the block runs.
+    """
+    global _opener
+    before, _opener = _opener, buckets
+    try:
+        yield
+    finally:
+        _opener = before
 
 
 @cache

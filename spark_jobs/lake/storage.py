@@ -276,7 +276,9 @@ def delete(uri: str, buckets: OpenBucket = open_bucket) -> None:
         return
     import obstore
 
-    delete_file(uri, buckets)
+    # In a bucket with versions, the deletion of a file that is not there would leave a marker.
+    if size(uri, buckets) is not None:
+        delete_file(uri, buckets)
     for paths in list_chunks(uri, buckets):
         with naming(uri):
             obstore.delete(buckets(bucket).store, [item["path"] for item in paths])

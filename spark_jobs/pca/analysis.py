@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-
-from pyspark import SparkContext
+from typing import TYPE_CHECKING
 
 from spark_jobs.args import SCORES_FOLDER, PcaArgs
 from spark_jobs.insights import collection
@@ -23,6 +22,9 @@ from spark_jobs.numerics.fitted_pca import FittedPca
 from spark_jobs.pca import blocks, scores
 from spark_jobs.quality import sampling
 from spark_jobs.runtime import progress, summary, workers
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
 
 logger = logging.getLogger(__name__)
 

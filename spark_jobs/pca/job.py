@@ -12,8 +12,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-
-from pyspark import SparkContext
+from typing import TYPE_CHECKING
 
 from spark_jobs.args import (
     CSV_FILE,
@@ -32,8 +31,11 @@ from spark_jobs.pca import analysis, score_csv, spark_ml
 from spark_jobs.pca.analysis import Analysis
 from spark_jobs.quality import certificate, drift, sampling
 from spark_jobs.records import CsvFile, Drift, PcaSummary, Quality
-from spark_jobs.runtime import context, launcher, summary, workers
+from spark_jobs.runtime import launcher, summary, workers
 from spark_jobs.sources import sources_digest
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return launcher.run(functools.partial(run, arguments))
 
 
-def run(arguments: PcaArgs) -> PcaSummary:
+def run(arguments: PcaArgs, sc: SparkContext | None = None) -> PcaSummary:
     """Run the job and return its summary as it is written to ``pca.json``.
 
     The job first deletes the outputs of an earlier attempt, the summary before everything else, and writes the summary
     last. If a summary exists, the outputs are therefore complete.
+
+    Parameters
+    ----------
+    arguments : PcaArgs
+    sc : SparkContext, optional
+        By default, the job starts its own.
 
     Raises
     ------
@@ -79,9 +87,12 @@ def run(arguments: PcaArgs) -> PcaSummary:
         storage.delete(storage.join(arguments.run, output))
     run_features = features.find(arguments.run)
     _check_number(arguments, run_features.dimensions)
-    with stopwatch.stage("start"):
-        sc = context.start(PcaArgs.program)
-        workers.start(sc, [analysis.__name__])
+    if sc is None:
+        with stopwatch.stage("start"):
+            from spark_jobs.runtime import context
+
+            sc = context.start(PcaArgs.program)
+            workers.start(sc, [analysis.__name__])
     result = analysis.run(sc, run_features, arguments, stopwatch)
     fitted, collected = result.fitted, result.collected
     with stopwatch.stage("model"):
