@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Each command sets up .venv first if necessary.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down history restore explore store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
+.PHONY: help setup run up down history restore explore forget prove-erasure store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
 
 PYTHON := .venv/bin/python
 # scripts/setup.sh makes this folder for users whose home cannot be written.
@@ -12,28 +12,28 @@ WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 IN_VENV = JAVA_HOME="$$(cat .venv/java_home)" PATH="$(CURDIR)/.venv/bin:$$PATH" LC_ALL=C.UTF-8 $(PYTHON)
 
 # What the user types reaches the commands through the environment, so that spaces, quotes and dollars stay as they are.
-$(foreach name,IMAGES LAKE PARAMS STATE STORE PORT ROOT SETTINGS STACK FORMAT LAPS,$(eval export USER_$(name) := $$(value $(name))))
+$(foreach name,IMAGES LAKE PARAMS STATE PATHS LABELS FILE RECEIPT KEEP_PHOTOS STORE PORT ROOT SETTINGS STACK FORMAT LAPS,$(eval export USER_$(name) := $$(value $(name))))
 # An option with the value of such a variable, if it is set: $(call option,--port,PORT). TESTS, TABLES and OPTIONS are lists
 # of words instead: the shell alone splits them, as $(value …) leaves them to it.
 option = $(if $(USER_$(2)),$(1) "$$USER_$(2)")
 # The folder in which `make` was called: the shell's, if `make -C` (which sets the flag w) has changed the folder.
 export USER_FOLDER = $(if $(findstring w,$(firstword -$(MAKEFLAGS)))$(findstring print-directory,$(MAKEFLAGS)),$(PWD),$(CURDIR))
-USER_PATHS = --relative-to "$$USER_FOLDER" $(call option,--images,IMAGES) $(call option,--lake,LAKE) $(call option,--store,STORE)
+RUN_OPTIONS = --relative-to "$$USER_FOLDER" $(call option,--images,IMAGES) $(call option,--lake,LAKE) $(call option,--store,STORE)
 # An option with the absolute path of a file of the user, for the commands without --relative-to.
 ABSOLUTE = import os, sys; print(os.path.abspath(os.path.join(sys.argv[1], os.path.expanduser(sys.argv[2]))))
 path_option = $(if $(USER_$(2)),$(1) "$$($(PYTHON) -c '$(ABSOLUTE)' "$$USER_FOLDER" "$$USER_$(2)")")
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## create .venv, and find or install Python 3.11 and Java 17; the other commands do this first [STORE=s3]
 	@scripts/setup.sh $(call option,,STORE)
 
 run: setup ## the main job, end to end: photos to features and components [IMAGES=folder] [LAKE=folder] [STORE=s3] [PARAMS='name=value …']
-	@$(IN_VENV) -m local.run $(USER_PATHS) $(call option,--params,PARAMS)
+	@$(IN_VENV) -m local.run $(RUN_OPTIONS) $(call option,--params,PARAMS)
 
 up: setup ## Airflow with its UI and scheduler, in the background [IMAGES=folder] [LAKE=folder] [STORE=s3] [PORT=8080]
-	@$(IN_VENV) -m local.run.service up $(USER_PATHS) $(call option,--port,PORT)
+	@$(IN_VENV) -m local.run.service up $(RUN_OPTIONS) $(call option,--port,PORT)
 
 down: setup ## stop what `make up` started; lake, database and logs are kept
 	@$(IN_VENV) -m local.run.service down
@@ -46,6 +46,13 @@ restore: setup ## publish a kept state again, as a new state: STATE=number [LAKE
 
 explore: setup ## open the published features in Embedding Atlas, in the browser, until Ctrl-C [LAKE=folder]
 	@$(IN_VENV) -m local.explore --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE)
+
+forget: setup ## erase photos and everything derived from them: PATHS='data/Kiwi/1.jpg …', LABELS='Kiwi …' or FILE=list [KEEP_PHOTOS=yes] [LAKE=folder or s3://bucket]
+	@$(IN_VENV) -m include.erasure --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE) $(call option,--paths,PATHS) \
+		$(call option,--labels,LABELS) $(call option,--file,FILE) $(if $(USER_KEEP_PHOTOS),--keep-photos)
+
+prove-erasure: setup ## read a whole lake, old versions too, and look for what a receipt says is erased: RECEIPT=lake/erasures/<id>.json
+	@$(IN_VENV) -m include.erasure.proof --relative-to "$$USER_FOLDER" "$$USER_RECEIPT"
 
 store: setup ## the local S3 store by itself, to read the lake of `make run STORE=s3`, until Ctrl-C
 	@$(IN_VENV) -m local.s3
@@ -96,7 +103,7 @@ lint: setup ## ruff, import rules, types, the AWS template, generated documents,
 	@.venv/bin/lint-imports
 	@.venv/bin/mypy
 	@.venv/bin/mypy --python-version 3.12 include
-	@.venv/bin/cfn-lint --regions eu-west-3 -- infra/fruit-features.yaml
+	@.venv/bin/cfn-lint --regions eu-west-3 -- infra/fruit-features.yaml infra/erasure.yaml
 	@$(IN_VENV) scripts/write_dag_docs.py --check
 	@$(IN_VENV) -m scripts.write_cost_tables --check
 	@bash -n scripts/*.sh include/cluster/*.sh docker/*.sh tests/compose/*.sh tests/python312/*.sh .ci/run

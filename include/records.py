@@ -461,6 +461,8 @@ class Manifest(TypedDict):
     cost: Cost | None
     """None when it could not be computed."""
     warnings: list[str]
+    erasures: NotRequired[list[str]]
+    """Ids of the erasures that have rewritten it: it is as if the erased photos had never been there."""
 
 
 class TaskFailure(TypedDict):
@@ -595,3 +597,83 @@ class HistoryRow(TypedDict):
     """Id of the cluster; None if none was created."""
     eur: float | None
     """Cost at most; None if a price is unknown."""
+
+
+class ErasurePlan(TypedDict):
+    """``erasures/<id>.plan.json``: an erasure that has begun. It names photos, and is deleted when it has ended."""
+
+    erasure: str
+    """Its id."""
+    started_at: str
+    """ISO 8601 time in UTC."""
+    paths: list[str]
+    """As requested, relative to the lake's root."""
+    labels: list[str]
+    keeps_photos: bool
+    photos: list[str]
+    """All photos that the request names, relative to the lake's root."""
+    contents: list[str]
+    """Keyed hashes of their bytes, as far as there were any to read."""
+    vectors: list[str]
+    """Keyed hashes of their vectors."""
+    attempts: list[str]
+    """Tokens of the attempts to rewrite the kept states."""
+    before: dict[str, PlaceCounts]
+    """What was found before anything was deleted, by place."""
+    states: dict[str, StateCounts]
+    """The kept states before, by number."""
+
+
+class PlaceCounts(TypedDict):
+    """What one place has."""
+
+    files: int
+    """Files that were searched, without old versions."""
+    old_versions: int
+    """Old versions of files, and markers of deleted files."""
+    files_found: int
+    """Files that have something of the erased photos."""
+    rows_found: int
+    """Rows of erased photos in these files."""
+
+
+class StateCounts(TypedDict):
+    """The size of a kept state: images with features, and rejects."""
+
+    images: int
+    rejects: int
+
+
+class Remainder(TypedDict):
+    """What an erasure leaves, and what deletes it."""
+
+    what: str
+    where: str
+    rule: str
+
+
+class Receipt(TypedDict):
+    """``erasures/<id>.json``: the record of an erasure. Names are keyed hashes, with the key of the denylist."""
+
+    erasure: str
+    requested_at: str
+    """ISO 8601 time in UTC, like ``finished_at``."""
+    finished_at: str
+    hash: str
+    """The function of all keyed hashes."""
+    requested: dict[str, list[str]]
+    """Keyed hashes of the requested ``paths`` and ``labels``."""
+    keeps_photos: bool
+    """Whether the photos themselves stay, because the request says so."""
+    photos: list[str]
+    """Keyed hashes of the paths of all erased photos, relative to the lake's root."""
+    contents: list[str]
+    """Keyed hashes of their bytes, which are on the denylist."""
+    vectors: list[str]
+    """Keyed hashes of the bytes of their vectors: features, and scores in every kept state."""
+    searched: dict[str, dict[str, PlaceCounts]]
+    """Every place that was searched, with its counts ``before`` and ``after``."""
+    states: dict[str, dict[str, StateCounts | None]]
+    """Every kept state with its counts ``before`` and ``after``; after is None if it is not kept any more."""
+    published_state: int
+    remains: list[Remainder]

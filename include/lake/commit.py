@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from include.lake.layout import Lake
 from include.lake.objects import LakePath
@@ -102,6 +103,44 @@ def _publish(
     before = current["manifest"] if current else None
     path, written = _write_manifest(lake, {**manifest, "state": number, "previous_manifest": before}, aws_conn_id)
     record = _pointer_to(path, written, published_at, lake)
+    target = LakePath(lake.current, aws_conn_id)
+    if not replace(target.uri, _encode(record), pointer.tag if pointer else None, target.buckets):
+        raise _conflict(read_pointer(lake, aws_conn_id))
+    return record
+
+
+def move_pointer(
+    lake: Lake,
+    manifests: Sequence[tuple[str, Manifest]],
+    pointer: Pointer | None,
+    published_at: str,
+    aws_conn_id: str | None,
+) -> Current:
+    """Replace manifests of kept states by new ones, and move the pointer to the last of them; return the pointer.
+
+    Parameters
+    ----------
+    lake : Lake
+        The lake.
+    manifests : sequence of (str, Manifest)
+        New manifests and their paths in the lake, the oldest first. No other writer uses these paths.
+    pointer : Pointer
+        The pointer as it was when the states were read.
+    published_at : str
+        ISO 8601 time in UTC.
+    aws_conn_id : str or None
+        Airflow's connection for S3.
+
+    Raises
+    ------
+    ConflictError
+        If a run has published meanwhile. Its state stays, and the new manifests are of no use.
+    """
+    for name, manifest in manifests:
+        path = LakePath(lake.absolute(name), aws_conn_id)
+        if not create(path.uri, _encode(manifest), path.buckets):
+            raise ConflictError(f"{name} exists and has another state: repeat the command")
+    record = _pointer_to(*manifests[-1], published_at, lake)
     target = LakePath(lake.current, aws_conn_id)
     if not replace(target.uri, _encode(record), pointer.tag if pointer else None, target.buckets):
         raise _conflict(read_pointer(lake, aws_conn_id))

@@ -70,7 +70,7 @@ def find_reachable(lake: Lake, kept_states: int, aws_conn_id: str | None) -> Rea
     DamagedLakeError
         If the manifest of the published state is missing, or that of a kept state is damaged.
     """
-    manifests = dict(_kept_manifests(lake, kept_states, aws_conn_id))
+    manifests = dict(kept_manifests(lake, kept_states, aws_conn_id))
     if not manifests:
         return None
     segments = {segment["id"] for manifest in manifests.values() for segment in manifest["segments"]}
@@ -79,8 +79,14 @@ def find_reachable(lake: Lake, kept_states: int, aws_conn_id: str | None) -> Rea
     return Reachable(frozenset(segments), frozenset(manifests), frozenset(runs))
 
 
-def _kept_manifests(lake: Lake, kept_states: int, aws_conn_id: str | None) -> Iterator[tuple[str, Manifest]]:
-    """Yield the manifests of the kept states with their paths, the published one first."""
+def kept_manifests(lake: Lake, kept_states: int, aws_conn_id: str | None) -> Iterator[tuple[str, Manifest]]:
+    """Yield the manifests of the kept states with their paths, the published one first.
+
+    Raises
+    ------
+    DamagedLakeError
+        As :func:`find_reachable`.
+    """
     current = current_of(read_pointer(lake, aws_conn_id))
     path = current["manifest"] if current else None
     for number in range(kept_states):
@@ -160,10 +166,10 @@ def _old_files_of_runs(lake: Lake, reachable: Reachable, before: int, aws_conn_i
 
 def _is_working_file(path: str) -> bool:
     """Return whether a file of a run's folder is of no use once the run's state is published."""
-    return path in {args.WORK_FILE, args.GONE_FILE} or path.startswith("staging/") or _is_temporary(path)
+    return path in {args.WORK_FILE, args.GONE_FILE} or path.startswith("staging/") or is_temporary(path)
 
 
-def _is_temporary(path: str) -> bool:
+def is_temporary(path: str) -> bool:
     """Return whether a file in a folder of this machine was not renamed to its name, because its writer was killed."""
     return TEMPORARY_NAME.fullmatch(path.rpartition("/")[2]) is not None
 
@@ -174,7 +180,7 @@ def _old_temporary_files(lake: Lake, before: int, aws_conn_id: str | None) -> It
         return
     for uri in (lake.root, lake.results_csv.rpartition("/")[0], *_report_folders(lake, aws_conn_id)):
         for file in list_local_folder(uri):
-            if _is_temporary(file.path) and file.modified <= before:
+            if is_temporary(file.path) and file.modified <= before:
                 yield LakePath(f"{uri}/{file.path}", aws_conn_id)
 
 

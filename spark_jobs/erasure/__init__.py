@@ -1,0 +1,1 @@
+"""Erasure of rows from the lake's datasets, in one process without Spark; Airflow calls it."""
