@@ -35,6 +35,7 @@ _REFERENCES = {
     "DataFolder": "data",
     "Bucket": f"{STACK}-{ACCOUNT}",
     "Bucket.Arn": BUCKET,
+    "KeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0",
     "Key.Arn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0",
     "NodesRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/{STACK}-nodes",
     "ServiceRole.Arn": f"arn:aws:iam::{ACCOUNT}:role/{STACK}-emr-service",
@@ -43,6 +44,11 @@ _REFERENCES = {
 
 def load_template() -> dict[str, Any]:
     template: dict[str, Any] = cfn_yaml.load(str(TEMPLATE))
+    return template
+
+
+def load_erasure_template() -> dict[str, Any]:
+    template: dict[str, Any] = cfn_yaml.load(str(ROOT / "infra" / "erasure.yaml"))
     return template
 
 

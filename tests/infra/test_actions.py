@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import boto3
 import botocore.session
 import pytest
 import yaml
@@ -18,6 +19,9 @@ import yaml
 from include.artifacts.bundle import build_bundle
 from include.artifacts.publishing import put_bundle
 from include.autopsy.examination import read_log_tail, step_log_uri
+from include.erasure import proof
+from include.erasure.forget import forget
+from include.erasure.request import read_request
 from include.lake.access import check_access
 from include.lake.commit import commit
 from include.lake.garbage import collect_garbage
@@ -42,7 +46,7 @@ from spark_jobs.lake import storage
 from tests.include.run_folders import found_of, manifest_of, write_run
 from tests.include.run_records import JOBS, SLUG
 from tests.infra import calls
-from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_template, statements
+from tests.infra.policies import BUCKET, PRINCIPALS, ROOT, decide, load_erasure_template, load_template, statements
 
 pytestmark = pytest.mark.slow  # imports Airflow's provider and reads its source; starts a server
 
@@ -115,7 +119,8 @@ def test_a_request_needs_the_action_of_its_name_except_where_aws_documents_anoth
         "s3.CreateMultipartUpload": {"s3:PutObject"},
         "s3.UploadPart": {"s3:PutObject"},
         "s3.CompleteMultipartUpload": {"s3:PutObject"},
-        "s3.DeleteObjects": {"s3:DeleteObject"},
+        "s3.DeleteObjects": {"s3:DeleteObjectVersion"},  # only with the id of each version
+        "s3.ListObjectVersions": {"s3:ListBucketVersions"},
         "s3.CopyObject": {"s3:GetObject", "s3:PutObject"},
     }
     prefixes = {"emr": "elasticmapreduce"}
@@ -156,6 +161,7 @@ OPERATIONS = {
     ("HEAD", ""): "HeadBucket",
     ("GET", "uploads"): "ListMultipartUploads",
     ("GET", "list-type"): "ListObjectsV2",
+    ("GET", "versions"): "ListObjectVersions",
     ("POST", "delete"): "DeleteObjects",
     ("HEAD", "key"): "HeadObject",
     ("GET", "key"): "GetObject",
@@ -172,7 +178,7 @@ OPERATIONS = {
 SOURCES: list[str] = []
 """The ARNs of the objects that were copied: a copy needs s3:GetObject on these, and s3:PutObject on their copies."""
 
-DECISIVE = ("uploads", "list-type", "delete", "partNumber", "uploadId")
+DECISIVE = ("uploads", "list-type", "versions", "delete", "partNumber", "uploadId")
 
 
 @pytest.fixture
@@ -206,7 +212,11 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 def check_requests(principal: str, recorded: list[tuple[str, str]], name: str) -> None:
     """Check that a principal may make the recorded requests on the bucket and objects of the stack."""
-    policy = statements(load_template(), *PRINCIPALS[principal])
+    policy = (
+        statements(load_erasure_template(), "ErasurePolicy")
+        if principal == "erasure"
+        else statements(load_template(), *PRINCIPALS[principal])
+    )
     assert recorded
     for request, arn in dict.fromkeys(recorded):
         actions = [action for action, entry in ACTIONS[principal].items() if request in entry["calls"]]
@@ -302,6 +312,23 @@ def test_publisher_may_do_what_publishing_does(lake: Lake, requests: list[tuple[
     assert not target.exists()
     write_bytes(target, b"x" * (6 * 1024 * 1024))
     check_requests("publisher", requests, lake.root.removeprefix("s3://"))
+
+
+def test_an_erasure_may_do_what_it_does_on_s3(lake: Lake, source: Path, requests: list[tuple[str, str]]) -> None:
+    client = boto3.client("s3")
+    client.put_bucket_versioning(Bucket=lake.root.removeprefix("s3://"), VersioningConfiguration={"Status": "Enabled"})
+    commit(lake, manifest_of(source / "runs" / SLUG), None, "2026-11-22T12:00:00+00:00", None)
+    show_published(lake, None)
+    requests.clear()
+    receipt = forget(lake, read_request(lake, ["data/Kiwi/0.jpg"], ["crème brûlée"]), 7, None)
+    assert receipt["states"]["1"]["after"] is not None
+    assert proof.main([f"{lake.root}/erasures/{receipt['erasure']}.json"]) == 0
+    check_requests("erasure", requests, lake.root.removeprefix("s3://"))
+    sent = {request for request, _ in requests}
+    allowed = {each for one in statements(load_erasure_template(), "ErasurePolicy") for each in one["Action"]}
+    assert allowed == set(ACTIONS["erasure"])
+    assert {call for call in declared("erasure") if call.startswith("s3.")} - sent == {"s3.AbortMultipartUpload"}
+    boto3.resource("s3").Bucket(lake.root.removeprefix("s3://")).object_versions.delete()
 
 
 def test_nodes_may_do_what_jobs_do_on_s3(

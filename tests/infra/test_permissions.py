@@ -14,6 +14,7 @@ from tests.infra.policies import (
     REGION,
     decide,
     denies,
+    load_erasure_template,
     statements,
 )
 
@@ -111,6 +112,18 @@ def test_airflow_may_do_what_runs_need_with_its_own_clusters_only(template: dict
 def test_airflow_cannot_delete_what_stays_of_old_runs(template: dict[str, Any]) -> None:
     policy = statements(template, "AirflowPolicy")
     check_object_actions(policy, [(False, "s3:DeleteObject", f"runs/x/{name}") for name in sorted(KEPT_OF_A_RUN)])
+
+
+def test_an_erasure_deletes_versions_and_neither_receipts_nor_models(template: dict[str, Any]) -> None:
+    policy = statements(load_erasure_template(), "ErasurePolicy")
+    for action in ("s3:DeleteObject", "s3:DeleteObjectVersion"):
+        for path in ("erasures/denylist.json", "erasures/x.json", "models/0/model.tflite", "code/0/jobs.zip", "logs/x"):
+            assert not decide(policy, action, f"{BUCKET}/{path}", {}), (action, path)
+    for path in ("data/Kiwi/1.jpg", "segments/x/features.parquet", "runs/x/pca/model.npz", "erasures/x.plan.json"):
+        assert decide(policy, "s3:DeleteObjectVersion", f"{BUCKET}/{path}", {}), path
+    for name in ("AirflowPolicy", "NodesPolicy", "PublisherPolicy", "ServicePolicy"):
+        assert not decide(statements(template, name), "s3:DeleteObjectVersion", f"{BUCKET}/data/Kiwi/1.jpg", {})
+    assert not decide(policy, "s3:PutObject", f"{BUCKET}/data/Kiwi/1.jpg", {})
 
 
 def test_nodes_read_inputs_and_write_their_run_only(template: dict[str, Any]) -> None:
