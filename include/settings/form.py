@@ -30,6 +30,19 @@ def run_params(architecture: Architecture = "arm64", max_cost_eur: float | None 
     }
 
 
+def forget_params() -> dict[str, Param]:
+    """Return the Params of ``fruit_forget``, in the order of the form."""
+    paths = "Photos to erase, one per line, such as data/Kiwi/1.jpg: relative to the lake's root, or URIs."
+    labels = "Labels all of whose photos are erased, one per line."
+    keep = "Erase only what is derived from the photos. They become rejects with the reason erased."
+    items = {"type": "string"}
+    return {
+        "paths": Param([], title="Paths", description=paths, type="array", items=items),
+        "labels": Param([], title="Labels", description=labels, type="array", items=items),
+        "keep_photos": Param(False, title="Keep the photos", description=keep, type="boolean"),
+    }
+
+
 def _json_type(annotation: str) -> str | list[str]:
     name, optional, _ = annotation.partition(" | None")
     return [_JSON_TYPES[name], "null"] if optional else _JSON_TYPES[name]

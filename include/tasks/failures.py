@@ -12,6 +12,9 @@ from include.artifacts.wheels import WheelhouseError
 from include.aws.endpoints import EndpointRefusedError
 from include.cost.forecast import CostCapError
 from include.cost.prices import PriceTableError
+from include.erasure.forget import NothingFoundError
+from include.erasure.request import RequestError
+from include.erasure.states import NoStateError, NothingLeftError
 from include.lake.access import AccessRefusedError
 from include.lake.commit import ConflictError
 from include.lake.models import ModelError
@@ -28,6 +31,7 @@ T = TypeVar("T")
 PERMANENT_ERRORS = (
     *(SettingsError, EndpointRefusedError, AccessRefusedError, ModelError, VerificationError),
     *(ResidencyError, WheelhouseError, PriceTableError, CostCapError, DamagedLakeError, ConflictError, JobError),
+    *(RequestError, NoStateError, NothingFoundError, NothingLeftError),
 )
 """Errors that a retry cannot fix."""
 

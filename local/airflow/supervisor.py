@@ -16,7 +16,7 @@ from typing import Self
 
 import psutil
 
-from include.settings.dag_ids import FEATURES_DAG, REAPER_DAG
+from include.settings.dag_ids import FEATURES_DAG, FORGET_DAG, REAPER_DAG
 from local.airflow.api import AirflowApi
 from local.airflow.components import Component, component_commands, fresh_log
 from local.airflow.configuration import USER, component_environment, read_password
@@ -28,7 +28,7 @@ from local.processes.ports import free_ports
 STATE_VARIABLE = "LOCAL_SERVICE_STATE"
 """Environment variable of Airflow's components and their tasks: the state folder of their service."""
 
-DAGS = (FEATURES_DAG, REAPER_DAG)
+DAGS = (FEATURES_DAG, FORGET_DAG, REAPER_DAG)
 """The DAGs that the local service waits for and unpauses."""
 
 START_SECONDS = 300.0

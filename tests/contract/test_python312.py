@@ -68,7 +68,7 @@ with warnings.catch_warnings():
         importlib.import_module(name)
 bag = DagBag({str(ROOT / "dags")!r})
 assert not bag.import_errors, bag.import_errors
-assert sorted(bag.dags) == ["fruit_features", "fruit_reaper"], sorted(bag.dags)
+assert sorted(bag.dags) == ["fruit_features", "fruit_forget", "fruit_reaper"], sorted(bag.dags)
 for dag in bag.dags.values():
     dag.params.validate()
 from include.artifacts.bundle import build_bundle

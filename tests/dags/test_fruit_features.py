@@ -72,7 +72,7 @@ def test_dag_files_parse_without_error_or_warning() -> None:
 
     bag = DagBag(str(ROOT / "dags"))
     assert bag.import_errors == {}
-    assert sorted(bag.dags) == ["fruit_features", "fruit_reaper"]
+    assert sorted(bag.dags) == ["fruit_features", "fruit_forget", "fruit_reaper"]
     assert bag.captured_warnings == {}
 
 
