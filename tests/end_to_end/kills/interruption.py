@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import obstore
+from botocore.client import BaseClient
 
 Moment = Literal["before", "after", "lost"]
 
@@ -92,4 +93,13 @@ class Interruption:
             for path in [paths] if isinstance(paths, str) else paths:
                 self.perform(self.name("delete", path), lambda path=path: delete(store, path))  # type: ignore[misc]
 
+        # boto3 deletes versions, a thousand in a request at most.
+        call = BaseClient._make_api_call
+
+        def wrapped_call(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
+            if operation != "DeleteObjects":
+                return call(client, operation, arguments)
+            return self.perform("delete versions", lambda: call(client, operation, arguments))
+
+        BaseClient._make_api_call = wrapped_call
         obstore.put, obstore.copy, obstore.delete = wrapped_put, wrapped_copy, wrapped_delete  # type: ignore[assignment]

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from include.artifacts.bundle import build_bundle
+from include.erasure.forget import forget
+from include.erasure.request import read_request
 from include.lake import garbage, verification
 from include.lake.layout import Lake
 from include.settings.parameters import RunParams
@@ -111,6 +113,18 @@ def _write(note: Path, data: bytes) -> None:
     new = note.with_suffix(".new")
     new.write_bytes(data)
     new.replace(note)
+
+
+def erase(
+    root: str, paths: Sequence[str], notes: Path, environ: dict[str, str], interruption: tuple[int | None, Moment]
+) -> None:
+    """Erase photos; the names of the operations are written into ``notes`` when that has ended."""
+    os.environ.update(environ)
+    prepare(decodes=False)
+    interrupted = Interruption(root, *interruption)
+    interrupted.install()
+    forget(Lake(root), read_request(Lake(root), paths, []), 2, None)
+    (notes / "operations").write_bytes(pickle.dumps(interrupted.operations))
 
 
 def collect(root: str, environ: dict[str, str]) -> None:
