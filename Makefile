@@ -60,7 +60,7 @@ store: setup ## the local S3 store by itself, to read the lake of `make run STOR
 check: setup ## lint, types, and the tests that start no Spark, no Airflow and no server: a minute
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target quick-tests lint
 
-quick-tests: setup
+quick-tests: setup ## the tests that start no Spark, no Airflow and no server [TESTS='paths and pytest options']
 	@$(IN_VENV) -m pytest -q -m "not soak and not slow" --numprocesses 2 --dist loadfile --durations=0 --durations-min=1 $(value TESTS)
 
 test: setup ## the whole test suite [TESTS='paths and pytest options']

@@ -616,6 +616,8 @@ class ErasurePlan(TypedDict):
     """Keyed hashes of their bytes, as far as there were any to read."""
     vectors: list[str]
     """Keyed hashes of their vectors."""
+    thumbnails: list[str]
+    """Keyed hashes of their thumbnails in reports."""
     attempts: list[str]
     """Tokens of the attempts to rewrite the kept states."""
     before: dict[str, PlaceCounts]
@@ -671,6 +673,8 @@ class Receipt(TypedDict):
     """Keyed hashes of their bytes, which are on the denylist."""
     vectors: list[str]
     """Keyed hashes of the bytes of their vectors: features, and scores in every kept state."""
+    thumbnails: list[str]
+    """Keyed hashes of their thumbnails, as reports have them: WebP in base64."""
     searched: dict[str, dict[str, PlaceCounts]]
     """Every place that was searched, with its counts ``before`` and ``after``."""
     states: dict[str, dict[str, StateCounts | None]]

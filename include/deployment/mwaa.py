@@ -176,7 +176,8 @@ def requirements_text(pinned: Mapping[str, str]) -> str:
     MwaaError
         If the lock does not pin one of them.
     """
-    needed = ("apache-airflow-providers-amazon", "apache-airflow-providers-standard", "obstore", "pyarrow")
+    providers = ("apache-airflow-providers-amazon", "apache-airflow-providers-standard")
+    needed = (*providers, "numpy", "obstore", "pillow", "pillow-heif", "pyarrow")
     missing = sorted(set(needed) - set(pinned))
     if missing:
         raise MwaaError(f"requirements-airflow.txt does not pin {', '.join(missing)}: compile it with `make lock`")

@@ -7,10 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
-from include.erasure.forget import NothingFoundError, forget
+from include.erasure.errors import IncompleteError, NoStateError, NothingFoundError, NothingLeftError
+from include.erasure.forget import forget
 from include.erasure.receipt import describe_receipt
 from include.erasure.request import RequestError, read_request, split_words
-from include.erasure.states import NoStateError, NothingLeftError
 from include.erasure.stored import DeletionError
 from include.lake.commit import ConflictError
 from include.lake.layout import Lake, read_root
@@ -22,6 +22,7 @@ REFUSALS = (
     ConflictError,
     DamagedLakeError,
     DeletionError,
+    IncompleteError,
     NoStateError,
     NothingFoundError,
     NothingLeftError,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from include.erasure.denylist import add_contents, ensure_key, find_key
+from include.erasure.errors import IncompleteError, NothingFoundError
 from include.erasure.leftovers import delete_photos, judge, remove
 from include.erasure.receipt import (
     build_receipt,
@@ -40,14 +41,6 @@ ATTEMPTS = 5
 
 DATA_FOLDER = "data"
 """The folder of photos of a lake none of whose states names another one."""
-
-
-class NothingFoundError(RuntimeError):
-    """The request names no photo that has ever been in this lake, as far as is known."""
-
-
-class IncompleteError(RuntimeError):
-    """Something is found again after each deletion; a repetition may complete the erasure."""
 
 
 def forget(lake: Lake, request: Request, kept_states: int, aws_conn_id: str | None) -> Receipt:
@@ -98,6 +91,7 @@ def _new_plan(request: Request, erasure: str, now: datetime) -> ErasurePlan:
         "photos": [],
         "contents": [],
         "vectors": [],
+        "thumbnails": [],
         "attempts": [],
         "before": {},
         "states": {},
@@ -218,6 +212,7 @@ class _Erasure:
         files = [file for each in found.photos.values() for file in each]
         plan["contents"] = sorted({*plan["contents"], *read_contents(self._lake, files, key, conn)})
         plan["vectors"] = sorted({*plan["vectors"], *found.vectors})
+        plan["thumbnails"] = sorted({*plan["thumbnails"], *found.thumbnails})
         plan["attempts"].append(secrets.token_hex(4))
         plan["before"] = _largest(plan["before"], found.counts)
         plan["states"] = count_states(self._kept()) | plan["states"]

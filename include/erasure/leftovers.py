@@ -2,7 +2,7 @@
 
 A run that no kept state names is unpublished, in progress, or older than the kept states. Its large files go if they
 may have something of the photos. A fitted PCA goes too: the means of two sets that differ by a photo give away its
-vector. Small records of runs stay without the names.
+vector. Reports, lists of photos and small records of runs stay without the photos.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.erasure import scrubbing
 from include.erasure.names import Names
 from include.erasure.search import DERIVED, Findings, Wanted
 from include.erasure.states import Attempt
@@ -22,24 +23,16 @@ from include.lake.garbage import KEPT_OF_A_RUN
 from include.lake.layout import FIRST_VERSION_MANIFEST, Lake
 from include.lake.objects import LakePath, write_bytes
 from include.records import Manifest
-from include.reports.report import render_failure, render_report
+from include.reports.publishing import render_page
+from include.reports.report import render_failure
 from spark_jobs import args
 from spark_jobs.erasure import rows
 from spark_jobs.lake.storage import is_local
 
 log = logging.getLogger(__name__)
 
-PHOTOS_AND_FITS = {
-    args.DUPLICATES_FILE,
-    args.INSIGHTS_FILE,
-    args.OUTLIERS_FILE,
-    args.PCA_MODEL_FILE,
-    args.UNLIKE_LABEL_FILE,
-}
-"""The kept files of a run that show or list photos, or give away their vectors."""
-
-RECORDS = KEPT_OF_A_RUN - PHOTOS_AND_FITS | {FIRST_VERSION_MANIFEST}
-"""The small files of a run that people look at; all of them are JSON or HTML."""
+RECORDS = KEPT_OF_A_RUN - {args.PCA_MODEL_FILE} | {FIRST_VERSION_MANIFEST}
+"""The files of a run that people look at; all of them are JSON, HTML or lists of photos."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Judgement:
     filtered : set of str
         Parquet files that stay without the rows of the photos.
     scrubbed : set of str
-        JSON and HTML files that stay without the names.
+        JSON files, HTML files and lists of photos that stay without the names.
     """
 
     deleted: set[str]
@@ -107,11 +100,12 @@ def _judge_run(run: str, files: list[str], found: Findings, result: Judgement, *
     is_found = any(path in found.derived_files for path in files)
     # Without a listing, it cannot be known which photos the run has seen.
     is_suspect = not is_kept and (is_found or f"{root}{args.LISTING_FILE}" not in files)
+    # A page is made from the other two.
+    is_page_old = any(f"{root}{name}" in found.texts for name in (args.INSIGHTS_FILE, "report.json", "report.html"))
     for path in files:
         name = path.removeprefix(root)
         if name in RECORDS:
-            # A page may show photos without their full paths: it is made again without any.
-            if path in found.texts or (is_suspect and path.endswith(".html")):
+            if path in found.texts or (name == "report.html" and is_page_old):
                 result.scrubbed.add(path)
         elif path in found.rows and (is_kept or is_first_version):
             result.filtered.add(path)
@@ -158,7 +152,7 @@ def remove(lake: Lake, judgement: Judgement, wanted: Wanted, aws_conn_id: str | 
         uri = lake.absolute(path)
         with suppress(FileNotFoundError):
             rows.drop(uri, uri, wanted.erased)
-    # A page is made anew from its report, so the reports come first.
+    # A page is made anew from its report and its photos, so these come first.
     for path in sorted(judgement.scrubbed, key=lambda path: (path.endswith(".html"), path)):
         with suppress(FileNotFoundError):
             _scrub(lake, path, wanted.names, judgement.deleted, aws_conn_id)
@@ -178,16 +172,15 @@ def remove(lake: Lake, judgement: Judgement, wanted: Wanted, aws_conn_id: str | 
 
 def _scrub(lake: Lake, path: str, names: Names, deleted: set[str], aws_conn_id: str | None) -> None:
     file = LakePath(lake.absolute(path), aws_conn_id)
-    data = file.read_bytes()
     if path.endswith(".html"):
-        page = _render_again(LakePath(lake.absolute(f"{path.removesuffix('.html')}.json"), aws_conn_id))
+        page = _render_again(lake, path, aws_conn_id)
         if page is None or names.is_in_page(page):
             deleted.add(path)
         else:
             write_bytes(file, page)
         return
     try:
-        scrubbed = names.scrub_json(data)
+        scrubbed = scrubbing.scrub(path, file.read_bytes(), names)
     except ValueError:  # it is damaged
         deleted.add(path)
         return
@@ -195,11 +188,12 @@ def _scrub(lake: Lake, path: str, names: Names, deleted: set[str], aws_conn_id: 
         write_bytes(file, scrubbed)
 
 
-def _render_again(report: LakePath) -> bytes | None:
+def _render_again(lake: Lake, path: str, aws_conn_id: str | None) -> bytes | None:
     """Return the page of a report; None if the report is missing or cannot be shown."""
     try:
-        record = json.loads(report.read_bytes())
-        return (render_failure(record) if "tasks_not_run" in record else render_report(record, None, [])).encode()
+        record = json.loads(LakePath(lake.absolute(f"{path.removesuffix('.html')}.json"), aws_conn_id).read_bytes())
+        page = render_failure(record) if "tasks_not_run" in record else render_page(lake, record, aws_conn_id)
     except Exception:  # a report of an earlier version may lack what the template shows
-        log.warning("%s cannot be rendered again: its page is deleted", report, exc_info=True)
+        log.warning("%s cannot be rendered again: it is deleted", path, exc_info=True)
         return None
+    return page.encode()

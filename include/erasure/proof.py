@@ -28,9 +28,11 @@ from spark_jobs.keyed_hash import keyed_hash
 MODELS_AND_CODE = ("code/", "models/", "wheels/", "prices/", "security/")
 """Folders with nothing that is made from photos: their names are checked, their content is not."""
 
+LABELS = ("label", "labels", "looks_like", "lost_labels")
+"""The keys and columns whose texts are labels."""
+
 ENDS = re.compile(r"""[\s"'<>,;:()\[\]{}\\]|$""")
 """Where a path in a text may end."""
-
 
 STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 """A string of JSON."""
@@ -136,15 +138,17 @@ class Prover:
         self._store, self._receipt, self._key = store, receipt, key
         self._paths, self._vectors = frozenset(receipt["photos"]), frozenset(receipt["vectors"])
         self._labels = frozenset(receipt["requested"]["labels"])
-        self._contents = frozenset(receipt["contents"])
+        self._contents, self._thumbnails = frozenset(receipt["contents"]), frozenset(receipt["thumbnails"])
         self._keeps_photos = receipt["keeps_photos"]
         self._folders: list[str] = []
+        self._files: frozenset[str] = frozenset()
         self._photos: tuple[str, ...] = ()
         self._proof = Proof()
 
     def run(self) -> Proof:
         """Read the whole lake."""
         items = list(self._store.items())
+        self._files = frozenset(item.path for item in items if item.is_current and item.has_content)
         self._folders = sorted({item.path.partition("/")[0] for item in items if "/" in item.path})
         derived = ("segments/", "runs/", "manifests/", "reports/", "results/", "results_csv/")
         photos = self._photos = tuple(
@@ -243,17 +247,22 @@ class Prover:
         except ValueError:
             self._check_page(item, data)
             return
-        for key, text in _texts(record):
+        texts = list(_texts(record))
+        for key, text in texts:
             self._check_text(item, text, "a text")
-            if key in ("label", "lost_labels"):
+            if key in LABELS:
                 self._check_label(item, text)
+        self._check_thumbnails(item, [text for _, text in texts])
 
     def _check_csv(self, item: Item, data: bytes) -> None:
         import numpy as np
 
-        for row in csv.reader(io.StringIO(data.decode("utf-8", "replace"), newline="")):
+        labels: list[int] = []
+        for number, row in enumerate(csv.reader(io.StringIO(data.decode("utf-8", "replace"), newline=""))):
             self._proof.rows += 1
-            for text in row[-1:]:
+            if number == 0:
+                labels = [place for place, name in enumerate(row) if name in LABELS]
+            for text in (row[place] for place in labels if place < len(row)):
                 self._check_label(item, text)
             try:
                 vector = np.array([float(text) for text in row[:-1]])
@@ -282,11 +291,23 @@ class Prover:
         text = html.unescape(data.decode("utf-8", "replace"))
         for each in {text, unquote(text)}:
             self._check_text(item, each, "a text")
-        for literal in STRING.findall(text):  # the data of a page with a script
-            try:
-                self._check_text(item, json.loads(literal), "a text")
-            except ValueError:
-                continue
+        strings = list(_strings(text))  # the data of a page with a script
+        for each in strings:
+            self._check_text(item, each, "a text")
+        self._check_thumbnails(item, strings)
+
+    def _check_thumbnails(self, item: Item, texts: Iterable[str]) -> None:
+        """Look for thumbnails; a file may show those of photos with the same bytes under paths that stay."""
+        texts = list(texts)
+        if not any(self._hash(text.encode()) in self._thumbnails for text in texts):
+            return
+        root = f"{self._store.root}/"
+        named = {folder + text.removeprefix(root) for folder in ("", *self._photos) for text in texts}
+        copies = [path for path in sorted(named & self._files) if self._is_copy(path)]
+        if copies:
+            self._proof.copies.append(f"{item}: a thumbnail, as of {copies[0]}")
+        else:
+            self._report(item, "a thumbnail")
 
     def _check_text(self, item: Item, text: str, what: str, *, may_be_kept: bool = True) -> None:
         """Look for a path. If the photos are kept, their names may be anywhere but in a row with a vector."""
@@ -338,6 +359,14 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(item, key)
     elif isinstance(value, str):
         yield key, value
+
+
+def _strings(text: str) -> Iterator[str]:
+    for literal in STRING.findall(text):
+        try:
+            yield json.loads(literal)
+        except ValueError:  # it is no JSON
+            continue
 
 
 def main(argv: list[str] | None = None) -> int:

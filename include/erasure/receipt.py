@@ -26,7 +26,7 @@ IN_EVERY_LAKE: tuple[Remainder, ...] = (
         "rule": "none: they name no photo, and no vector follows from them",
     },
     {
-        "what": "keyed hashes of the photos' paths, bytes and vectors",
+        "what": "keyed hashes of the photos' paths, bytes, vectors and thumbnails",
         "where": "erasures/",
         "rule": "none: delete the receipt and the denylist if they are not needed any more",
     },
@@ -151,6 +151,7 @@ def build_receipt(
         "photos": hashed(plan["photos"]),
         "contents": sorted(plan["contents"]),
         "vectors": sorted(plan["vectors"]),
+        "thumbnails": sorted(plan["thumbnails"]),
         "searched": {
             place: {"before": plan["before"].get(place, nothing), "after": after.get(place, nothing)}
             for place in places

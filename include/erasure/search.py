@@ -1,17 +1,17 @@
 """The search for everything that is derived from some photos: in each place of the lake, and in old versions.
 
-A Parquet file with a column ``path`` is searched for rows, JSON and HTML for names. Other files, such as a fitted PCA
-or a CSV, name no photo: they are judged by the folder in which they are (:mod:`include.erasure.leftovers`). Old
-versions of derived files are not read: all of them count as found.
+A Parquet file with a column ``path`` is searched for rows; JSON, HTML and lists of photos for names. Other files, such
+as a fitted PCA or the scores as CSV, name no photo: they are judged by the folder in which they are
+(:mod:`include.erasure.leftovers`). Old versions of derived files are not read: all of them count as found.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from include.erasure import scrubbing
 from include.erasure.names import Names
 from include.erasure.request import Request, label_of, uris
 from include.erasure.stored import Stored, list_stored, read_stored
@@ -87,6 +87,10 @@ class Findings:
         What killed writers in a folder of this machine have left.
     vectors : set of str
         Keyed hashes of the photos' vectors.
+    shown : set of str
+        Paths of the photos that reports show, as ``insights.json`` has them.
+    thumbnails : set of str
+        Keyed hashes of their thumbnails.
     counts : dict of str to PlaceCounts
         The counts of each place.
     """
@@ -98,12 +102,18 @@ class Findings:
     old_versions: list[Stored] = field(default_factory=list)
     temporary: list[Stored] = field(default_factory=list)
     vectors: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
+    thumbnails: set[str] = field(default_factory=set)
     counts: dict[str, PlaceCounts] = field(default_factory=dict)
 
     def names(self, wanted: Wanted) -> frozenset[str]:
         """Return all photos that the request is now known to mean, relative to the lake's root."""
-        found = {wanted.relative(path) for paths in self.rows.values() for path in paths}
-        return wanted.photos | found | {path for path in self.photos if not path.endswith("/")}
+        found = {path for paths in self.rows.values() for path in paths} | self.shown
+        return (
+            wanted.photos
+            | {wanted.relative(path) for path in found}
+            | {path for path in self.photos if not path.endswith("/")}
+        )
 
     @property
     def derived_files(self) -> set[str]:
@@ -176,9 +186,12 @@ def _search_place(lake: Lake, wanted: Wanted, place: str, found: Findings, key: 
         try:
             if file.path.endswith(".parquet"):
                 return file.path, rows.find(lake.absolute(file.path), erased, key), False
-            if file.path.endswith((".json", ".html")):
+            if file.path.endswith(scrubbing.SEARCHED):
                 data = read_stored(lake, file, aws_conn_id)
-                return file.path, None, _has_name(file.path, data, names)
+                has_name = scrubbing.has_name(file.path, data, names)
+                if has_name and scrubbing.is_insights(file.path):
+                    _note_shown(data, names, found, key)
+                return file.path, None, has_name
         except FileNotFoundError:  # a run that is in progress deletes files of its own
             pass
         return file.path, None, False
@@ -201,14 +214,11 @@ def _search_place(lake: Lake, wanted: Wanted, place: str, found: Findings, key: 
     }  # fmt: skip
 
 
-def _has_name(path: str, data: bytes, names: Names) -> bool:
-    if path.endswith(".json"):
-        try:
-            record = json.loads(data)
-        except ValueError:
-            return names.is_in_page(data)
-        return bool(names.scrub(record) != record)
-    return names.is_in_page(data)
+def _note_shown(data: bytes, names: Names, found: Findings, key: bytes) -> None:
+    for photo in scrubbing.erased_photos(data, names):
+        found.shown.add(photo["path"])
+        if thumbnail := photo.get("thumbnail"):
+            found.thumbnails.add(keyed_hash(key, thumbnail.encode()))
 
 
 def read_contents(lake: Lake, photos: Iterable[Stored], key: bytes, aws_conn_id: str | None) -> set[str]:

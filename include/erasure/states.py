@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from include.erasure.errors import NoStateError, NothingLeftError
 from include.erasure.names import Names
 from include.erasure.search import Findings, Wanted
 from include.lake.commit import move_pointer
@@ -28,14 +29,6 @@ from spark_jobs.records import Segment
 log = logging.getLogger(__name__)
 
 SLUG_LENGTH = len("20261122T120000Z-0123abcd")
-
-
-class NoStateError(RuntimeError):
-    """The lake has no published state whose photos could be erased."""
-
-
-class NothingLeftError(RuntimeError):
-    """The published state would have no image with features."""
 
 
 @dataclass(frozen=True)

@@ -29,16 +29,29 @@ def write_report(lake: Lake, report: Report, aws_conn_id: str | None) -> None:
     aws_conn_id : str or None
         Airflow's connection for S3.
     """
+    page = render_page(lake, report, aws_conn_id)
     locations = lake.run(report["run"])
+    write_json(LakePath(locations.report_json, aws_conn_id), report)
+    write_bytes(LakePath(locations.report_html, aws_conn_id), page.encode())
+
+
+def render_page(lake: Lake, report: Report, aws_conn_id: str | None) -> str:
+    """Return the page of a run that has published; if its photos or charts cannot be shown, the page says so.
+
+    Parameters
+    ----------
+    lake : Lake
+    report : Report
+    aws_conn_id : str or None
+        Airflow's connection for S3.
+    """
     try:
         insights = read_insights(lake, report["run"], aws_conn_id)
-        page = render_report(report, insights, [*_read_before(lake, report["run"], aws_conn_id), _row(report)])
+        return render_report(report, insights, [*_read_before(lake, report["run"], aws_conn_id), _row(report)])
     except Exception as error:  # pictures and charts are an addition: without them, the report is still a report
         log.exception("The report has no pictures and no charts of runs before")
         warning = f"the report has no map and no photos: {type(error).__name__}: {error}"
-        page = render_report({**report, "warnings": [*report["warnings"], warning]}, None, [_row(report)])
-    write_json(LakePath(locations.report_json, aws_conn_id), report)
-    write_bytes(LakePath(locations.report_html, aws_conn_id), page.encode())
+        return render_report({**report, "warnings": [*report["warnings"], warning]}, None, [_row(report)])
 
 
 def read_insights(lake: Lake, run: str, aws_conn_id: str | None) -> Insights | None:

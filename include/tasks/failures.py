@@ -12,9 +12,8 @@ from include.artifacts.wheels import WheelhouseError
 from include.aws.endpoints import EndpointRefusedError
 from include.cost.forecast import CostCapError
 from include.cost.prices import PriceTableError
-from include.erasure.forget import NothingFoundError
+from include.erasure.errors import NoStateError, NothingFoundError, NothingLeftError
 from include.erasure.request import RequestError
-from include.erasure.states import NoStateError, NothingLeftError
 from include.lake.access import AccessRefusedError
 from include.lake.commit import ConflictError
 from include.lake.models import ModelError

@@ -7,8 +7,6 @@ from typing import TypedDict
 
 from airflow.sdk import get_current_context
 
-from include.erasure.forget import forget
-from include.erasure.receipt import describe_receipt, receipt_path
 from include.erasure.request import read_request
 from include.lake.layout import Lake
 from include.residency.preflight import check_residency
@@ -37,6 +35,9 @@ def forget_photos() -> Erased:
         If the form names nothing that is in the lake, if nothing would be left, if no state is published, or if
         anything is or may be outside the allowed regions.
     """
+    from include.erasure.forget import forget  # loads numpy and pyarrow, which the parsing of DAG files does without
+    from include.erasure.receipt import describe_receipt, receipt_path
+
     settings, params = read_airflow_settings(), get_current_context()["params"]
     lake = Lake(settings.lake_root)
     check_residency(settings, lake)

@@ -22,6 +22,7 @@ from spark_jobs.args import (
 from spark_jobs.erasure import rows
 from spark_jobs.erasure.rows import Erased
 from spark_jobs.featurize import completeness, segments
+from spark_jobs.insights import published_thumbnails
 from spark_jobs.lake import schemas, storage
 from spark_jobs.pca import job as pca_job
 from spark_jobs.records import Arguments, FeaturizeSummary, LiveSegments, PcaSummary, Segment
@@ -107,5 +108,7 @@ def rewrite_run(
     known = {item.name for item in fields(PcaArgs)}
     values: dict[str, Any] = {name: value for name, value in arguments.items() if name in known}
     args = PcaArgs(**{**values, "run": new, "previous_model": previous_model})
-    summary = pca_job.run(args, InProcess(featurize["spark_version"]))  # type: ignore[arg-type]
+    # Pictures of photos that have changed or are gone since then are in the old report only.
+    pictures = published_thumbnails.of_run(old)
+    summary = pca_job.run(args, InProcess(featurize["spark_version"]), pictures)  # type: ignore[arg-type]
     return Outcome(record, summary)

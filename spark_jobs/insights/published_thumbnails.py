@@ -23,25 +23,36 @@ def find(run: str) -> dict[str, bytes]:
         URI of the run's folder. Its ``changes.json`` names the published run.
     """
     try:
-        return _find(run)
+        published = storage.read_json(storage.join(run, CHANGES_FILE))["published"]
+        found = {} if published is None else of_run(published)
+        if found:
+            _drop_changed(found, storage.join(run, WORK_FILE))
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.info("no thumbnail of the published run is kept: %s", error)
         return {}
+    return found
 
 
-def _find(run: str) -> dict[str, bytes]:
-    published = storage.read_json(storage.join(run, CHANGES_FILE))["published"]
-    if published is None:
+def of_run(run: str) -> dict[str, bytes]:
+    """Return the thumbnails of a run, by path; none if they cannot be read or have another size than today's.
+
+    Parameters
+    ----------
+    run : str
+        URI of the run's folder.
+    """
+    try:
+        insights = storage.read_json(storage.join(run, INSIGHTS_FILE))
+        if insights["thumbnail_side"] != thumbnails.SIDE:
+            return {}
+        found = {photo["path"]: photo["thumbnail"] for photo in insights["photos"] if photo["thumbnail"] is not None}
+        return {path: base64.b64decode(encoded) for path, encoded in found.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.info("no thumbnail of %s is kept: %s", run, error)
         return {}
-    insights = storage.read_json(storage.join(published, INSIGHTS_FILE))
-    if insights["thumbnail_side"] != thumbnails.SIDE:
-        return {}
-    found = {photo["path"]: photo["thumbnail"] for photo in insights["photos"] if photo["thumbnail"] is not None}
-    _drop_changed(found, storage.join(run, WORK_FILE))
-    return {path: base64.b64decode(encoded) for path, encoded in found.items()}
 
 
-def _drop_changed(found: dict[str, str], work_list: str) -> None:
+def _drop_changed(found: dict[str, bytes], work_list: str) -> None:
     """Remove the photos that are new or have changed; a row group of the work list is in memory at a time."""
     with storage.open_file(work_list) as stream, pq.ParquetFile(stream) as file:
         for batch in file.iter_batches(columns=["path"], use_threads=False):

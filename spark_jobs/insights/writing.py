@@ -14,6 +14,7 @@ import numpy as np
 
 from spark_jobs.args import (
     DUPLICATES_FILE,
+    ERASED,
     FEATURIZE_SUMMARY_FILE,
     INSIGHTS_FILE,
     LISTING_FILE,
@@ -71,7 +72,13 @@ class _Photos:
 
 
 def write(
-    sc: SparkContext, run: str, fitted: FittedPca, rule: Rule, parts: Sequence[Collected | None], seed: int
+    sc: SparkContext,
+    run: str,
+    fitted: FittedPca,
+    rule: Rule,
+    parts: Sequence[Collected | None],
+    seed: int,
+    known: Mapping[str, bytes] | None = None,
 ) -> str | None:
     """Write the insights of a run; an error never fails the job.
 
@@ -86,6 +93,8 @@ def write(
         What the workers have collected of each file of scores; None if that failed.
     seed : int
         Random seed of the samples; it is only recorded.
+    known : mapping of str to bytes, optional
+        Thumbnails by path, instead of those of the published run.
 
     Returns
     -------
@@ -93,14 +102,20 @@ def write(
         A warning if the report lacks something.
     """
     try:
-        return _write(sc, run, fitted, rule, parts, seed)
+        return _write(sc, run, fitted, rule, parts, seed, known)
     except Exception as error:
         logger.exception("the insights cannot be written")
         return f"the report has no map and no photos: {type(error).__name__}: {error}"
 
 
 def _write(
-    sc: SparkContext, run: str, fitted: FittedPca, rule: Rule, parts: Sequence[Collected | None], seed: int
+    sc: SparkContext,
+    run: str,
+    fitted: FittedPca,
+    rule: Rule,
+    parts: Sequence[Collected | None],
+    seed: int,
+    known: Mapping[str, bytes] | None,
 ) -> str | None:
     if any(part is None for part in parts):
         return "the report has no map and no photos: collecting them failed, as the log of a worker says"
@@ -136,12 +151,15 @@ def _write(
             for row, found in zip(asked, compared.neighbours, strict=True)
         ],
         "variance_curve": _curve(fitted),
-        "rejects": [shown.add(reject["path"], "") for reject in summary.get("first_rejects", [])],
+        "rejects": [
+            shown.add(reject["path"], "") for reject in summary.get("first_rejects", []) if reject["reason"] != ERASED
+        ],
     }
     for group in groups[:SHOWN_GROUPS]:
         for member in group.members[:SHOWN_OF_A_GROUP]:
             shown.add(member.path, member.label)
-    read, problem = _read_photos(sc, run, shown, groups, summary.get("arguments", {}))
+    known = published_thumbnails.find(run) if known is None else known
+    read, problem = _read_photos(sc, run, shown, groups, summary.get("arguments", {}), known)
     complete = all(grid.complete for grid in shared) and rule.grids.largest_hash == cells.LARGEST_HASH
     record["duplicates"] = _describe_duplicates(shown, groups, read, complete)
     record["photos"] = [_shown_photo(path, shown.labels[path], read) for path in shown.numbers]
@@ -159,15 +177,20 @@ def _compare(sc: SparkContext, run: str, files: int, compare_with: Comparison) -
 
 
 def _read_photos(
-    sc: SparkContext, run: str, shown: _Photos, groups: Sequence[Group], arguments: Mapping[str, Any]
+    sc: SparkContext,
+    run: str,
+    shown: _Photos,
+    groups: Sequence[Group],
+    arguments: Mapping[str, Any],
+    known: Mapping[str, bytes],
 ) -> tuple[dict[str, thumbnails.Read], str | None]:
     """Return the thumbnails of the shown photos and the digests of the duplicates, and why they cannot be read.
 
-    The thumbnail of a photo that the published run has shown is kept if the photo has not changed.
+    Known thumbnails are kept.
     """
     duplicated = [member.path for group in groups for member in group.members][:MAX_DIGESTS]
     try:
-        kept = {path: image for path, image in published_thumbnails.find(run).items() if path in shown.numbers}
+        kept = {path: image for path, image in known.items() if path in shown.numbers}
         missing = [path for path in shown.numbers if path not in kept]
         sizes = thumbnails.find_sizes(storage.join(run, LISTING_FILE), [*missing, *duplicated])
         with_thumbnail, with_digest = set(missing), set(duplicated)

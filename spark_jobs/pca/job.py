@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return launcher.run(functools.partial(run, arguments))
 
 
-def run(arguments: PcaArgs, sc: SparkContext | None = None) -> PcaSummary:
+def run(arguments: PcaArgs, sc: SparkContext | None = None, known: Mapping[str, bytes] | None = None) -> PcaSummary:
     """Run the job and return its summary as it is written to ``pca.json``.
 
     The job first deletes the outputs of an earlier attempt, the summary before everything else, and writes the summary
@@ -73,6 +73,8 @@ def run(arguments: PcaArgs, sc: SparkContext | None = None) -> PcaSummary:
     arguments : PcaArgs
     sc : SparkContext, optional
         By default, the job starts its own.
+    known : mapping of str to bytes, optional
+        Thumbnails of photos by path, instead of those of the published run.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def run(arguments: PcaArgs, sc: SparkContext | None = None) -> PcaSummary:
         change = _compare(result, arguments)
     with stopwatch.stage("insights"):
         collected_parts = [part.collected for part in result.projected]
-        missing = writing.write(sc, arguments.run, fitted, result.insights, collected_parts, arguments.seed)
+        missing = writing.write(sc, arguments.run, fitted, result.insights, collected_parts, arguments.seed, known)
     warnings = [*fitted.warnings, *change["warnings"], *([missing] if missing else [])]
     for warning in warnings:
         logger.warning("%s", warning)

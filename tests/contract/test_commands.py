@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = re.findall(r"^([a-z]+):", MAKEFILE, flags=re.M)
+TARGETS = re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.M)
 MAIN_TARGETS = ["run", "test", "soak", "bench", "lint", "model", "publish"]
 
 pytestmark = [
@@ -48,8 +48,8 @@ def test_main_commands_are_documented(command: str, document: str) -> None:
 
 def test_documents_name_no_command_that_does_not_exist() -> None:
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        named = set(re.findall(r"`make ([a-z]+)", path.read_text(encoding="utf-8")))
-        named |= set(re.findall(r"^\s*make ([a-z]+)", path.read_text(encoding="utf-8"), flags=re.M))
+        named = set(re.findall(r"`make ([a-z][a-z-]*)", path.read_text(encoding="utf-8")))
+        named |= set(re.findall(r"^\s*make ([a-z][a-z-]*)", path.read_text(encoding="utf-8"), flags=re.M))
         assert named <= set(TARGETS), f"{path.name} names {named - set(TARGETS)}"
 
 
@@ -90,6 +90,10 @@ def test_every_command_hands_its_variables_on_as_they_are(tmp_path: Path) -> Non
         ("up", "PORT", "--port"),
         ("up", "IMAGES", "--images"),
         ("up", "LAKE", "--lake"),
+        ("forget", "PATHS", "--paths"),
+        ("forget", "LABELS", "--labels"),
+        ("forget", "FILE", "--file"),
+        ("forget", "LAKE", "--lake"),
         ("publish", "ROOT", "--root"),
         ("settings", "STACK", "--stack"),
         ("settings", "FORMAT", "--format"),
@@ -99,6 +103,10 @@ def test_every_command_hands_its_variables_on_as_they_are(tmp_path: Path) -> Non
         assert option not in arguments_of(command) or command == "publish", (command, variable)
         for name in NAMES:
             assert value_of(option, arguments_of(command, f"{variable}={name}")) == name, (command, variable)
+    for name in NAMES:
+        assert arguments_of("prove-erasure", f"RECEIPT={name}")[-1] == name
+    assert "--keep-photos" not in arguments_of("forget")
+    assert "--keep-photos" in arguments_of("forget", "KEEP_PHOTOS=yes")
     for command, variable, option in [("mwaa", "SETTINGS", "--settings"), ("bench", "IMAGES", "--images")]:
         assert option not in arguments_of(command), (command, variable)
         for name in NAMES:

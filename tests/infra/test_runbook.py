@@ -11,7 +11,7 @@ import pytest
 from include.deployment.mwaa import AIRFLOW_VERSION
 from include.settings.deployment import Settings, environment_name
 from include.settings.parameters import RunParams
-from tests.infra.policies import ROOT, load_template
+from tests.infra.policies import ROOT, load_erasure_template, load_template
 
 DOCUMENTS = [ROOT / "docs" / "runbook.md", ROOT / "infra" / "README.md"]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
@@ -22,13 +22,13 @@ def test_parameters_of_the_stack_are_those_of_the_template() -> None:
     named = {name for line in overrides for name in re.findall(r"([A-Z][A-Za-z0-9]+)=", line)}
     named |= set(re.findall(r"`([A-Z][a-z][A-Za-z]+)=[^`]*`", TEXT))
     template = load_template()
-    assert named <= set(template["Parameters"])
+    assert named <= {*template["Parameters"], *load_erasure_template()["Parameters"]}
     needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
     assert needed <= set(re.findall(r"([A-Z][A-Za-z0-9]+)=", overrides[0])), "the first deployment must set all of them"
 
 
 def test_outputs_are_those_of_the_template() -> None:
-    outputs = set(load_template()["Outputs"])
+    outputs = {*load_template()["Outputs"], *load_erasure_template()["Outputs"]}
     named = set(re.findall(r"OutputKey=='(\w+)'", TEXT)) | set(re.findall(r"`(For[A-Z]\w+)`", TEXT))
     assert named
     assert named <= outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,19 @@ folder_and_soak_in_a_bucket = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module")
+def lakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the lake of each test, always the same: a lake that is kept for later tests has its URI in it."""
+    return tmp_path_factory.mktemp("lakes")
+
+
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(request: pytest.FixtureRequest, lakes: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty lake: in a folder, if the test does not ask for a bucket."""
     if getattr(request, "param", "folder") == "folder":
-        (tmp_path / "lake é#%20+").mkdir()
-        return Folder(tmp_path / "lake é#%20+")
+        shutil.rmtree(lakes / "lake é#%20+", ignore_errors=True)
+        (lakes / "lake é#%20+").mkdir()
+        return Folder(lakes / "lake é#%20+")
     store, name = request.getfixturevalue("store"), request.getfixturevalue("lake_bucket")
     store.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     return Bucket(store, name, store.connection(monkeypatch, "worker"))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,7 @@ from spark_jobs.featurize import extraction, segments
 from spark_jobs.featurize import job as featurize_job
 from spark_jobs.images import denylist
 from spark_jobs.images.rejects import Reject
+from spark_jobs.insights import thumbnails
 from spark_jobs.lake import storage
 from spark_jobs.lake.object_store import opened_by
 from spark_jobs.model import mobilenet
@@ -45,6 +51,18 @@ def _pictures(args: Any, files: Any, _program: Any) -> Iterator[Any]:
         yield denied.check(data) or bad or data
 
 
+def thumbnail(data: bytes) -> bytes:
+    return b"thumbnail of " + data
+
+
+def _read_share(share: Any, *_: Any) -> list[thumbnails.Read]:
+    contents = [storage.read_bytes(wanted.path) for wanted in share]
+    return [
+        thumbnails.Read(None if data == writer.BAD else thumbnail(data), hashlib.sha256(data).hexdigest())
+        for data in contents
+    ]
+
+
 class Days:
     """Runs days of a lake.
 
@@ -64,8 +82,11 @@ class Days:
         for owner, name in ((segments, "ROWS_PER_SEGMENT"), (mobilenet, "read"), (context, "start")):
             patch.setattr(owner, name, getattr(owner, name))
         patch.setattr(extraction, "_pictures", extraction._pictures)
+        patch.setattr(thumbnails, "_read_share", thumbnails._read_share)
         writer.prepare(decodes=False)
         patch.setattr(extraction, "_pictures", _pictures)
+        patch.setattr(thumbnails, "_read_share", _read_share)
+        patch.setattr(writer, "build_bundle", functools.cache(writer.build_bundle))
         for name, value in {
             "FRUITS_LAKE": self.lake.root,
             "FRUITS_AWS_CONN_ID": self.conn or "none",
@@ -73,6 +94,24 @@ class Days:
             "FRUITS_KEPT_STATES": "7",
         }.items():
             patch.setenv(name, value)
+
+    def keep(self) -> None:
+        """Keep a copy of a lake in a folder, for :meth:`resume`."""
+        if isinstance(self.place, Folder):
+            shutil.copytree(self.place.root, self._copy(self.place.root))
+
+    def resume(self, next_: int) -> bool:
+        """Replace the lake by the copy, whose next day is given; return whether there is one."""
+        if not isinstance(self.place, Folder) or not self._copy(self.place.root).exists():
+            return False
+        shutil.rmtree(self.place.root)
+        shutil.copytree(self._copy(self.place.root), self.place.root)
+        self._next = next_
+        return True
+
+    @staticmethod
+    def _copy(root: Path) -> Path:
+        return root.with_name("kept")
 
     def write(self, **photos: bytes) -> None:
         """Write photos; the name ``a_1`` is that of ``data/a/1.jpg``."""
@@ -157,6 +196,24 @@ def states(place: Place) -> dict[int, dict[str, Any]]:
     return found
 
 
+def pictures(place: Place, run: str) -> dict[str, bytes | None]:
+    """Return the photos that the report of a run shows, by their paths."""
+    record = json.loads(place.read(f"runs/{run}/pca/insights/insights.json"))
+    return {
+        photo["path"].removeprefix(f"{place.lake.root}/"): photo["thumbnail"] and base64.b64decode(photo["thumbnail"])
+        for photo in record["photos"]
+    }
+
+
+def lists(place: Place, run: str) -> dict[str, list[str]]:
+    """Return the paths of the photos in the lists beside the report of a run."""
+    names = ("outliers", "duplicates", "unlike_label")
+    frames = {name: pd.read_csv(io.BytesIO(place.read(f"runs/{run}/pca/insights/{name}.csv"))) for name in names}
+    return {
+        name: [path.removeprefix(f"{place.lake.root}/") for path in frame["path"]] for name, frame in frames.items()
+    }
+
+
 def features_of_state(place: Place, manifest: dict[str, Any]) -> dict[str, bytes]:
     """Return the vectors of a state by the paths of its photos."""
     ids = [segment["id"] for segment in manifest["segments"] if segment["features"]]
@@ -182,6 +239,11 @@ def check_state(place: Place, manifest: dict[str, Any], photos: dict[str, bytes]
     np.testing.assert_allclose(model["mean_"], matrix.mean(axis=0), rtol=1e-12, err_msg="the fit has erased photos")
     reference = PCA(2, svd_solver="full").fit(matrix)
     np.testing.assert_allclose(np.abs(model["components_"][:2] @ reference.components_.T), np.eye(2), atol=1e-9)
+    shown = pictures(place, manifest["run"])
+    assert shown == {path: None if data == writer.BAD else thumbnail(data) for path, data in photos.items()}
+    page = place.read(f"{run}/report.html").decode()
+    assert all(base64.b64encode(data).decode() in page for data in shown.values() if data)
+    assert set(lists(place, manifest["run"])["outliers"]) == set(good)
     scores = table(place, f"{run}/pca/scores/part-00000.parquet")
     assert {path.removeprefix(root) for path in scores["path"]} == set(good)
     text = pd.read_csv(io.BytesIO(place.read(f"{run}/pca/pca_features.csv")), float_precision="round_trip")

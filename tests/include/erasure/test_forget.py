@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from typing import Any
@@ -13,9 +14,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.erasure import forget as erasure
 from include.erasure.denylist import find_key
-from include.erasure.forget import NothingFoundError, forget
+from include.erasure.errors import NoStateError, NothingFoundError, NothingLeftError
+from include.erasure.forget import forget
 from include.erasure.request import RequestError, read_request
-from include.erasure.states import NoStateError, NothingLeftError
 from include.lake.commit import restore
 from include.lake.garbage import collect_garbage
 from include.lake.publication import show_published
@@ -29,8 +30,11 @@ from tests.include.erasure.days import (
     check_state,
     features_of_state,
     image,
+    lists,
+    pictures,
     states,
     table,
+    thumbnail,
     uncompressed,
 )
 from tests.include.lake.places import Bucket
@@ -44,16 +48,16 @@ def first_days(days: Days) -> dict[int, Photos]:
     """Run three days: photos are added, changed and deleted; return the photos of each state."""
     photos = {f"data/{'ab'[number % 2]}/{number}.jpg": image(number) for number in range(9)}
     photos |= {"data/a/bad.jpg": writer.BAD, "data/b/worse.jpg": writer.BAD}
-    found = {1: dict(photos)}
-    change(days, photos)
-    days.run()
-    found[2] = found[1] | {"data/a/20.jpg": image(20), "data/a/0.jpg": image(100)}
-    change(days, {"data/a/20.jpg": image(20), "data/a/0.jpg": image(100)})
-    days.run()
-    found[3] = {path: data for path, data in found[2].items() if path != "data/b/1.jpg"}
-    days.place.delete("data/b/1.jpg")
-    days.run()
-    return found
+    second = {"data/a/20.jpg": image(20), "data/a/0.jpg": image(100)}
+    if not days.resume(next_=3):
+        change(days, photos)
+        days.run()
+        change(days, second)
+        days.run()
+        days.place.delete("data/b/1.jpg")
+        days.run()
+        days.keep()
+    return {1: photos, 2: photos | second, 3: without(photos | second, "data/b/1.jpg")}
 
 
 def change(days: Days, photos: Photos) -> None:
@@ -137,6 +141,8 @@ def test_receipt_has_hashes_and_counts_and_no_names(days: Days) -> None:
     vectors = {keyed_hash(key, writer.features_of(data).tobytes()) for data in (image(0), image(100))}
     assert vectors < set(receipt["vectors"]), "both contents of the photo, and its scores"
     assert len(receipt["vectors"]) == 2 + 3, "its features twice, its scores in three states"
+    encoded = [base64.b64encode(thumbnail(data)) for data in (image(0), image(100))]
+    assert receipt["thumbnails"] == sorted(keyed_hash(key, data) for data in encoded), "as three reports showed them"
     assert receipt["contents"] == sorted(keyed_hash(key, data) for data in (image(100), writer.BAD))
     assert json.loads(days.place.read("erasures/denylist.json"))["contents"] == receipt["contents"]
     runs, segments = receipt["searched"]["runs/"], receipt["searched"]["segments/"]
@@ -171,6 +177,9 @@ def test_bytes_of_an_erased_photo_never_come_back(days: Days) -> None:
     }
     rejects = table(days.place, f"runs/{manifest['run']}/rejects/part-00000.parquet").set_index("path")
     assert rejects.loc[f"{days.lake.root}/data/b/copy.jpg", "reason"] == "erased"
+    shown = pictures(days.place, manifest["run"])
+    assert shown["data/b/new.jpg"] == thumbnail(image(200))
+    assert "data/b/copy.jpg" not in shown, "the report shows other rejects only"
     change(days, {"data/b/newer.jpg": image(201)})
     days.run()
     manifest = states(days.place)[5]
@@ -247,9 +256,13 @@ def test_states_and_runs_that_are_not_kept_lose_what_may_have_the_photo(days: Da
     old = json.loads(days.place.read("current.json"))["run"]
     report = days.place.read(f"runs/{old}/report.html")
     failed = "20261105T120000Z-aaaaaaaa"
+    insights = [
+        f"pca/insights/{name}" for name in ("insights.json", "outliers.csv", "duplicates.csv", "unlike_label.csv")
+    ]
     for name, data in {
         f"runs/{failed}/report.html": report.replace(b"</body>", b'<img src="data:image/png;base64,AAAA"></body>'),
-        f"runs/{failed}/report.json": days.place.read(f"runs/{old}/report.json"),
+        f"runs/{failed}/report.json": days.place.read(f"runs/{old}/report.json").replace(old.encode(), failed.encode()),
+        **{f"runs/{failed}/{name}": days.place.read(f"runs/{old}/{name}") for name in insights},
         f"runs/{failed}/pca/model.npz": days.place.read(f"runs/{old}/pca/model.npz"),
         f"runs/{failed}/pca/pictures.bin": b"of whom is not known",
     }.items():
@@ -273,8 +286,14 @@ def test_states_and_runs_that_are_not_kept_lose_what_may_have_the_photo(days: Da
     assert f"runs/{failed}/pca/model.npz" not in names
     assert f"runs/{failed}/pca/pictures.bin" not in names
     page = days.place.read(f"runs/{failed}/report.html")
-    assert b"base64,AAAA" not in page
-    assert b"</body>" in page, "it was made again from report.json"
+    assert b"base64,AAAA" not in page, "it was made again"
+    assert base64.b64encode(thumbnail(image(100))) in report
+    assert base64.b64encode(thumbnail(image(100))) not in page
+    shown = pictures(days.place, failed)
+    stays = {f"data/{'ab'[number % 2]}/{number}.jpg": thumbnail(image(number)) for number in (20, *range(2, 9))}
+    assert shown == {"": None, "data/a/bad.jpg": None, "data/b/worse.jpg": None, **stays}
+    assert all(base64.b64encode(data) in page for data in stays.values()), "the other photos are still shown"
+    assert set(lists(days.place, failed)["outliers"]) == set(stays)
     assert f"runs/{first_version}/pca/pca_features.csv" not in names
     scores = table(days.place, f"runs/{first_version}/pca/scores/part-00000.parquet")
     assert len(scores) == 8, "nothing else has these rows"

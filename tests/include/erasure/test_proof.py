@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -18,7 +19,7 @@ from include.erasure.forget import forget
 from include.erasure.request import read_request
 from include.records import Receipt
 from tests.end_to_end.kills import writer
-from tests.include.erasure.days import Days, image
+from tests.include.erasure.days import Days, image, thumbnail
 from tests.include.lake.places import Bucket
 
 pytestmark = pytest.mark.slow  # it imports Airflow
@@ -68,6 +69,7 @@ def npz(**arrays: Any) -> bytes:
     return stream.getvalue()
 
 
+PICTURE = base64.b64encode(thumbnail(image(0))).decode()
 VECTOR = writer.features_of(image(0))
 
 
@@ -86,6 +88,10 @@ TRACES: dict[str, tuple[str, Callable[[Days], bytes]]] = {
     "a page": ("runs/x/report.html", lambda days: f"<td>{uri(days)}: truncated (x)</td>".encode()),
     "an escaped page": ("runs/x/page.html", lambda _: b'<img src="data/a%20b/0.jpg">'),
     "the ledger of loaded images": (".loaded_images.json", lambda _: b'{"a b/0.jpg": [[1]], "a b/1.jpg": [[1]]}'),
+    "a thumbnail": ("runs/x/insights.json", lambda _: json.dumps({"any": [PICTURE]}).encode()),
+    "a thumbnail in a page": ("runs/y/report.html", lambda _: f'<script>[["x", "{PICTURE}"]]</script>'.encode()),
+    "a short path in a page": ("runs/z/report.html", lambda _: b'<script>[["a b/0.jpg", 0]]</script>'),
+    "a row of a list": ("runs/x/outliers.csv", lambda days: f"path,label\n{uri(days)},x\n".encode()),
     "text of any kind": ("exports/list.txt", lambda _: f"see {ERASED}\n".encode()),
 }
 
@@ -139,9 +145,11 @@ def test_labels_are_found_and_logs_are_declared(days: Days, capsys: pytest.Captu
     days.place.write("runs/x/report.json", b'{"by_label": [{"label": "b"}], "other": "b"}')
     days.place.write("runs/x/list.parquet", parquet(label=["b", "c"]))
     days.place.write("data/b/7.jpg", b"another photo with the label")
+    days.place.write("runs/x/unlike_label.csv", b"path,label,looks_like,votes\nx,a,b,3\n")
+    days.place.write("runs/y/insights.json", b'{"groups": [{"labels": ["a", "b"]}]}')
     code, text = prove(days, capsys)
     assert code == 1
-    assert text.count("FOUND") == 3
+    assert text.count("FOUND") == 5
 
 
 def test_another_photo_with_the_same_bytes_is_named_and_is_no_failure(
