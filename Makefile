@@ -1,7 +1,7 @@
 # `make` alone lists the commands. Each command sets up .venv first if necessary.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down history restore explore forget prove-erasure store check quick-tests test soak bench model wheels publish settings mwaa prices docs lint format lock clean
+.PHONY: help setup run up down history restore explore forget prove-erasure store check quick-tests test soak bench model wheels publish settings mwaa prices docs pictures lint format lock clean
 
 PYTHON := .venv/bin/python
 # scripts/setup.sh makes this folder for users whose home cannot be written.
@@ -72,7 +72,7 @@ soak: setup ## the long tests and the fault matrix, with a dated report in docs/
 		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
 		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && $(IN_VENV) -m scripts.write_kills .local/soak.xml && exit $$code
 
-bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy days findchanges insights'] [IMAGES=folder] [LAPS=n]
+bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy days findchanges insights classifier'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(value TABLES) $(call path_option,--images,IMAGES) $(call option,--laps,LAPS)
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models
@@ -96,6 +96,9 @@ prices: setup ## write a new price table from the AWS Price List API [OPTIONS='-
 docs: setup ## regenerate the generated documents
 	@$(IN_VENV) scripts/write_dag_docs.py
 	@$(IN_VENV) -m scripts.write_cost_tables
+
+pictures: setup ## make the pictures of the documents anew from the published run, with Chromium [LAKE=folder]
+	@$(IN_VENV) -m scripts.write_pictures --relative-to "$$USER_FOLDER" $(call option,--lake,LAKE)
 
 lint: setup ## ruff, import rules, types, the AWS template, generated documents, shell scripts
 	@.venv/bin/ruff check .

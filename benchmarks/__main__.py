@@ -33,6 +33,7 @@ TABLES = {
     "days": "benchmarks.days",
     "findchanges": "benchmarks.find_changes",
     "insights": "benchmarks.insights",
+    "classifier": "benchmarks.classifier",
 }
 """The tables, in the order in which they are measured, and their modules."""
 

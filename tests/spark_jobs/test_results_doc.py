@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import re
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sklearn.model_selection
+import sklearn.neighbors
 from pyspark.sql import SparkSession
 
 from spark_jobs.lake import schemas
@@ -40,7 +46,8 @@ def lake(tmp_path: Path) -> Path:
 
 def read_as_documented(reader: str, lake: Path, **names: Any) -> dict[str, Any]:
     """Run the document's example of one reader; return its variables."""
-    [block] = re.findall(rf"## With {reader}\n```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.S)
+    [section] = re.findall(rf"## With {reader}\n(.*?)(?=\n## |\Z)", DOCUMENT.read_text(encoding="utf-8"), flags=re.S)
+    [block] = re.findall(r"```python\n(.*?)```", section, flags=re.S)
     variables = {"root": str(lake), "scores": str(lake / "results_csv" / "pca_features.csv"), **names}
     exec(block, variables)
     return variables
@@ -68,3 +75,41 @@ def test_spark_keeps_labels_such_as_na_and_007_as_text(lake: Path, spark: SparkS
     assert [row["label"] for row in rows] == LABELS
     assert [[row["F 1"], row["F 2"]] for row in rows] == COMPONENTS.tolist()
     assert [kind for _, kind in read["components"].dtypes] == ["double", "double", "string"]
+
+
+def test_polars_keeps_labels_such_as_na_and_007_as_text(lake: Path) -> None:
+    read = read_as_documented("Polars", lake, polars=polars)
+    assert read["features"]["label"].to_list() == LABELS
+    assert read["components"]["label"].to_list() == LABELS
+    assert read["components"].select("F 1", "F 2").to_numpy().tolist() == COMPONENTS.tolist()
+
+
+def test_duckdb_keeps_labels_such_as_na_and_007_as_text(lake: Path) -> None:
+    [block] = re.findall(r"## With DuckDB\n```sql\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.S)
+    with duckdb.connect() as connection:
+        features, components = (
+            connection.execute(line.replace(".local/lake", str(lake))).fetchall() for line in block.splitlines()
+        )
+    assert [row[1] for row in features] == LABELS
+    assert components == [(*row, label) for row, label in zip(COMPONENTS.tolist(), LABELS, strict=True)]
+
+
+def test_scikit_learn_holds_out_whole_series_of_photos(tmp_path: Path) -> None:
+    """The photos that are nearest to a series, apart from its own, have the other label."""
+    places = {"NA/": 0.0, "007/r_": 1.0, "007/": 100.0, "NA/r_": 101.0}
+    photos = [(f"{series}{number}_100.jpg", place) for series, place in places.items() for number in range(9)]
+    table = {
+        "path": [f"file:///lake/data/{name}" for name, _ in photos],
+        "label": [name.split("/")[0] for name, _ in photos],
+        "components": [[place, 0.0] for _, place in photos],
+    }
+    (tmp_path / "scores").mkdir()
+    pq.write_table(pa.table(table, schema=schemas.SCORES), tmp_path / "scores" / "part-0.parquet")
+    (tmp_path / "current.json").write_text(json.dumps({"scores": "scores"}))
+    names = {"json": json, "pathlib": pathlib, "pandas": pd, "numpy": np, "sklearn": sklearn}
+    read = read_as_documented("scikit-learn", tmp_path, **names)
+    assert max(read["accuracy"]) <= 0.5
+    split = sklearn.model_selection.StratifiedKFold(2, shuffle=True, random_state=0)
+    labels = read["photos"]["label"]
+    at_random = sklearn.model_selection.cross_val_score(read["classifier"], read["components"], labels, cv=split)
+    assert list(at_random) == [1.0, 1.0], "without groups the accuracy would be 100 %"
