@@ -117,6 +117,10 @@ class Display:
         """Print a line with the seconds since the start."""
         self._console.print(f"[{self._clock() - self._started:6.1f} s] {text}")
 
+    def live_line(self) -> RenderableType:
+        """Return the live line as it is now."""
+        return self._bars.get_renderable()
+
     def show(self, state: watch.RunState | None, progress: watch.Progress | None) -> None:
         """Show the state of a run. A line is printed once for each task, and for each measured step, that ends."""
         if state is None:

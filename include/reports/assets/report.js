@@ -179,9 +179,9 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redrawMap());
   }
 
-  const axisName = (number) => {
+  const axisName = (number, suffix = ` ${t("of")}`) => {
     const share = (data.curve[number] ?? 0) - (number ? data.curve[number - 1] ?? 0 : 0);
-    return `${t("component")} ${number + 1} (${formatShare(share, 1)} ${t("of")})`;
+    return `${t("component")} ${number + 1} (${formatShare(share, 1)}${suffix})`;
   };
 
   function drawMapControls() {
@@ -195,7 +195,7 @@
     }
     for (const axis of ["x", "y"]) {
       const select = document.getElementById(`axis-${axis}`);
-      select.replaceChildren(...data.map.scores.map((_, number) => new Option(axisName(number), number)));
+      select.replaceChildren(...data.map.scores.map((_, number) => new Option(axisName(number, ""), number)));
       select.value = map[axis];
       select.onchange = () => {
         map[axis] = +select.value;
@@ -285,11 +285,14 @@
       const height = 150, margin = { left: 52, right: 12, top: 10, bottom: 24 };
       const [svg, width] = chart(body, height, t(name));
       const values = [...series.map(([key]) => key), ...(limit ? [limit] : [])].flatMap((key) => known(key).map((run) => run[key]));
-      const [low, high] = d3.extent(values), gap = Math.max(high - low, Math.abs(high) * 0.02, 0.02) * 0.25;
+      const [low, high] = d3.extent(values), isCount = name === "k";
+      const gap = isCount ? 1 : Math.max(high - low, Math.abs(high) * 0.02, 0.02) * 0.25;
       const x = d3.scalePoint(data.history.map((run) => run.run), [margin.left, width - margin.right]).padding(0.5);
       const y = d3.scaleLinear([low < 0 || name === "accuracy" ? low - gap : Math.max(0, low - gap), high + gap], [height - margin.bottom, margin.top]).nice(3);
       if (name === "accuracy") y.domain([y.domain()[0], Math.min(1, y.domain()[1])]);
-      svg.append("g").attr("class", "axis").attr("transform", `translate(${margin.left} 0)`).call(d3.axisLeft(y).ticks(3).tickFormat(format).tickSize(-(width - margin.left - margin.right)));
+      // No text stands at two ticks: counts are whole, and other values are as precise as their format.
+      const ticks = y.ticks(3).filter((value, number, all) => (isCount ? Number.isInteger(value) : !number || format(value) !== format(all[number - 1])));
+      svg.append("g").attr("class", "axis").attr("transform", `translate(${margin.left} 0)`).call(d3.axisLeft(y).tickValues(ticks).tickFormat(format).tickSize(-(width - margin.left - margin.right)));
       const first = data.history[0], last = data.history.at(-1);
       for (const run of first === last ? [last] : [first, last]) {
         svg.append("text").attr("x", x(run.run)).attr("y", height - 6)

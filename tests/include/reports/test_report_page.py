@@ -79,12 +79,14 @@ def test_page_shows_what_the_job_found() -> None:
         "30 of 31 photos", "labelled Kiwi, looks like Plum (5 of 5)", "1 photo is much farther", "7.2 × the usual",
         "41 groups with 99 photos", "identical files (3 photos) · different labels", "nearly the same",
         "a share of the groups was searched only", "Component 1: 70.0% of the differences",
-        "For 90% it takes 3.", "For 95% it takes 5.", "6 of 6 photos are shown",
+        "For 90% it takes 3.", "For 95% it takes 5.", "All 6 photos are shown.",
     ):  # fmt: skip
         assert shown in text, shown
     numbers = [int(str(value)) for name, value in page.attributes if name == "data-photo"]
     assert numbers == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, *[0, 1] * 3, 4, 5, 0, 5]
     assert page.data["takes"] == [3, 5]
+    sampled = Page(source_of({**insights, "images": 1_234}))
+    assert "6 of 1,234 photos are shown, chosen at random." in " ".join(sampled.text.split())
     nothing = Page(source_of(insights_record(thumbnail=None)))
     assert nothing.text.count("no picture") == len(numbers) - 1  # a reject has a picture or is not shown
     assert "no map and no pictures" in Page(source_of(None)).text
