@@ -65,7 +65,7 @@ class _StepColumn(ProgressColumn):
         since = f"{timedelta(seconds=int(task.elapsed or 0))}"
         text = Text(f"{task.description} {describe(task, short=short) or since}", no_wrap=True)
         text.truncate(width - 1 if short else width - 18)
-        if short:
+        if short or task.total is None:
             return text
         line = Table.grid(padding=(0, 1))
         line.add_row(self._bar.render(task), text)

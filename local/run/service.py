@@ -9,6 +9,7 @@ from pathlib import Path
 
 from local.airflow.home import RunError
 from local.airflow.supervisor import ServiceError
+from local.emr.process import EndpointProcessError
 from local.environment import LOCAL
 from local.run.console import PlainTextConsole
 from local.run.down import down
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command != "down":
             resolve_locations(options)
         return commands[options.command](options, console)
-    except (RunError, ServiceError, LakeError, StoreError) as error:
+    except (RunError, ServiceError, LakeError, StoreError, EndpointProcessError) as error:
         prefix = "" if options.command == "serve" else f"make {options.command}: "
         console.print(f"{prefix}{error}")
         return 2

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from include.records import FAILURE
+from local.emr.process import EndpointProcessError
+from local.run import __main__ as run_command
+from local.run import service
 from local.run.console import PlainTextConsole
 from local.run.failure import failure_text
 from local.run.watch import Failure, read_failures
@@ -90,3 +93,19 @@ def test_names_in_a_cause_cannot_control_the_terminal(tmp_path: Path) -> None:
     shown = console.file.getvalue().splitlines()[0]
     escaped = r"[bold]:apple:[/bold]\u202egpj.\x1b[2J\udc80תפוח 🍎"
     assert shown == f"The run failed in wait_featurize: no photo in {escaped}."
+
+
+def test_endpoint_that_does_not_start_ends_a_command_with_its_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*_: object) -> int:
+        raise EndpointProcessError("the local EMR endpoint did not come up; the end of [x]/endpoint.log:\ndisk full")
+
+    monkeypatch.setattr(run_command, "run", fail)
+    monkeypatch.setattr(service, "serve", fail)
+    lake = ["--lake", str(tmp_path / "lake")]
+    message = "the local EMR endpoint did not come up; the end of [x]/endpoint.log:\ndisk full\n"
+    assert run_command.main(lake) == 2
+    assert capsys.readouterr().out == f"make run: {message}"
+    assert service.main(["serve", *lake]) == 2
+    assert capsys.readouterr().out == message

@@ -227,6 +227,7 @@ def test_where_lines_cannot_be_redrawn_each_change_is_a_plain_line(console: Plai
 def test_terminal_has_one_live_line_per_step_with_rate_and_time_left(width: int, live: str) -> None:
     lines = lines_of(replay(on_terminal(width), RUN))
     assert any(line.endswith(live) for line in lines)
+    assert "wait_featurize 0:00:00" in lines, "a task without figures has the time since its start, and no bar"
     kept = [" ".join(line.partition("] ")[2].split()) for line in lines if line.startswith("[")]
     assert kept == [
         "open_run done",
