@@ -62,8 +62,10 @@ class _StepColumn(ProgressColumn):
     def render(self, task: Task) -> RenderableType:
         width = self._console.width
         short = width < BAR_COLUMNS
-        since = f"{timedelta(seconds=int(task.elapsed or 0))}"
-        text = Text(f"{task.description} {describe(task, short=short) or since}", no_wrap=True)
+        # Without a rate, the time since the start shows that the step goes on.
+        since = "" if task.speed or task.finished else f"{timedelta(seconds=int(task.elapsed or 0))}"
+        details = ", ".join(filter(None, [describe(task, short=short), since]))
+        text = Text(f"{task.description} {details}", no_wrap=True)
         text.truncate(width - 1 if short else width - 18)
         if short or task.total is None:
             return text

@@ -228,6 +228,7 @@ def test_terminal_has_one_live_line_per_step_with_rate_and_time_left(width: int,
     lines = lines_of(replay(on_terminal(width), RUN))
     assert any(line.endswith(live) for line in lines)
     assert "wait_featurize 0:00:00" in lines, "a task without figures has the time since its start, and no bar"
+    assert any(re.search(r"featurize 20(0/1000 images| %), 0:00:00$", line) for line in lines), "no rate yet"
     kept = [" ".join(line.partition("] ")[2].split()) for line in lines if line.startswith("[")]
     assert kept == [
         "open_run done",
