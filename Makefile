@@ -72,7 +72,7 @@ soak: setup ## the long tests and the fault matrix, with a dated report in docs/
 		$(IN_VENV) -m scripts.write_soak_report .local/soak.xml && \
 		$(IN_VENV) -m scripts.write_fault_matrix .local/soak.xml && $(IN_VENV) -m scripts.write_kills .local/soak.xml && exit $$code
 
-bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy days findchanges insights classifier'] [IMAGES=folder] [LAPS=n]
+bench: setup ## measure tables and write them to benchmarks/results [TABLES='notebook compute latency scale rivals pca pcascale accuracy days findchanges insights classifier basis'] [IMAGES=folder] [LAPS=n]
 	@$(IN_VENV) -m benchmarks $(value TABLES) $(call path_option,--images,IMAGES) $(call option,--laps,LAPS)
 
 model: setup ## export MobileNetV2 from Keras to LiteRT into .local/models

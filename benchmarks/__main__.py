@@ -34,6 +34,7 @@ TABLES = {
     "findchanges": "benchmarks.find_changes",
     "insights": "benchmarks.insights",
     "classifier": "benchmarks.classifier",
+    "basis": "benchmarks.basis",
 }
 """The tables, in the order in which they are measured, and their modules."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from spark_jobs.records import (
+    Basis,
+    BasisInUse,
     ChangeCounts,
     Drift,
     FeaturizeSummary,
@@ -95,7 +97,7 @@ class Previous(TypedDict):
     run: str | None
     """Its slug."""
     pca_model: str | None
-    """URI of its fitted PCA."""
+    """URI of the PCA that was fitted on its features."""
     note: str | None
     """Why there is no comparison."""
 
@@ -406,6 +408,8 @@ class Current(TypedDict):
     """Path of the folder of its scores."""
     csv: str
     """Path of its scores as CSV."""
+    basis: NotRequired[BasisInUse]
+    """The components on which its scores are projections: equal digests mean equal axes. Missing in old pointers."""
 
 
 class Shown(TypedDict):
@@ -549,6 +553,8 @@ class Report(TypedDict):
     """One ratio per component."""
     quality: Quality | None
     previous_run: str | None
+    basis: Basis | None
+    """None if a version of the jobs without kept bases made the state: the run has fitted its own."""
     drift: Drift
     seconds: dict[str, Seconds]
     """Per job."""
@@ -573,6 +579,7 @@ class Unchanged(TypedDict):
     rejects: int
     k: int
     variance_reached: float
+    basis: BasisInUse
 
 
 class HistoryRow(TypedDict):
@@ -591,6 +598,10 @@ class HistoryRow(TypedDict):
     k: int
     variance: float
     """Share of the variance that the components explain."""
+    basis: str | None
+    """Digest of the components; None if an old version of the jobs fitted them."""
+    since: str
+    """Slug of the run that fitted them."""
     seconds: float
     """From the start of the run to its publication."""
     cluster: str | None

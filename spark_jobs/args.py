@@ -29,6 +29,9 @@ CENTRED_SCORES = "centred"
 WHITENED_SCORES = "whitened"
 SCORE_KINDS = (PROJECTED_SCORES, CENTRED_SCORES, WHITENED_SCORES)
 
+REFIT_BASIS = "refit"
+KEEP_BASIS = "keep"
+
 MAX_SAMPLE_IMAGES = 5_000
 """Maximum sample size of the quality certificate: its distance matrix takes 200 MB."""
 
@@ -50,6 +53,7 @@ FEATURIZE_SUMMARY_FILE = "featurize.json"
 PCA_SUMMARY_FILE = "pca.json"
 SCORES_FOLDER = "pca/scores"
 PCA_MODEL_FILE = "pca/model.npz"
+PCA_FIT_FILE = "pca/fit/model.npz"
 SPARK_ML_MODEL_FOLDER = "pca/spark_ml"
 CSV_FILE = "pca/pca_features.csv"
 INSIGHTS_FILE = "pca/insights/insights.json"
@@ -415,13 +419,22 @@ class PcaArgs(JobArgs):
         default=PROJECTED_SCORES,
         check=OneOf(SCORE_KINDS),
     )
+    basis: str = _argument(
+        f"{REFIT_BASIS}: fit the components on all images of the run; {KEEP_BASIS}: keep the published components and "
+        "the scores of unchanged images, until the drift since their fit exceeds the threshold",
+        default=REFIT_BASIS,
+        check=OneOf((REFIT_BASIS, KEEP_BASIS)),
+    )
     previous_model: str | None = _argument(
         "URI of an earlier run's pca/model.npz, to measure the drift of the features since; none for no comparison",
         default=None,
         check=_not_empty,
     )
     drift_threshold: float = _argument(
-        "warn if a measure of the drift since the previous model exceeds this", default=0.1, check=POSITIVE
+        "warn if a measure of the drift since the previous model exceeds this; fit kept components again if a measure "
+        "of the drift since their fit does",
+        default=0.1,
+        check=POSITIVE,
     )
     sample_images: int = _argument(
         "number of images in the sample for the quality certificate of the components; 0 for no certificate",

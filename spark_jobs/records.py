@@ -6,7 +6,7 @@ sides and the jobs.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 Seconds = dict[str, float]
 """Seconds by name of the stage, in order, and the ``total`` of the job."""
@@ -161,7 +161,7 @@ class Changes(ChangeCounts):
     first_version: str | None
     """URI of the folder of a run of the lake's first version, whose features become segments; None otherwise."""
     published: str | None
-    """URI of the folder of the published run, if images that are not in the work list are as they were in it."""
+    """URI of the folder of the run whose state is published; None without one, or if it is of the first version."""
     left_out: list[LeftOut]
     """The files that are not images because of their names; then those that ``make run`` did not load."""
 
@@ -181,6 +181,8 @@ class LiveSegments(TypedDict):
     folder: str
     """URI of the folder of all segments."""
     segments: list[Segment]
+    sources: NotRequired[dict[str, list[str]]]
+    """Ids of the published segments whose rows a segment has, in their order, by its id."""
 
 
 class FeaturizeSummary(TypedDict):
@@ -275,6 +277,9 @@ class LabelAccuracy(TypedDict):
 class Quality(TypedDict):
     """The certificate of quality: what the components retain of the features, measured on a sample."""
 
+    basis: NotRequired[str]
+    """Which components these are: kept since which run, or fitted in this one, and why."""
+
     images: int
     sample_images: int
     seed: int
@@ -327,6 +332,43 @@ class Drift(TypedDict):
     principal_angles: list[float]
     """In degrees, ascending."""
     warnings: list[str]
+
+
+class Axis(TypedDict):
+    """The new component that is most like an old one."""
+
+    new: int
+    """Its number; the first one is 1."""
+    cosine: float
+    """Cosine of the angle between the two; negative if the new one points the other way."""
+    inside: float
+    """Share of the old component, from 0 to 1, that lies in the space of all new ones."""
+
+
+class BasisInUse(TypedDict):
+    """The basis of a state: the components on which its scores are projections."""
+
+    digest: str | None
+    """SHA-256 of its file ``pca/model.npz``; None if a version of the jobs without kept bases fitted it."""
+    since: str
+    """Name of the run that fitted it."""
+
+
+class Basis(BasisInUse):
+    """The basis that a run has used, and why."""
+
+    kept: bool
+    """Whether it was published before; the run has fitted it otherwise."""
+    why_fitted: str | None
+    """Why it was fitted although ``basis`` is ``keep``; None if it was kept, or if ``basis`` is ``refit``."""
+    copied: int
+    """Images whose scores were copied from the published ones; all others were projected."""
+    before: BasisInUse | None
+    """The published basis before the run; None without one whose features can be compared."""
+    drift: Drift | None
+    """How the features have changed since the published basis was fitted; None unless ``basis`` is ``keep``."""
+    axes: list[Axis]
+    """The map from the components of ``before`` to the new ones, in their order; empty if the basis was kept."""
 
 
 class ShownPhoto(TypedDict):
@@ -476,6 +518,8 @@ class PcaSummary(TypedDict):
     moments: MomentsOrigin
     quality: Quality | None
     """None if no sample was requested."""
+    basis: NotRequired[Basis]
+    """Missing in summaries of versions of the jobs that fitted in every run."""
     drift: Drift
     warnings: list[str]
     seconds: Seconds

@@ -52,7 +52,7 @@ def session(args: Arguments) -> Iterator[Lap]:
         watch = summary.Stopwatch()
         done = analysis.run(sc, features.find(arguments.run), arguments, watch)
         check_moments(args.variant, stored=len(done.collected.digests), computed=done.collected.computed)
-        ratio = done.fitted.explained_variance_ratio[: done.fitted.k].tolist()
+        ratio = done.basis.ratio.tolist()
         return Outcome(ratio, args.run / SCORES_FOLDER, watch.seconds())
 
     try:

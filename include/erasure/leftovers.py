@@ -31,7 +31,7 @@ from spark_jobs.lake.storage import is_local
 
 log = logging.getLogger(__name__)
 
-RECORDS = KEPT_OF_A_RUN - {args.PCA_MODEL_FILE} | {FIRST_VERSION_MANIFEST}
+RECORDS = KEPT_OF_A_RUN - {args.PCA_MODEL_FILE, args.PCA_FIT_FILE} | {FIRST_VERSION_MANIFEST}
 """The files of a run that people look at; all of them are JSON, HTML or lists of photos."""
 
 

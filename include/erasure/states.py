@@ -185,7 +185,13 @@ def rewrite_states(
 
 
 def _is_affected(lake: Lake, manifest: Manifest, found: Findings, names: Names) -> bool:
-    """Return whether a state has something of the photos: rows, a place in its listing, or a name in its manifest."""
+    """Return whether a state has something of the photos: rows, a place in its listing, or a name in its manifest.
+
+    A kept basis may have been fitted on a photo that has gone since.
+    """
+    basis = manifest["pca"].get("basis")
+    if basis is not None and basis["kept"]:
+        return True
     folders = [f"segments/{segment['id']}/" for segment in manifest["segments"]]
     folders += [f"runs/{manifest['run']}/"]
     return any(path.startswith(tuple(folders)) for path in found.derived_files) or names.scrub(manifest) != manifest

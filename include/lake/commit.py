@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from include.lake.layout import Lake
+from include.lake.manifest import basis_in_use
 from include.lake.objects import LakePath
 from include.lake.state import MissingManifestError, Pointer, current_of, read_manifest, read_pointer
 from include.records import Current, Manifest
@@ -191,6 +192,7 @@ def _pointer_to(path: str, manifest: Manifest, published_at: str, lake: Lake) ->
         "features": [lake.relative(uri) for uri in features],
         "scores": lake.relative(locations.scores),
         "csv": lake.relative(locations.csv),
+        "basis": basis_in_use(manifest),
     }
 
 

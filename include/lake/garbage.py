@@ -36,6 +36,7 @@ KEPT_OF_A_RUN = frozenset(
         args.FEATURIZE_SUMMARY_FILE,
         args.INSIGHTS_FILE,
         args.OUTLIERS_FILE,
+        args.PCA_FIT_FILE,
         args.PCA_MODEL_FILE,
         args.PCA_SUMMARY_FILE,
         args.UNLIKE_LABEL_FILE,

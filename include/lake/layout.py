@@ -133,6 +133,11 @@ class RunLocations:
         return f"{self.root}/{args.PCA_MODEL_FILE}"
 
     @property
+    def pca_fit(self) -> str:
+        """The run's own fit, if its scores are projections on a kept basis."""
+        return f"{self.root}/{args.PCA_FIT_FILE}"
+
+    @property
     def csv(self) -> str:
         """The scores as CSV, in the notebook's format."""
         return f"{self.root}/{args.CSV_FILE}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from include.records import Cost, Created, FoundChanges, Manifest, PlanSummary, Run, Sizing, Verified
-from spark_jobs.records import ChangeCounts, FeaturizeSummary, PcaSummary, Segment
+from spark_jobs.records import BasisInUse, ChangeCounts, FeaturizeSummary, PcaSummary, Segment
 
 
 def build_manifest(
@@ -83,3 +83,11 @@ def select_counts(found: ChangeCounts) -> ChangeCounts:
         "work": found["work"],
         "work_bytes": found["work_bytes"],
     }
+
+
+def basis_in_use(manifest: Manifest) -> BasisInUse:
+    """Return the basis of a state; one without a record of it was fitted by its own run."""
+    basis = manifest["pca"].get("basis")
+    if basis is None:
+        return {"digest": None, "since": manifest["run"]}
+    return {"digest": basis["digest"], "since": basis["since"]}

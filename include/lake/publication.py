@@ -53,9 +53,11 @@ def find_previous(lake: Lake, slug: str, model: str, aws_conn_id: str | None) ->
         return _incomparable(f"the summary of the run {published} does not name its model ({error})", published)
     if digest != model:
         return _incomparable(f"its features are from the model {digest[:16]}, this run's from {model[:16]}", published)
-    if not LakePath(run.pca_model, aws_conn_id).exists():
-        return _incomparable(f"{run.pca_model} does not exist any more", published)
-    return {"run": published, "pca_model": run.pca_model, "note": None}
+    # A run that has kept a basis has a fit of its own, too.
+    for model in (run.pca_fit, run.pca_model):
+        if LakePath(model, aws_conn_id).exists():
+            return {"run": published, "pca_model": model, "note": None}
+    return _incomparable(f"{run.pca_model} does not exist any more", published)
 
 
 def _incomparable(note: str, run: str | None = None) -> Previous:

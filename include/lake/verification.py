@@ -1,11 +1,12 @@
 """Verification: the outputs of a run are compared with its listing, its parameters and the jobs' summaries.
 
-It reads summaries and the footers of new Parquet files, never features, scores or the CSV, so it takes seconds for a
-run of any size.
+It reads summaries, the fitted PCA and the footers of new Parquet files, never features, scores or the CSV, so it takes
+seconds for a run of any size.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from include.lake.layout import Lake, RunLocations
 from include.lake.objects import LakePath, parquet_files, read_json
 from include.records import FoundChanges, Verified
 from include.settings.parameters import RunParams
-from spark_jobs.args import ERASED, FEATURE_DIMENSIONS
+from spark_jobs.args import ERASED, FEATURE_DIMENSIONS, KEEP_BASIS, PCA_MODEL_FILE
 from spark_jobs.fingerprint import differences
 from spark_jobs.records import FeaturizeSummary, Fingerprint, LiveSegments, PcaSummary, Segment
 
@@ -130,6 +131,7 @@ def verify_run(
         partial(_segments_problems, lake, run, planned, featurize, aws_conn_id),
         partial(_rejects_problems, run, featurize, params, aws_conn_id),
         partial(_pca_problems, featurize, pca, params),
+        partial(_basis_problems, run, featurize, pca, params, aws_conn_id),
         partial(_scores_problems, run, pca, aws_conn_id),
         partial(_csv_problems, run, pca, aws_conn_id),
     )
@@ -269,13 +271,53 @@ def _pca_problems(featurize: FeaturizeSummary, pca: PcaSummary, params: RunParam
     least = most if target is None else 1
     if not least <= pca["k"] <= most:
         problems.append(f"k: found {pca['k']}, expected " + (f"{most}" if least == most else f"{least} to {most}"))
-    # A warning about drift does not explain a target that was missed.
-    warnings = set(pca["warnings"]) - set(pca["drift"]["warnings"])
+    basis = pca.get("basis")
+    is_kept, why = (basis["kept"], basis["why_fitted"]) if basis else (False, None)
+    # Warnings about drift and the basis do not explain a target that was missed.
+    warnings = {each for each in pca["warnings"] if not (why and why in each)} - set(pca["drift"]["warnings"])
     if not math.isfinite(reached) or not 0 <= reached <= 1 + ROUNDING:
         problems.append(f"variance reached: found {reached}, expected 0 to 1")
-    elif target is not None and reached < target - ROUNDING and not warnings:
+    elif target is not None and reached < target - ROUNDING and not warnings and not is_kept:
         problems.append(f"variance reached: found {reached}, expected {target} or a warning")
     return problems
+
+
+def _basis_problems(
+    run: RunLocations, featurize: FeaturizeSummary, pca: PcaSummary, params: RunParams, aws_conn_id: str | None
+) -> list[str]:
+    """Check the components: they are the run's own, or byte for byte the published ones, if these are to be kept."""
+    basis = pca.get("basis")
+    if basis is None:
+        return ["the summary of pca has no basis: expected one, as its code writes it"]
+    problems = _expect("digest of the components", _digest(run.pca_model, aws_conn_id), basis["digest"])
+    if not basis["kept"]:
+        problems += [
+            *_expect("run that fitted the components", basis["since"], run.root.rpartition("/")[2]),
+            *_expect("images whose scores were copied", basis["copied"], 0),
+        ]
+        if params.basis == KEEP_BASIS and not basis["why_fitted"]:
+            problems.append(f"the components were fitted again without a reason, although basis is {KEEP_BASIS}")
+        return problems
+    published = _read_summary(run.changes, "find_changes", aws_conn_id).get("published")
+    digest = _digest(f"{published}/{PCA_MODEL_FILE}", aws_conn_id) if published else None
+    projected = pca["images"] - basis["copied"]
+    problems += [
+        *_expect("basis", KEEP_BASIS, params.basis),
+        *_expect("digest of the kept components", basis["digest"], digest),
+    ]
+    if not 0 <= projected <= featurize["featurized"]:
+        problems.append(
+            f"images whose scores were projected: found {projected}, expected at most those that were computed, "
+            f"{featurize['featurized']}"
+        )
+    return problems
+
+
+def _digest(uri: str, aws_conn_id: str | None) -> str:
+    try:
+        return hashlib.sha256(LakePath(uri, aws_conn_id).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise VerificationError(f"{uri} does not exist") from None
 
 
 def _scores_problems(run: RunLocations, pca: PcaSummary, aws_conn_id: str | None) -> list[str]:

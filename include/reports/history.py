@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
-from include.lake.layout import Lake
+from include.lake.layout import SLUG, Lake
 from include.lake.objects import LakePath, read_json
 from include.records import HistoryRow, JsonObject
 
 COLUMNS = (
     *("run", "finished_at", "images", "new", "changed", "gone", "rejected", "featurized"),
-    *("k", "variance", "seconds", "cluster", "eur"),
+    *("k", "variance", "basis", "since", "seconds", "cluster", "eur"),
 )
 
 
@@ -70,6 +72,7 @@ def read_history(lake: Lake, aws_conn_id: str | None) -> list[HistoryRow]:
 def history_row(report: JsonObject) -> HistoryRow:
     """Return the row of a run that has published or had nothing to do, from its row in the table of all reports."""
     found, is_unchanged = report["changes"], report["state"] == "unchanged"
+    basis = report.get("basis") or {"digest": None, "since": report.get("published_run", report["run"])}
     return {
         "run": report["run"],
         "finished_at": report["finished_at"],
@@ -81,6 +84,8 @@ def history_row(report: JsonObject) -> HistoryRow:
         "featurized": report["featurized"],
         "k": report["k"],
         "variance": report["variance_reached"],
+        "basis": basis["digest"],
+        "since": basis["since"],
         "seconds": report["duration"],
         "cluster": None if is_unchanged else report["cluster"]["id"],
         "eur": 0.0 if is_unchanged else report.get("cost_eur_at_most"),
@@ -107,6 +112,10 @@ def _text(name: str, value: object) -> str:
         return f"{value:.2%}"
     if name == "eur":
         return f"{value:.2f}"
+    if name == "basis":
+        return str(value)[:8]
+    if name == "since" and re.match(SLUG, str(value)):
+        return f"{datetime.strptime(str(value)[:16], '%Y%m%dT%H%M%SZ'):%Y-%m-%d %H:%M}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -52,6 +52,8 @@ def _build(
     counts = Counter(photos[number][1] for number in points["photos"])
     return {
         "k": report["k"],
+        "reached": report["variance_reached"],
+        "shares": report["explained_variance_ratio"],
         "curve": curve,
         "takes": [count for count in (takes(curve, target) for target in TARGETS) if count],
         "labels": labels,

@@ -31,6 +31,9 @@ LISTS = {"unlike": UNLIKE_LABEL_FILE, "outliers": OUTLIERS_FILE, "duplicates": D
 LIBRARY = "d3-7.9.0.min.js"
 """The library that draws the charts, unchanged from npm."""
 
+MAX_AXES = 20
+"""Number of old components in the page's map of the axes."""
+
 MAX_LABELS = 10
 """Number of labels in the page's table of labels with the largest loss."""
 
@@ -73,6 +76,7 @@ def build_report(manifest: Manifest) -> Report:
         "explained_variance_ratio": pca["explained_variance_ratio"],
         "quality": pca["quality"],
         "previous_run": previous["run"],
+        "basis": pca.get("basis"),
         "drift": drift,
         "seconds": {"featurize": featurize["seconds"], "pca": pca["seconds"]},
         "residency": manifest["residency"],
@@ -150,6 +154,8 @@ def render_report(report: Report, insights: Insights | None, history: Sequence[M
         describe_left_out=describe,
         worst_labels=_worst_labels(report["quality"]),
         drift_rows=_drift_rows(report["drift"]),
+        basis_rows=_drift_rows(report["basis"]["drift"]) if report["basis"] and report["basis"]["drift"] else [],
+        max_axes=MAX_AXES,
         name_of=functools.partial(name_below, folder=report["images_folder"]),
         policy=content_policy([library, script], style),
         style=_verbatim(style),

@@ -141,6 +141,14 @@ class RunParams:
         PcaArgs,
         "scores",
     )
+    basis: str = _job_parameter(
+        _COMPONENTS,
+        "Basis",
+        "refit: fit the components on all images in every run. keep: keep the published components, and the scores of "
+        "unchanged images, until the photos have drifted too far from them.",
+        PcaArgs,
+        "basis",
+    )
     sample_images: int = _job_parameter(
         _COMPONENTS,
         "Sample for the quality certificate",

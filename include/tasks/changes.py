@@ -14,7 +14,7 @@ from include.settings.deployment import read_airflow_settings
 from include.settings.parameters import RunParams
 from include.tasks.failures import without_retry
 from spark_jobs import fingerprint
-from spark_jobs.args import FeaturizeArgs
+from spark_jobs.args import KEEP_BASIS, REFIT_BASIS, FeaturizeArgs
 from spark_jobs.images import changes
 from spark_jobs.records import Changes, FeaturizeSummary
 
@@ -141,6 +141,9 @@ def _refit(found: Changes, manifest: Manifest | None, params: Params) -> str | N
     differing = [
         f"{name}: {before.get(name)} → {params[name]}" for name in PCA_PARAMS if before.get(name) != params[name]
     ]
+    basis = manifest["pca"].get("basis")
+    if params["basis"] == REFIT_BASIS and basis is not None and basis["kept"]:
+        differing.append(f"basis: {KEEP_BASIS} → {REFIT_BASIS}")
     return f"parameters of the components have changed ({'; '.join(differing)})" if differing else None
 
 

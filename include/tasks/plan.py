@@ -55,6 +55,7 @@ def plan_cluster(run: Run, found: FoundChanges) -> Plan:
         variance_target=params.variance_target,
         n_components=params.n_components,
         scores=params.scores,
+        basis=params.basis,
         previous_model=run["previous"]["pca_model"],
         drift_threshold=settings.drift_threshold,
         sample_images=params.sample_images,

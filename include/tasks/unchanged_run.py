@@ -43,6 +43,7 @@ def report_unchanged(run: Run, found: FoundChanges) -> None:
         "rejects": current["rejects"],
         "k": current["k"],
         "variance_reached": current["variance_reached"],
+        "basis": current.get("basis") or {"digest": None, "since": current["run"]},
     }
     write_json(LakePath(lake.run(found["run"]).report_json, conn), report)
     write_bytes(LakePath(lake.report(found["run"]), conn), report_line(report))

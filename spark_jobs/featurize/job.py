@@ -210,16 +210,17 @@ def _renew(
     """Return the segments of the run's state, and how many published ones were replaced."""
     published, gone = found["segments"], storage.join(args.run, GONE_FILE)
     start = len(new)
-    kept = renewal.remove_gone(sc, target, range(start, start + len(published)), published, gone)
+    kept, shortened = renewal.remove_gone(sc, target, range(start, start + len(published)), published, gone)
     start += len(published)
     if found["first_version"]:
         adopted, start = renewal.adopt(sc, target, start, found["first_version"], gone)
         kept += adopted
     adds_only = not (found["changed"] or found["gone"] or found["everything"] or found["first_version"])
-    live = renewal.compact(sc, target, start, [*kept, *new], most=args.small_segments, keep_results=adds_only)
+    live, merged = renewal.compact(sc, target, start, [*kept, *new], most=args.small_segments, keep_results=adds_only)
     ids = {segment["id"] for segment in live}
     rewritten = sum(segment["id"] not in ids for segment in published)
-    return {"folder": target.folder, "segments": live}, rewritten
+    sources = renewal.trace(published, (shortened, merged), live)
+    return {"folder": target.folder, "segments": live, "sources": sources}, rewritten
 
 
 def delete_outputs(run: str) -> None:

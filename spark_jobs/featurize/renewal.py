@@ -16,6 +16,7 @@ from spark_jobs.args import REJECTS_FOLDER
 from spark_jobs.featurize import segments
 from spark_jobs.featurize.segments import Source, Target
 from spark_jobs.lake import storage
+from spark_jobs.lake.paths import read_paths
 from spark_jobs.records import Segment
 from spark_jobs.runtime import workers
 
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Sources = dict[str, list[str]]
+"""Ids of the segments whose rows a segment has, in their order, by its id."""
+
 FIRST_VERSION_FEATURES = "features"
 """Folder of the features in a run of the lake's first version."""
 
 
 def remove_gone(
     sc: SparkContext, target: Target, numbers: range, published: Sequence[Segment], gone: str
-) -> list[Segment]:
-    """Return the published segments without the rows that are gone, in order.
+) -> tuple[list[Segment], Sources]:
+    """Return the published segments without the rows that are gone, in order, and the sources of the new ones.
 
     Parameters
     ----------
@@ -45,7 +49,7 @@ def remove_gone(
     """
     bounds = _bounds(gone)
     if bounds is None:
-        return list(published)
+        return list(published), {}
     first, last = bounds
     candidates = [
         (number, segment)
@@ -56,14 +60,16 @@ def remove_gone(
     def work(item: tuple[int, Segment]) -> tuple[str, Segment | None]:
         number, segment = item
         source = segments.source(target.folder, segment)
-        paths = segments.read_gone(gone, segment["first_path"], segment["last_path"])
+        paths = read_paths(gone, segment["first_path"], segment["last_path"])
         if not segments.count_dropped(source, paths):
             return segment["id"], segment
         return segment["id"], segments.write(target, number, [source], paths)
 
     renewed = dict(workers.run(sc, candidates, work))
     outcomes = [renewed.get(segment["id"], segment) for segment in published]
-    return [segment for segment in outcomes if segment is not None]
+    pairs = zip(outcomes, published, strict=True)
+    sources = {new["id"]: [old["id"]] for new, old in pairs if new is not None and new["id"] != old["id"]}
+    return [segment for segment in outcomes if segment is not None], sources
 
 
 def _bounds(gone: str) -> tuple[str, str] | None:
@@ -104,7 +110,7 @@ def adopt(sc: SparkContext, target: Target, start: int, run: str, gone: str) -> 
 
     def work(item: tuple[int, Source]) -> Segment | None:
         number, source = item
-        return segments.write(target, number, [source], segments.read_gone(gone, *bounds) if bounds else None)
+        return segments.write(target, number, [source], read_paths(gone, *bounds) if bounds else None)
 
     return [segment for segment in workers.run(sc, items, work) if segment is not None], start + len(items)
 
@@ -115,8 +121,8 @@ def _parquet_files(folder: str) -> list[str]:
 
 def compact(
     sc: SparkContext, target: Target, start: int, live: Sequence[Segment], *, most: int, keep_results: bool
-) -> list[Segment]:
-    """Merge small segments if there are too many; return the live segments, in order.
+) -> tuple[list[Segment], Sources]:
+    """Merge small segments if there are too many; return the live segments, in order, and the sources of the new ones.
 
     Parameters
     ----------
@@ -134,7 +140,7 @@ def compact(
     small = [segment for segment in live if segment["images"] < segments.ROWS_PER_SEGMENT // 2]
     groups = [group for group in _groups(small) if len(group) > 1] if len(small) > most else []
     if not groups:
-        return list(live)
+        return list(live), {}
 
     def work(item: tuple[int, list[Segment]]) -> Segment:
         number, group = item
@@ -147,7 +153,24 @@ def compact(
     logger.info("merging %d small segments into %d", sum(map(len, groups)), len(groups))
     merged = workers.run(sc, list(enumerate(groups, start)), work)
     replaced = {segment["id"] for group in groups for segment in group}
-    return [*(segment for segment in live if segment["id"] not in replaced), *merged]
+    sources = {new["id"]: [each["id"] for each in group] for new, group in zip(merged, groups, strict=True)}
+    return [*(segment for segment in live if segment["id"] not in replaced), *merged], sources
+
+
+def trace(published: Sequence[Segment], steps: Sequence[Sources], live: Sequence[Segment]) -> Sources:
+    """Return the published segments whose rows each live segment has, in their order.
+
+    Parameters
+    ----------
+    published : sequence of Segment
+    steps : sequence of dict
+        The sources of the segments that each step has written, the first step first.
+    live : sequence of Segment
+    """
+    known: Sources = {segment["id"]: [segment["id"]] for segment in published}
+    for step in steps:
+        known |= {new: [old for id_ in ids for old in known.get(id_, [])] for new, ids in step.items()}
+    return {segment["id"]: known.get(segment["id"], []) for segment in live}
 
 
 def _groups(small: Sequence[Segment]) -> list[list[Segment]]:

@@ -135,7 +135,7 @@ def find(
             "everything": everything,
             "segments": published.segments if published and everything is None else [],
             "first_version": published.first_version if published and everything is None else None,
-            "published": published.run if published and everything is None else None,
+            "published": published.run if published else None,
             "left_out": [left_out, *others],
         }
 

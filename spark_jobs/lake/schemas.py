@@ -48,3 +48,6 @@ SCORES = pa.schema(
     ]
 )
 """One row per image, in the order of the features; ``components`` has k values, of the kind that ``--scores`` names."""
+
+BASIS_DIGEST = b"basis_sha256"
+"""Key in the footer of a file of scores: the digest of the basis on which the scores are projections."""

@@ -19,7 +19,8 @@ from spark_jobs.lake.features import Features
 from spark_jobs.lake.parts import Piece
 from spark_jobs.numerics import decomposition, moments, stored_moments
 from spark_jobs.numerics.fitted_pca import FittedPca
-from spark_jobs.pca import blocks, scores
+from spark_jobs.pca import blocks, kept_scores, scores
+from spark_jobs.pca.basis import Choice, choose
 from spark_jobs.quality import sampling
 from spark_jobs.runtime import progress, summary, workers
 
@@ -57,7 +58,10 @@ class Analysis:
     ----------
     collected : CollectedMoments
         The moments that the PCA was fitted on.
-    fitted : FittedPca
+    fresh : FittedPca
+        Fitted on these moments.
+    basis : Choice
+        What the scores are projections on: ``fresh``, or the published basis.
     insights : Rule
         What the workers collected for the report.
     projected : list of ProjectedPart
@@ -65,7 +69,8 @@ class Analysis:
     """
 
     collected: CollectedMoments
-    fitted: FittedPca
+    fresh: FittedPca
+    basis: Choice
     insights: collection.Rule
     projected: list[scores.ProjectedPart]
 
@@ -98,15 +103,16 @@ def run(sc: SparkContext, features: Features, arguments: PcaArgs, stopwatch: sum
         with stopwatch.stage("moments"):
             collected = collect_moments(sc, features, rejected)
         with stopwatch.stage("fit"):
-            fitted = decomposition.fit(
+            fresh = decomposition.fit(
                 collected.total, arguments.variance_target, arguments.n_components, arguments.scores
             )
-        insights = collection.make_rule(fitted, features.images, arguments.seed)
+            basis = choose(arguments, fresh, collected.total.covariance)
+        insights = collection.make_rule(basis.model, features.images, arguments.seed)
         with stopwatch.stage("scores"):
-            projected = project(sc, features, fitted, rule, insights, with_digests=bool(collected.digests))
+            projected = project(sc, features, basis, rule, insights, with_digests=bool(collected.digests))
         changed = _changed_files(features, collected, projected)
         if not changed:
-            return Analysis(collected, fitted, insights, projected)
+            return Analysis(collected, fresh, basis, insights, projected)
         rejected |= dict.fromkeys(changed, "its vectors differ from those that its stored moments were computed from")
 
 
@@ -162,7 +168,7 @@ def _compute(sc: SparkContext, features: Features, names: Mapping[str, str]) -> 
 def project(
     sc: SparkContext,
     features: Features,
-    fitted: FittedPca,
+    basis: Choice,
     rule: scores.SampleRule | None = None,
     insights: collection.Rule | None = None,
     *,
@@ -174,7 +180,8 @@ def project(
     ----------
     sc : SparkContext
     features : Features
-    fitted : FittedPca
+    basis : Choice
+        If it is the published basis, published scores of unchanged images are copied.
     rule : SampleRule, optional
         Selects the images that the workers send to the driver; none by default.
     insights : Rule, optional
@@ -187,14 +194,28 @@ def project(
     list of ProjectedPart
         What the workers report about each file, in order. Its size is bounded, whatever the number of images.
     """
-    folder = storage.join(features.run, SCORES_FOLDER)
+    folder, digest = storage.join(features.run, SCORES_FOLDER), basis.in_use["digest"]
     shares = list(enumerate(parts.split(parts.pieces(features.files))))
-    model = sc.broadcast(fitted)
+    kept = None
+    if basis.kept and basis.published is not None:
+        kept = kept_scores.find(features.run, basis.published.run, digest, basis.model.k)
+    shared = sc.broadcast((basis.model, kept))
 
     def work(share: tuple[int, list[Piece]]) -> scores.ProjectedPart:
         number, part = share
         destination = storage.join(folder, schemas.FILE_NAME.format(number))
-        return scores.write(features.folder, part, model.value, destination, rule, insights, with_digests=with_digests)
+        model, published = shared.value
+        return scores.write(
+            features.folder,
+            part,
+            model,
+            destination,
+            rule,
+            insights,
+            with_digests=with_digests,
+            basis=digest,
+            kept=published,
+        )
 
     with _track(sc, "pca-scores", [part for _, part in shares]):
         return workers.run(sc, shares, work)

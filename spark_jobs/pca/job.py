@@ -3,7 +3,8 @@
 The job uses the moments that featurize stored; a pass over the features computes those that are missing or do not
 match. The driver then computes one eigendecomposition, and a second pass writes the scores. In both passes the workers
 read the Parquet files themselves. One fit gives all eigenvalues, so keeping the smallest k that reaches the variance
-target is a slice.
+target is a slice. If the published basis is kept, the scores are projections on it, and those of unchanged images are
+copied; the run's own fit measures the drift.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from spark_jobs.args import (
+    CHANGES_FILE,
     CSV_FILE,
+    PCA_FIT_FILE,
     PCA_MODEL_FILE,
     PCA_SUMMARY_FILE,
     SCORES_FOLDER,
@@ -29,6 +32,8 @@ from spark_jobs.lake.schemas import FILE_NAME
 from spark_jobs.numerics.fitted_pca import FittedPca
 from spark_jobs.pca import analysis, score_csv, spark_ml
 from spark_jobs.pca.analysis import Analysis
+from spark_jobs.pca.basis import Choice
+from spark_jobs.pca.kept_scores import ADVICE
 from spark_jobs.quality import certificate, drift, sampling
 from spark_jobs.records import CsvFile, Drift, PcaSummary, Quality
 from spark_jobs.runtime import launcher, summary, workers
@@ -96,9 +101,14 @@ def run(arguments: PcaArgs, sc: SparkContext | None = None, known: Mapping[str, 
             sc = context.start(PcaArgs.program)
             workers.start(sc, [analysis.__name__])
     result = analysis.run(sc, run_features, arguments, stopwatch)
-    fitted, collected = result.fitted, result.collected
+    basis, collected = result.basis, result.collected
+    fitted = basis.model
+    copied = sum(part.copied for part in result.projected)
+    _check_copied(arguments.run, basis, run_features.images - copied)
     with stopwatch.stage("model"):
-        storage.write_bytes(storage.join(arguments.run, PCA_MODEL_FILE), fitted.to_npz())
+        storage.write_bytes(storage.join(arguments.run, PCA_MODEL_FILE), basis.file)
+        if basis.kept:
+            storage.write_bytes(storage.join(arguments.run, PCA_FIT_FILE), result.fresh.to_npz())
         spark_ml.write(storage.join(arguments.run, SPARK_ML_MODEL_FOLDER), fitted, sc.version)
     with stopwatch.stage("csv"):
         csv = write_csv(sc, arguments.run, len(result.projected), fitted.k)
@@ -111,8 +121,12 @@ def run(arguments: PcaArgs, sc: SparkContext | None = None, known: Mapping[str, 
         change = _compare(result, arguments)
     with stopwatch.stage("insights"):
         collected_parts = [part.collected for part in result.projected]
-        missing = writing.write(sc, arguments.run, fitted, result.insights, collected_parts, arguments.seed, known)
-    warnings = [*fitted.warnings, *change["warnings"], *([missing] if missing else [])]
+        missing = writing.write(
+            sc, arguments.run, result.fresh, result.insights, collected_parts, arguments.seed, known
+        )
+    # A kept basis has the warnings of its fit, which were about the photos of that day.
+    warnings = [*([] if basis.kept else fitted.warnings), *basis.warnings, *change["warnings"]]
+    warnings += [missing] if missing else []
     for warning in warnings:
         logger.warning("%s", warning)
     record: PcaSummary = {
@@ -124,19 +138,21 @@ def run(arguments: PcaArgs, sc: SparkContext | None = None, known: Mapping[str, 
         "variance_target": arguments.variance_target,
         "n_components": arguments.n_components,
         "scores": arguments.scores,
-        "variance_reached": fitted.variance_reached,
-        "explained_variance_ratio": fitted.explained_variance_ratio[: fitted.k].tolist(),
+        "variance_reached": min(1.0, float(basis.ratio.sum())),
+        "explained_variance_ratio": basis.ratio.tolist(),
         "csv": csv,
         "moments": {"stored": len(collected.digests), "computed": collected.computed},
         "quality": quality,
+        "basis": basis.record(copied),
         "drift": change,
         "warnings": warnings,
         "seconds": stopwatch.seconds(),
         "arguments": asdict(arguments),
     }
     storage.write_json(storage.join(arguments.run, PCA_SUMMARY_FILE), record)
-    variance = f"{fitted.variance_reached:.4f}"
+    variance = f"{record['variance_reached']:.4f}"
     counts = {"images": run_features.images, "components": fitted.k, "of the variance": variance}
+    counts |= {"scores copied": copied} if basis.kept else {}
     summary.log_line(PcaArgs.program, counts, record["seconds"])
     return record
 
@@ -145,6 +161,15 @@ def _check_number(arguments: PcaArgs, dimensions: int) -> None:
     if arguments.n_components is not None and arguments.n_components > dimensions:
         raise JobError(
             f"--n-components is {arguments.n_components}: the images have {dimensions} features, expected no more"
+        )
+
+
+def _check_copied(run: str, basis: Choice, projected: int) -> None:
+    """Raise if scores of unchanged images were not copied, although the basis was kept."""
+    if basis.kept and projected > (work := storage.read_json(storage.join(run, CHANGES_FILE))["work"]):
+        raise JobError(
+            f"{projected} images of {run} were projected, expected at most {work}, those that are new or changed: the "
+            f"published scores do not have all others; {ADVICE}"
         )
 
 
@@ -183,7 +208,8 @@ def _certify(result: Analysis, arguments: PcaArgs) -> Quality | None:
     if not samples:
         return None
     sample = sampling.merge(samples, arguments.sample_images)
-    return certificate.certify(sample.vectors, sample.labels, result.fitted, arguments.seed)
+    quality = certificate.certify(sample.vectors, sample.labels, result.basis.model, arguments.seed)
+    return {**quality, "images": result.fresh.n, "basis": result.basis.describe()}
 
 
 def _compare(result: Analysis, arguments: PcaArgs) -> Drift:
@@ -199,4 +225,4 @@ def _compare(result: Analysis, arguments: PcaArgs) -> Drift:
         return drift.unavailable(f"{uri} cannot be read: {error}")
     except ValueError as error:
         return drift.unavailable(f"{uri} is {error}")
-    return drift.compare(previous, result.fitted, result.collected.total.covariance, arguments.drift_threshold)
+    return drift.compare(previous, result.fresh, result.collected.total.covariance, arguments.drift_threshold)

@@ -88,15 +88,23 @@ def compare(previous: FittedPca, current: FittedPca, covariance: Floats, thresho
         record["principal_angles"] = np.degrees(angles).tolist()
         record["largest_angle"] = float(np.degrees(angles[-1]))
         record["subspace_distance"] = float(np.square(np.sin(angles)).mean())
-    exceeded = []
     for name, value in values.items():
         record[name] = {"value": value, "by_chance": None if value is None else chances[name]}
-        if value is not None and abs(value) - chances[name] > threshold:
-            exceeded.append(f"{MEASURES[name].format(value)} ({name} {value:.3f}, by chance {chances[name]:.3f})")
-    if exceeded:
+    if exceeded := find_exceeded(record):
         limit = f"chance and the threshold of {threshold:g}"
         record["warnings"] = [f"drift since the previous run exceeds {limit}: {'; '.join(exceeded)}. {ADVICE}"]
     return record
+
+
+def find_exceeded(drift: Drift) -> list[str]:
+    """Return a text for each measure that exceeds the sum of chance and the threshold."""
+    threshold, found = drift["threshold"], []
+    for name, text in MEASURES.items():
+        measure = drift[name]
+        value, chance = (measure["value"], measure["by_chance"]) if measure else (None, None)
+        if value is not None and chance is not None and threshold is not None and abs(value) - chance > threshold:
+            found.append(f"{text.format(value)} ({name} {value:.3f}, by chance {chance:.3f})")
+    return found
 
 
 def unavailable(reason: str | None) -> Drift:

@@ -48,7 +48,11 @@ def lake(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def days(bench: Bench, lake: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Day]:
-    """Day 1: 25 photos. Day 2: two are new, one has other pixels, two are gone, one is no image. Day 3: nothing."""
+    """Day 1: 25 photos. Day 2: two are new, one has other pixels, two are gone, one is no image. Day 3: nothing.
+
+    From day 2 on, the basis is kept.
+    """
+    keep: Any = {"conf": {"basis": "keep"}, "environ": {"FRUITS_DRIFT_THRESHOLD": "100"}}
     folder = tmp_path_factory.mktemp("runs")
     found = [read_day(lake, bench.run(lake, folder / "1"))]
     data = lake / "data"
@@ -58,8 +62,8 @@ def days(bench: Bench, lake: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (data / "Banana" / "1_100.jpg").unlink()
     shutil.rmtree(data / "Lime #1+2")
     (data / "Kiwi 100%" / "no image.jpg").write_text("text")
-    found.append(read_day(lake, bench.run(lake, folder / "2")))
-    found.append(read_day(lake, bench.run(lake, folder / "3")))
+    found.append(read_day(lake, bench.run(lake, folder / "2", **keep)))
+    found.append(read_day(lake, bench.run(lake, folder / "3", **keep)))
     return found
 
 
@@ -85,18 +89,48 @@ def test_the_state_has_exactly_the_photos_and_the_kept_ones_keep_their_features(
     assert not np.array_equal(first.features.at[changed, "features"], second.features.at[changed, "features"])
 
 
-def test_the_components_are_those_of_a_fit_from_scratch(days: list[Day], lake: Path) -> None:
-    state = days[1].current
-    features = np.stack(days[1].features["features"]).astype(np.float64)
-    reference = PCA(svd_solver="full").fit(features)
-    k = int(np.searchsorted(np.cumsum(reference.explained_variance_ratio_), 0.80) + 1)
-    assert state["k"] == k
-    assert state["variance_reached"] == pytest.approx(reference.explained_variance_ratio_[:k].sum(), rel=1e-10)
-    scores = pd.read_parquet(lake / state["scores"]).set_index("path").loc[days[1].features.index]
-    found = np.stack(scores["components"])
-    expected = features @ reference.components_[:k].T
+def scores_of(day: Day, lake: Path) -> np.ndarray[Any, Any]:
+    """The scores of a day, in the order of its features."""
+    scores = pd.read_parquet(lake / day.current["scores"]).set_index("path").loc[day.features.index]
+    return np.stack(scores["components"])
+
+
+def test_the_fit_of_each_day_is_that_from_scratch(days: list[Day], lake: Path) -> None:
+    """On day 2 it serves to measure the drift only."""
+    for day, file in zip(days[:2], ("pca/model.npz", "pca/fit/model.npz"), strict=True):
+        features = np.stack(day.features["features"]).astype(np.float64)
+        reference = PCA(svd_solver="full").fit(features)
+        k = int(np.searchsorted(np.cumsum(reference.explained_variance_ratio_), 0.80) + 1)
+        with np.load(lake / "runs" / day.current["run"] / file) as model:
+            components, ratios = model["components_"], model["explained_variance_ratio_"]
+        assert len(components) == k
+        np.testing.assert_allclose(ratios, reference.explained_variance_ratio_[:k], rtol=1e-9)
+        np.testing.assert_allclose(np.abs((components * reference.components_[:k]).sum(axis=1)), 1, rtol=1e-9)
+
+
+def test_the_kept_basis_leaves_the_scores_of_unchanged_photos_and_explains_what_it_says(
+    days: list[Day], lake: Path
+) -> None:
+    first, second, third = days
+    axes = PCA(first.current["k"], svd_solver="full").fit(np.stack(first.features["features"]).astype(np.float64))
+    assert first.current["basis"] == second.current["basis"] == third.current["basis"]
+    assert second.current["basis"]["since"] == first.current["run"]
+    before, after = (dict(zip(day.features.index, scores_of(day, lake), strict=True)) for day in (first, second))
+    changed = f"file://{lake}/data/Banana/0_100.jpg"
+    unchanged = set(before) & set(after) - {changed}
+    assert len(unchanged) == 17
+    assert all(before[path].tobytes() == after[path].tobytes() for path in unchanged)
+    features = np.stack(second.features["features"]).astype(np.float64)
+    expected, found = features @ axes.components_.T, scores_of(second, lake)
     signs = np.sign((expected * found).sum(axis=0))
     np.testing.assert_allclose(found, expected * signs, atol=1e-9 * np.abs(expected).max())
+    captured = np.trace(axes.components_ @ np.cov(features.T) @ axes.components_.T) / np.trace(np.cov(features.T))
+    assert second.current["variance_reached"] == pytest.approx(captured, rel=1e-9)
+    history = read_history(Lake(f"file://{lake}"), None)
+    assert [row["since"] for row in history] == [first.current["run"]] * 3
+    assert [row["basis"] for row in history] == [first.current["basis"]["digest"]] * 3
+    page = (lake / "runs" / second.current["run"] / "report.html").read_text(encoding="utf-8")
+    assert f"in use since the run {first.current['run']}; the scores of 17 unchanged photos" in page
 
 
 def test_results_show_the_published_state(days: list[Day], lake: Path) -> None:

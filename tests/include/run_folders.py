@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from spark_jobs import args
 from spark_jobs.lake import schemas
 from tests.include.run_records import (
+    MODEL_FILE,
     SLUG,
+    basis_record,
     changes_record,
     featurize_summary,
     found_record,
@@ -153,9 +155,10 @@ def write_outputs(lake: Path, run: Path, segments: Sequence[dict[str, Any]]) -> 
     summary = featurize_summary(**counts, features=features, rejects=rejects, fingerprint=changes["fingerprint"])
     write_json(run / args.FEATURIZE_SUMMARY_FILE, summary)
     write_scores(run, np.arange(features * K, dtype=float).reshape(features, K) - 3.5)
-    (run / args.PCA_MODEL_FILE).write_bytes(b"model")
+    (run / args.PCA_MODEL_FILE).write_bytes(MODEL_FILE)
     csv_file = {"rows": features, "columns": K + 1, "bytes": (run / args.CSV_FILE).stat().st_size}
-    write_json(run / args.PCA_SUMMARY_FILE, pca_summary(images=features, k=K, csv=csv_file))
+    basis = basis_record(since=run.name)
+    write_json(run / args.PCA_SUMMARY_FILE, pca_summary(images=features, k=K, csv=csv_file, basis=basis))
 
 
 def run_jobs(lake: Path, run: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -31,6 +32,8 @@ from tests.spark_jobs.feature_runs import realistic
 MODEL_DIGEST = "ab" * 32
 JOBS = "0badc0de" * 8
 """Digest of the jobs' sources."""
+MODEL_FILE = b"model"
+"""The bytes of ``pca/model.npz``; these tests do not read it."""
 SLUG, PREVIOUS = "20261122T120000Z-0123abcd", "20261121T120000Z-89abcdef"
 ARGUMENTS = FeaturizeArgs("file:///lake/data", f"file:///lake/runs/{SLUG}", "file:///lake/models/ab")
 FINGERPRINT = fingerprint.planned(MODEL_DIGEST, ARGUMENTS)
@@ -80,6 +83,7 @@ def changes_record(**changes: Any) -> dict[str, Any]:
             "everything": "no state is published yet",
             "segments": [],
             "first_version": None,
+            "published": None,
             "left_out": [LeftOutCounter().record("file:///lake/data", DEFAULT_PATTERN)],
         }
         | changes
@@ -146,6 +150,21 @@ def drift_record(shift: float = 0, threshold: float = 0.1) -> dict[str, Any]:
     return drift.compare(_fit(30, 0)[0], current, covariance, threshold)
 
 
+def basis_record(**changes: Any) -> dict[str, Any]:
+    """The basis that the run has fitted; the one before is similar."""
+    before = {"digest": "be" * 32, "since": PREVIOUS}
+    axes = [{"new": 1, "cosine": 0.998, "inside": 0.999}, {"new": 2, "cosine": -0.75, "inside": 0.8}]
+    fitted = {"digest": hashlib.sha256(MODEL_FILE).hexdigest(), "since": SLUG, "kept": False, "why_fitted": None}
+    return fitted | {"copied": 0, "before": before, "drift": None, "axes": axes} | changes
+
+
+def kept_basis_record(**changes: Any) -> dict[str, Any]:
+    """The basis of the run before, kept by this one."""
+    before = {"digest": hashlib.sha256(MODEL_FILE).hexdigest(), "since": PREVIOUS}
+    kept = {"kept": True, "copied": 2, "before": before, "drift": drift_record(threshold=0.9), "axes": []}
+    return basis_record() | before | kept | changes
+
+
 def pca_summary(**changes: Any) -> dict[str, Any]:
     """The summary that pca writes."""
     return {
@@ -162,6 +181,7 @@ def pca_summary(**changes: Any) -> dict[str, Any]:
         "csv": {"rows": 3, "columns": 3, "bytes": 100},
         "moments": {"stored": 1, "computed": {}},
         "quality": quality_record(),
+        "basis": basis_record(),
         "drift": drift_record(threshold=0.9),
         "warnings": [],
         "seconds": {"moments": 0.5, "total": 0.6},

@@ -111,7 +111,8 @@ class Lake:
         if not self.days:
             return None
         last = self.days[-1]
-        return changes.Published(f"file://{last.run}/listing.parquet", last.summary["fingerprint"], last.live)
+        run = f"file://{last.run}"
+        return changes.Published(f"{run}/listing.parquet", last.summary["fingerprint"], last.live, run=run)
 
     def args(self, slug: str, **options: Any) -> FeaturizeArgs:
         run = f"file://{self.folder}/runs/{slug}"

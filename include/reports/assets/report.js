@@ -180,7 +180,7 @@
   }
 
   const axisName = (number, suffix = ` ${t("of")}`) => {
-    const share = (data.curve[number] ?? 0) - (number ? data.curve[number - 1] ?? 0 : 0);
+    const share = data.shares[number] ?? 0;
     return `${t("component")} ${number + 1} (${formatShare(share, 1)}${suffix})`;
   };
 
@@ -252,7 +252,7 @@
     svg.append("path").attr("class", "line").attr("d", d3.line(([n]) => x(n), ([, share]) => y(share))(points));
     const marks = [[data.k, "strong"], ...data.takes.map((count) => [count, ""])];
     for (const [count, style] of marks) {
-      const share = data.curve[count - 1];
+      const share = style ? data.reached : data.curve[count - 1];
       if (share === undefined) continue;
       const isLate = x(count) > width - 150;
       svg.append("line").attr("class", "grid").attr("x1", x(count)).attr("x2", x(count)).attr("y1", y(share)).attr("y2", y(0));

@@ -147,8 +147,8 @@ def _run_stage(
         engine = extraction.Engine(lambda *_: extract)  # type: ignore[arg-type, return-value]
         return featurize_job.run(Here(), args, engine=engine)  # type: ignore[arg-type]
     if stage == "pca":
-        arguments = PcaArgs(run=run.root, variance_target=None, n_components=2, sample_images=0)
-        return pca_job.run(arguments)
+        fixed = {"variance_target": None, "n_components": 2, "sample_images": 0}
+        return pca_job.run(PcaArgs(run=run.root, basis=params.basis, drift_threshold=9.0, **fixed))  # type: ignore[arg-type]
     if stage == "verify_results":
         return verify_results(record, found, build_bundle().jobs)
     created = created_record()

@@ -344,3 +344,29 @@ def test_deletion_from_data_alone_is_enough_for_the_published_state(days: Days) 
         is_published = name.startswith((f"runs/{run}/", "results")) and not name.endswith(working)
         assert not is_published or b"data/a/0.jpg" not in uncompressed(days.place.read(name)), name
     assert np.isfinite(states(days.place)[4]["pca"]["variance_reached"])
+
+
+def test_a_kept_basis_goes_even_if_the_photo_had_gone_from_the_state_before(days: Days) -> None:
+    """The components of the second state were fitted on a photo of which that state has nothing."""
+    photos = {f"data/{'ab'[number % 2]}/{number}.jpg": image(number) for number in range(9)}
+    change(days, photos)
+    days.run()
+    days.place.delete("data/a/0.jpg")
+    days.run(basis="keep")
+    before = states(days.place)[2]
+    assert before["pca"]["basis"]["kept"]
+    assert before["pca"]["basis"]["copied"] == 8
+    kept = days.place.read(f"runs/{before['run']}/pca/model.npz")
+    erase(days, "data/a/0.jpg")
+    for manifest in states(days.place).values():
+        check_state(days.place, manifest, without(photos, "data/a/0.jpg"))
+        basis = manifest["pca"]["basis"]
+        assert (basis["kept"], basis["since"]) == (False, manifest["run"])
+    collect_garbage(days.lake, 7, days.conn)
+    assert kept not in all_bytes(days.place).values()
+    assert not any(path.endswith("fit/model.npz") for path in all_bytes(days.place))
+    assert days.run(basis="keep") is None
+    change(days, {"data/a/40.jpg": image(40)})
+    days.run(basis="keep")
+    after = states(days.place)[3]["pca"]["basis"]
+    assert (after["kept"], after["since"], after["copied"]) == (True, states(days.place)[2]["run"], 8)

@@ -22,8 +22,13 @@ from spark_jobs.lake.conditional_writes import Tag
 from tests.include.lake.faults import Killed, Steps, kill, observed
 from tests.include.lake.places import Place, base_of, files
 from tests.include.run_records import (
+    MODEL_FILE,
+    PREVIOUS,
+    SLUG,
     cost_record,
+    kept_basis_record,
     manifest,
+    pca_summary,
     run_record,
     segment_record,
 )
@@ -61,6 +66,7 @@ def test_states_have_numbers_and_name_the_state_before_them(place: Place) -> Non
         "features": ["segments/b/features.parquet"],
         "scores": f"runs/{FIRST}/pca/scores",
         "csv": f"runs/{FIRST}/pca/pca_features.csv",
+        "basis": {"digest": hashlib.sha256(MODEL_FILE).hexdigest(), "since": SLUG},
     }
     assert json.loads(place.read("current.json")) == first
     second = publish(place, wanted[1])
@@ -247,3 +253,12 @@ def test_missing_or_damaged_manifest_is_an_error_that_says_what_to_do(place: Pla
 
 def test_a_pointer_is_identified_by_its_content() -> None:
     assert Pointer(Tag("1"), "a", {}) == Pointer(Tag("1"), "a", {}) != Pointer(Tag("2"), "a", {})
+
+
+def test_pointer_names_the_basis_of_the_state(place: Place) -> None:
+    """A state that an earlier version has published was fitted by its own run."""
+    kept = publish(place, state(FIRST, pca=pca_summary(basis=kept_basis_record())))
+    assert kept["basis"] == {"digest": hashlib.sha256(MODEL_FILE).hexdigest(), "since": PREVIOUS}
+    old = pca_summary()
+    del old["basis"]
+    assert publish(place, state(SECOND, pca=old))["basis"] == {"digest": None, "since": SECOND}

@@ -299,6 +299,11 @@ def test_a_run_is_compared_with_the_published_one_unless_it_is_itself_or_there_i
     model = f"file://{published / args.PCA_MODEL_FILE}"
     assert previous(tmp_path) == {"run": FIRST, "pca_model": model, "note": None}
     note = "this run itself was the published one"
+    own = published / args.PCA_FIT_FILE
+    own.parent.mkdir()
+    own.touch()
+    fitted = {"run": FIRST, "pca_model": f"file://{own}", "note": None}
+    assert previous(tmp_path) == fitted, "a run that has kept a basis has a fit of its own"
     assert previous(tmp_path, FIRST) == {"run": None, "pca_model": None, "note": note}
     note = "no run had been published before"
     assert previous(tmp_path / "new") == {"run": None, "pca_model": None, "note": note}

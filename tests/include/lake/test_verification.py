@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import re
@@ -39,11 +40,21 @@ from tests.include.run_folders import (
     write_scores,
     write_segment,
 )
-from tests.include.run_records import FINGERPRINT, JOBS, PREVIOUS, SLUG, featurize_summary
+from tests.include.run_records import (
+    FINGERPRINT,
+    JOBS,
+    MODEL_FILE,
+    PREVIOUS,
+    SLUG,
+    basis_record,
+    featurize_summary,
+    kept_basis_record,
+)
 
 IMAGES = 5
 PARAMS = RunParams(max_reject_ratio=0.2)
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
+MODEL_DIGEST = hashlib.sha256(MODEL_FILE).hexdigest()
 
 
 def verify(lake: Path, params: RunParams = PARAMS, **found: Any) -> dict[str, Any]:
@@ -611,3 +622,54 @@ def test_job_and_verification_agree_on_the_share_of_rejects(listed: int, rejects
         patched.setattr(verification, "parquet_files", lambda _: [])
         found = check(Lake("file:///nowhere").run(SLUG), summary, params)  # type: ignore[arg-type]
     assert any(problem.startswith("rejects: ") for problem in found) == job_refuses(rejects, listed, ratio)
+
+
+def keep(run: Path, **changes: Any) -> None:
+    """Let a run keep the basis of another one, whose components are in its folder."""
+    before = write_run(run.parent.parent, IMAGES, PREVIOUS)
+    edit_json(run / args.CHANGES_FILE, published=f"file://{before}")
+    pca(basis=kept_basis_record(**changes), variance_reached=0.7)(run)
+
+
+KEEP = replace(PARAMS, basis="keep")
+
+
+def test_kept_components_pass_and_may_explain_less_than_the_target(run: Path, tmp_path: Path) -> None:
+    keep(run)
+    assert verify(tmp_path, KEEP)["variance_reached"] == 0.7
+
+
+def test_every_kind_of_wrong_basis_is_found(tmp_path: Path) -> None:
+    other = "0" * 64
+    cases: list[tuple[RunParams, Damage, str]] = [
+        (PARAMS, keep, "basis: found keep, expected refit"),
+        (KEEP, lambda run: keep(run, copied=-2), "projected: found 7, expected at most those that were computed, 6"),
+        (KEEP, lambda run: keep(run, copied=6), "projected: found -1, expected"),
+        (
+            KEEP,
+            lambda run: keep(run, digest=other),
+            f"digest of the components: found {MODEL_DIGEST}, expected {other}",
+        ),
+        (KEEP, lambda run: [keep(run), (run / args.PCA_MODEL_FILE).write_bytes(b"other")], "digest of the components"),
+        (
+            KEEP,
+            lambda run: [keep(run), (run.parent / PREVIOUS / args.PCA_MODEL_FILE).write_bytes(b"other")],
+            f"digest of the kept components: found {MODEL_DIGEST}, expected",
+        ),
+        (KEEP, lambda run: [keep(run), edit_json(run / args.CHANGES_FILE, published=None)], "expected None"),
+        (KEEP, pca(), "fitted again without a reason, although basis is keep"),
+        (PARAMS, pca(basis=basis_record(copied=2)), "images whose scores were copied: found 2, expected 0"),
+        (PARAMS, pca(basis=basis_record(since=PREVIOUS)), "run that fitted the components: found"),
+        (PARAMS, pca(basis=None), "the summary of pca has no basis"),
+        (PARAMS, lambda run: (run / args.PCA_MODEL_FILE).unlink(), f"{args.PCA_MODEL_FILE} does not exist"),
+        (
+            KEEP,
+            pca(basis=basis_record(why_fitted="it drifts"), variance_reached=0.7, warnings=["fitted: it drifts"]),
+            "variance reached: found 0.7, expected 0.8 or a warning",
+        ),
+    ]
+    for number, (params, damage, message) in enumerate(cases):
+        damage(write_run(tmp_path / f"{number}", IMAGES))
+        with pytest.raises(VerificationError) as caught:
+            verify(tmp_path / f"{number}", params)
+        assert message in str(caught.value), message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -16,11 +17,14 @@ from include.reports.history import COLUMNS, format_json, format_table, read_his
 from include.reports.report import add_failures, build_report, report_line
 from tests.include.price_tables import instances_without, prices
 from tests.include.run_records import (
+    MODEL_FILE,
+    PREVIOUS,
     cost_record,
     counts_record,
     failure_report,
     featurize_summary,
     found_record,
+    kept_basis_record,
     manifest,
     pca_summary,
     run_record,
@@ -41,6 +45,7 @@ UNCHANGED = {
     "rejects": 3,
     "k": 40,
     "variance_reached": 0.801234,
+    "basis": {"digest": "be" * 32, "since": SLUGS[0]},
 }
 
 
@@ -62,10 +67,13 @@ def published(slug: str, *, new: int = 4, finished_at: str = "2026-11-22T12:05:0
 def lake(tmp_path: Path) -> Path:
     """A lake with two published runs, one with nothing to do, and some that are no rows."""
     lake = tmp_path / "lake é#%20+"
-    write(lake, published(SLUGS[0], cost=cost_record()))
+    first = published(SLUGS[0], cost=cost_record())
+    first["basis"] = None  # as of a version of the jobs without kept bases
+    write(lake, first)
     write(lake, UNCHANGED)
+    kept = pca_summary(variance_reached=0.9, basis=kept_basis_record())
     unknown = cost_record(prices=prices(instances=instances_without("c7g.2xlarge", "emr_usd_per_hour")))
-    write(lake, published(SLUGS[2], cost=unknown, finished_at="2026-11-24T12:05:30+00:00", new=1))
+    write(lake, published(SLUGS[2], cost=unknown, finished_at="2026-11-24T12:05:30+00:00", new=1, pca=kept))
     write(lake, failure_report(run=SLUGS[3]))
     write(lake, add_failures(published(SLUGS[4]), []))
     old = published(SLUGS[5])
@@ -87,6 +95,8 @@ EXPECTED = [
         "featurized": 4,
         "k": 2,
         "variance": 0.9,
+        "basis": None,
+        "since": SLUGS[0],
         "seconds": 300.0,
         "cluster": "j-1",
         "eur": 0.6945,
@@ -102,6 +112,8 @@ EXPECTED = [
         "featurized": 0,
         "k": 40,
         "variance": 0.801234,
+        "basis": "be" * 32,
+        "since": SLUGS[0],
         "seconds": 12.3,
         "cluster": None,
         "eur": 0.0,
@@ -117,6 +129,8 @@ EXPECTED = [
         "featurized": 1,
         "k": 2,
         "variance": 0.9,
+        "basis": hashlib.sha256(MODEL_FILE).hexdigest(),
+        "since": PREVIOUS,
         "seconds": 173_130.0,
         "cluster": "j-1",
         "eur": None,
@@ -143,7 +157,7 @@ def test_table_has_a_line_per_run_and_aligned_columns(lake: Path, capsys: pytest
     assert header.split() == list(COLUMNS)
     assert [line.split()[0] for line in lines] == SLUGS[:3]
     assert "1,234,567" in lines[1]
-    assert lines[1].split()[-4:] == ["80.12%", "12.3", "-", "0.00"]
+    assert lines[1].split()[-7:] == ["80.12%", "bebebebe", "2026-11-10", "12:00", "12.3", "-", "0.00"]
     assert lines[2].split()[-1] == "-"
     ends = {match.end(1) for line in lines if (match := re.match(r"\S+ +\S+ +([\d,]+) ", line))}
     assert len(ends) == 1, "numbers are aligned at the right"

@@ -28,9 +28,11 @@ from tests.include.price_tables import instances_without, prices
 from tests.include.report_page import Page
 from tests.include.run_records import (
     PREVIOUS,
+    basis_record,
     cost_record,
     drift_record,
     featurize_summary,
+    kept_basis_record,
     manifest,
     pca_summary,
     plan_record,
@@ -186,6 +188,32 @@ def test_page_shows_the_comparison_with_the_previous_run() -> None:
     assert page.row("change of the total variance") == [f"{change['value']:+.1%}", f"± {change['by_chance']:.1%}"]
     assert page.row("principal angles")[0].endswith(f"largest {record['largest_angle']:.1f}°")
     assert ("class", "over") not in page.attributes
+
+
+def test_page_shows_the_basis_and_since_which_run_it_is_in_use() -> None:
+    kept = kept_basis_record()
+    page = page_of(pca=pca_summary(basis=kept))
+    assert f"The components have been in use since the run {PREVIOUS}; the scores of 2 unchanged" in page.text
+    assert f"Those that the run {PREVIOUS} has fitted. Digest: {kept['digest']}" in page.text
+    assert f"since the components of the run {PREVIOUS} were fitted" in page.text
+    shift = kept["drift"]["mean_shift"]
+    assert [row[1] for row in page.rows if row[0].startswith("shift of the mean")].count(f"{shift['value']:.3f}") == 2
+    assert "old component" not in page.text
+    old = pca_summary()
+    del old["basis"]
+    assert "Which components are in use" not in page_of(pca=old).text
+
+
+def test_page_of_a_run_that_fitted_again_says_why_and_maps_the_old_axes_to_the_new_ones() -> None:
+    axes = [{"new": n % 3 + 1, "cosine": -0.25 * n / 30, "inside": 0.5} for n in range(30)]
+    page = page_of(pca=pca_summary(basis=basis_record(why_fitted="the drift exceeds 0.1", axes=axes)))
+    assert "This run has computed the components from all photos: all scores are new." in page.text
+    assert "They should have been kept, but were fitted again: the drift exceeds 0.1." in page.text
+    assert f"The map from the components of the run {PREVIOUS} to the new ones:" in page.text
+    rows = [row for row in page.rows if len(row) == 4 and row[0].isdecimal()]
+    assert rows[:2] == [["1", "1", "-0.000", "50.0%"], ["2", "2", "-0.008", "50.0%"]]
+    assert len(rows) == 20
+    assert "All 30 are in report.json." in page.text
 
 
 def test_rows_are_marked_exactly_where_the_job_warns() -> None:

@@ -32,6 +32,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "variance_target": (0, 1, "0.8"),
     "n_components": (0, 1281, 2.5),
     "scores": ("standardised", None),
+    "basis": ("fit", None),
     "sample_images": (-1, 5001, None),
     "release_label": ("emr-8", "spark-8.1.0", "latest", "emr-7.14.0; rm -rf /"),
     "master_instance_type": ("m7g", "M7G.XLARGE"),
@@ -58,6 +59,7 @@ ACCEPTED: dict[str, tuple[Any, ...]] = {
     "variance_target": (1e-9, 1 - 1e-9, None),
     "n_components": (1, 1280, None),
     "scores": ("centred", "whitened"),
+    "basis": ("keep", "refit"),
     "sample_images": (0, 5000),
     "release_label": ("emr-7.14.0", "emr-spark-8.1.0"),
     "master_instance_type": ("u-6tb1.metal", "m7g.xlarge"),
@@ -74,7 +76,7 @@ ACCEPTED: dict[str, tuple[Any, ...]] = {
 
 JOBS: dict[str, type[JobArgs]] = {
     **dict.fromkeys(("max_reject_ratio", "images_per_task", "exif_orientation"), FeaturizeArgs),
-    **dict.fromkeys(("variance_target", "n_components", "scores", "sample_images"), PcaArgs),
+    **dict.fromkeys(("variance_target", "n_components", "scores", "basis", "sample_images"), PcaArgs),
 }
 """The jobs whose arguments these parameters become."""
 

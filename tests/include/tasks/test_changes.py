@@ -23,7 +23,7 @@ from include.tasks import plan, results
 from spark_jobs import fingerprint
 from spark_jobs.args import FeaturizeArgs
 from tests.include.run_folders import edit_json, features_table, found_of, run_jobs, write_json, write_parquet
-from tests.include.run_records import JOBS, MODEL_DIGEST, created_record, plan_record
+from tests.include.run_records import JOBS, MODEL_DIGEST, created_record, kept_basis_record, plan_record
 
 Opened = Callable[..., dict[str, Any]]
 SLUGS = [f"202611{day}T120000Z-0123abcd" for day in range(10, 30)]
@@ -56,9 +56,10 @@ class Days:
     def folder(self) -> Path:
         return self.lake / "runs" / self.run["slug"]
 
-    def finish(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Run the jobs and publish; return the pointer."""
+    def finish(self, found: dict[str, Any], **pca: Any) -> dict[str, Any]:
+        """Run the jobs, with changes of the summary of pca, and publish; return the pointer."""
         run_jobs(self.lake, self.folder)
+        edit_json(self.folder / "pca.json", **pca)
         edit_json(self.folder / "pca.json", **{name: self.run["params"][name] for name in ("n_components", "scores")})
         verified = results.verify_results(self.run, found, JOBS)
         return dict(results.publish_results(self.run, found, verified, plan_record(), created_record(), None))
@@ -118,7 +119,7 @@ def test_first_run_computes_all_images_and_writes_them_down_in_order(days: Days)
         }
     written = json.loads((days.folder / "changes.json").read_text())
     assert written["fingerprint"] == fingerprint.planned(MODEL_DIGEST, FeaturizeArgs("i", "r", "m"))
-    assert (written["segments"], written["first_version"]) == ([], None)
+    assert (written["segments"], written["first_version"], written["published"]) == ([], None, None)
 
 
 def test_nothing_new_is_a_reason_to_skip_the_rest(days: Days) -> None:
@@ -177,6 +178,22 @@ def test_changed_parameters_of_the_components_fit_again_without_computing_an_ima
     assert (current["state"], current["images"]) == (2, 4)
     assert current["features"] == [f"segments/{SLUGS[0]}-44556677-00000/features.parquet"]
     assert days.find(n_components=2, scores="whitened")["nothing_to_do"]
+
+
+def test_a_basis_that_was_kept_is_fitted_again_when_it_is_no_longer_to_be_kept(days: Days) -> None:
+    days.finish(days.find())
+    assert days.find(basis="keep")["nothing_to_do"], "the published basis is the one to keep"
+    days.image("Kiwi/2.jpg")
+    found = days.find(basis="keep")
+    published = json.loads((days.folder / "changes.json").read_text())["published"]
+    assert published == f"file://{days.lake}/runs/{SLUGS[0]}"
+    current = days.finish(found, basis=kept_basis_record(since=SLUGS[0], copied=4))
+    assert current["basis"]["since"] == SLUGS[0]
+    assert days.find(basis="keep")["nothing_to_do"]
+    found = days.find()
+    assert found["refit"] == "parameters of the components have changed (basis: keep → refit)"
+    assert days.finish(found)["basis"]["since"] == days.run["slug"]
+    assert days.find()["nothing_to_do"]
 
 
 def test_full_run_computes_all_images_again(days: Days) -> None:

@@ -236,6 +236,7 @@ def test_every_parameter_of_the_form_changes_a_request(opened: Opened) -> None:
         "variance_target": 0.123,
         "n_components": 7,
         "scores": "whitened",
+        "basis": "keep",
         "sample_images": 99,
         "max_reject_ratio": 0.321,
         "exif_orientation": "apply",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from include.records import Unchanged
 from include.tasks import results
 from include.tasks.unchanged_run import report_unchanged
 from tests.include.run_folders import found_of, write_run
-from tests.include.run_records import JOBS, created_record, found_record, plan_record
+from tests.include.run_records import JOBS, MODEL_FILE, created_record, found_record, plan_record
 
 Opened = Callable[..., dict[str, Any]]
 LATER = "20261123T120000Z-0123abcd"
@@ -53,6 +54,7 @@ def test_report_has_the_figures_of_the_published_state_and_is_a_row_of_the_table
         "rejects": 1,
         "k": 2,
         "variance_reached": 0.9,
+        "basis": {"digest": hashlib.sha256(MODEL_FILE).hexdigest(), "since": run["slug"]},
     }
     lines = [path.read_text() for path in sorted((lake / "reports").glob("run=*/report.json"))]
     table = pd.DataFrame([json.loads(line) for line in lines]).set_index("run")
