@@ -339,10 +339,13 @@ def test_deletion_from_data_alone_is_enough_for_the_published_state(days: Days) 
     days.run()
     check_state(days.place, states(days.place)[4], without(before[3], "data/a/0.jpg"))
     run = states(days.place)[4]["run"]
-    working = ("gone.parquet", "changes.json", "segments.json")  # garbage collection deletes the first one
-    for name in days.place.names():
-        is_published = name.startswith((f"runs/{run}/", "results")) and not name.endswith(working)
-        assert not is_published or b"data/a/0.jpg" not in uncompressed(days.place.read(name)), name
+    picture = base64.b64encode(thumbnail(image(100)))
+    assert picture in days.place.read(f"runs/{states(days.place)[3]['run']}/report.html")
+    published = [name for name in days.place.names() if name.startswith((f"runs/{run}/", "results"))]
+    for name in published:
+        if not name.endswith(("/gone.parquet", "/changes.json")):  # what had to go; garbage collection deletes them
+            assert b"a/0.jpg" not in uncompressed(days.place.read(name)), name
+            assert picture not in days.place.read(name), name
     assert np.isfinite(states(days.place)[4]["pca"]["variance_reached"])
 
 

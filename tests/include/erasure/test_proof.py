@@ -6,6 +6,8 @@ import base64
 import gzip
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,27 @@ def test_another_photo_with_the_same_bytes_is_named_and_is_no_failure(
     assert "data/b/copy.jpg" in text
     days.place.write("data/b/copy.jpg", b"now it has other bytes")
     assert prove(days, capsys)[0] == 1, "it is no copy, so the vector must be of the erased photo"
+
+
+def test_it_is_a_program_of_its_own(erased: Days) -> None:
+    """It shares no code with the erasure but the access to the store and the keyed hash."""
+    (name,) = (name for name in erased.place.names() if name.startswith("erasures/2"))
+    code = """if True:
+        import sys
+        from include.erasure.proof import main
+        code = main(sys.argv[1:])
+        print(*sorted(name for name in sys.modules if name.startswith(("include", "spark_jobs"))), file=sys.stderr)
+        sys.exit(code)
+    """
+    command = [sys.executable, "-c", code, f"{erased.lake.root}/{name}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no path, no row and no vector was found")
+    assert set(done.stderr.split()) == {
+        *("include", "include.erasure", "include.erasure.proof"),
+        *("include.lake", "include.lake.buckets", "include.records"),
+        *("spark_jobs", "spark_jobs.keyed_hash", "spark_jobs.records"),
+        *("spark_jobs.lake", "spark_jobs.lake.object_store"),  # which include.lake.buckets needs
+    }
 
 
 def test_a_receipt_that_cannot_be_read_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

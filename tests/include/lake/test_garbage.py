@@ -67,7 +67,7 @@ def test_everything_that_the_kept_states_name_stays_and_everything_else_goes(pla
         f"runs/20261102T120000Z-aaaaaaaa/{name}"
         for name in ("listing.parquet", "staging/part-0.parquet", "pca/scores/part-0.parquet")
     }
-    working = {f"runs/{slug}/{name}" for slug in SLUGS[:4] for name in ("work.parquet", "gone.parquet")}
+    working = {f"runs/{slug}/{name}" for slug in SLUGS[:4] for name in ("work.parquet", "gone.parquet", "changes.json")}
     assert before - after == gone_with_unpublished | working
     deleted = collect(place, 2)
     left = place.names()
@@ -148,7 +148,11 @@ def test_missing_manifest_of_an_older_state_ends_the_chain(place: Place, history
     assert find_reachable(place.lake, 99, place.conn) == find_reachable(place.lake, 2, place.conn)
     deleted = collect(place, 99)
     assert f"segments/{SLUGS[1]}-00112233-new" in deleted
-    assert not [name for name in deleted if SLUGS[2] in name and not name.endswith(("work.parquet", "gone.parquet"))]
+    assert not [
+        name
+        for name in deleted
+        if SLUGS[2] in name and not name.endswith(("work.parquet", "gone.parquet", "changes.json"))
+    ]
 
 
 def test_lake_without_a_state_keeps_everything(place: Place) -> None:
