@@ -62,6 +62,12 @@ OUTLIERS_FILE = "pca/insights/outliers.csv"
 DUPLICATES_FILE = "pca/insights/duplicates.csv"
 """Files and folders of a run, in ``runs/<slug>``."""
 
+PROGRESS_FOLDER = "progress"
+PROGRESS_FILE = "progress/{}.json"
+"""In a run's folder: how far a job is, by the name of the job. Nothing depends on it."""
+
+PROGRESS_HELP = "publish the job's progress at most once in so many seconds; 0: do not publish it"
+
 SEGMENTS_FOLDER = "segments"
 SEGMENT_FILE = "segment.json"
 FEATURES_FILE = "features.parquet"
@@ -385,6 +391,7 @@ class FeaturizeArgs(JobArgs):
     decode_seconds: float = _argument(
         "time limit for decoding one image, in seconds; above it the file is rejected", default=60.0, check=POSITIVE
     )
+    progress_seconds: float = _argument(PROGRESS_HELP, default=0.0, check=Range(0))
 
     def problem(self) -> str | None:
         """Return what is wrong with the combination of valid arguments, or None."""
@@ -442,6 +449,7 @@ class PcaArgs(JobArgs):
         check=Range(0, MAX_SAMPLE_IMAGES),
     )
     seed: int = _argument("random seed of that sample", default=0, check=Range(0))
+    progress_seconds: float = _argument(PROGRESS_HELP, default=0.0, check=Range(0))
 
     def problem(self) -> str | None:
         """Return what is wrong with the combination of valid arguments, or None."""

@@ -371,6 +371,23 @@ class Basis(BasisInUse):
     """The map from the components of ``before`` to the new ones, in their order; empty if the basis was kept."""
 
 
+class Progress(TypedDict):
+    """``progress/<job>.json``: how far a job is."""
+
+    job: str
+    stage: str
+    """The pass over the images."""
+    done: int
+    total: int
+    unit: str
+    """In the plural."""
+    rejects: int | None
+    """So far; None if the job rejects nothing."""
+    started_at: str
+    """ISO 8601 time at which the stage began."""
+    updated_at: str
+
+
 class ShownPhoto(TypedDict):
     """A photo that the report shows."""
 

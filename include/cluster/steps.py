@@ -11,6 +11,9 @@ from include.records import StepRequest
 from include.settings.deployment import SettingsError
 from spark_jobs.args import JobArgs
 
+PROGRESS_SECONDS = 5.0
+"""How often, at most, a job publishes its progress. Each time is one PUT request on S3."""
+
 MAX_STEP_CHARACTERS = 10_240
 """Total length of the strings in a step's HadoopJarStep (EMR API Reference, AddJobFlowSteps)."""
 

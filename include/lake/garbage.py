@@ -168,7 +168,9 @@ def _old_files_of_runs(lake: Lake, reachable: Reachable, before: int, aws_conn_i
 def _is_working_file(path: str) -> bool:
     """Return whether a file of a run's folder is of no use once the run's state is published."""
     return (
-        path in {args.CHANGES_FILE, args.GONE_FILE, args.WORK_FILE} or path.startswith("staging/") or is_temporary(path)
+        path in {args.CHANGES_FILE, args.GONE_FILE, args.WORK_FILE}
+        or path.startswith(("staging/", f"{args.PROGRESS_FOLDER}/"))
+        or is_temporary(path)
     )
 
 

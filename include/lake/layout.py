@@ -147,6 +147,10 @@ class RunLocations:
         """What the report shows of the photos, and which photos it embeds."""
         return f"{self.root}/{args.INSIGHTS_FILE}"
 
+    def progress(self, job: str) -> str:
+        """Return the file in which a job says how far it is, while it runs."""
+        return f"{self.root}/{args.PROGRESS_FILE.format(job)}"
+
     @property
     def report_json(self) -> str:
         """The report, for programs."""

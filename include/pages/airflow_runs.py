@@ -28,6 +28,11 @@ class Task:
     started_at: datetime | None
     ended_at: datetime | None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs, or waits for its next poke."""
+        return self.state in {"queued", "running", "scheduled", "up_for_reschedule", "up_for_retry", "deferred"}
+
 
 @dataclass(frozen=True)
 class AirflowRun:

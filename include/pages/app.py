@@ -22,6 +22,7 @@ from include.pages.clusters import UnknownClusterError, read_cluster
 from include.pages.files import read_blocks, reject_files, rejects_as_csv
 from include.pages.guard import READ_LOGS, UNTRUSTED, create_app
 from include.pages.overview import COLUMNS, build_rows, draw_trends
+from include.pages.progress import read_progress
 from include.pages.rendering import render_page
 from include.reports.history import read_reports
 from include.reports.report import report_policies
@@ -79,14 +80,19 @@ def show_overview(settings: CurrentSettings, active: ActiveRuns) -> HTMLResponse
     reports = read_reports(Lake(settings.lake_root), settings.aws_conn_id, MAX_RUNS)
     rows = build_rows(reports)
     return render_page(
-        "overview.html.jinja", columns=COLUMNS, rows=rows, trends=draw_trends(rows), most=MAX_RUNS, **_live(active)
+        "overview.html.jinja",
+        columns=COLUMNS,
+        rows=rows,
+        trends=draw_trends(rows),
+        most=MAX_RUNS,
+        **_live(active, settings),
     )
 
 
 @app.get("/live")
 def show_active_runs(settings: CurrentSettings, active: ActiveRuns) -> HTMLResponse:
     """Return what is running, for the table of runs, which asks for it again and again."""
-    return render_page("live_page.html.jinja", **_live(active))
+    return render_page("live_page.html.jinja", **_live(active, settings))
 
 
 @app.get("/run")
@@ -102,13 +108,20 @@ def show_run(
     if not run.is_active and run.slug and LakePath(lake.run(run.slug).report_html, settings.aws_conn_id).exists():
         return RedirectResponse(page_path(f"{run.slug}/report.html"), status_code=303)
     source = f"run?dag_id={quote(dag_id, safe='')}&run_id={quote(run_id, safe='')}"
-    return render_page("run.html.jinja", run=run, **_live([run]) | {"source": page_path(source)})
+    return render_page("run.html.jinja", run=run, **_live([run], settings) | {"source": page_path(source)})
 
 
-def _live(runs: Sequence[AirflowRun]) -> dict[str, Any]:
+def _live(runs: Sequence[AirflowRun], settings: Settings) -> dict[str, Any]:
     """Return what the template of running runs shows."""
     is_active = any(run.is_active for run in runs)
-    return {"active": runs, "source": page_path("live"), "refresh": REFRESH_SECONDS if is_active else IDLE_SECONDS}
+    lake = Lake(settings.lake_root)
+    progress = {run.run_id: read_progress(lake, run, settings.aws_conn_id) for run in runs if run.is_active}
+    return {
+        "active": runs,
+        "progress": progress,
+        "source": page_path("live"),
+        "refresh": REFRESH_SECONDS if is_active else IDLE_SECONDS,
+    }
 
 
 @app.get("/{slug}")

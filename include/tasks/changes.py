@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from include.cluster.steps import PROGRESS_SECONDS
 from include.lake.layout import Lake, repeated_slug
 from include.lake.manifest import select_counts
 from include.lake.objects import LakePath, read_json
@@ -73,6 +74,7 @@ def featurize_args(run: Run, name: str, params: RunParams) -> FeaturizeArgs:
         max_reject_ratio=params.max_reject_ratio,
         exif_orientation=params.exif_orientation,
         images_per_task=params.images_per_task,
+        progress_seconds=PROGRESS_SECONDS,
     )
 
 

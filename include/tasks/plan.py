@@ -13,7 +13,7 @@ from include.cluster.planning import SizePlan, Work, plan_size
 from include.cluster.rates import RECENT_STATES, Rates, learn_rates, read_outcome
 from include.cluster.request import run_job_flow_request
 from include.cluster.rules import check_cluster
-from include.cluster.steps import SPECULATION, spark_step
+from include.cluster.steps import PROGRESS_SECONDS, SPECULATION, spark_step
 from include.cost.figures import describe_plan, plan_figures
 from include.cost.forecast import check_cap, describe_forecast, forecast_cost
 from include.cost.prices import load_prices
@@ -59,6 +59,7 @@ def plan_cluster(run: Run, found: FoundChanges) -> Plan:
         previous_model=run["previous"]["pca_model"],
         drift_threshold=settings.drift_threshold,
         sample_images=params.sample_images,
+        progress_seconds=PROGRESS_SECONDS,
     )
     limit = params.step_time_limit_minutes
     size_plan = _plan_size(run, found, params, settings)

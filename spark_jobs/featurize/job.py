@@ -24,6 +24,7 @@ from spark_jobs.args import (
     GONE_FILE,
     LIVE_SEGMENTS_FILE,
     PCA_SUMMARY_FILE,
+    PROGRESS_FILE,
     REJECTS_FOLDER,
     SCORES_FOLDER,
     SEGMENTS_FOLDER,
@@ -193,8 +194,14 @@ def _compute(
     tasks = len(borders) - 1
     logger.info("computing %d images in %d tasks", found["work"], tasks)
     per_task = -(-found["work"] // tasks)
-    with progress.track(sc, FeaturizeArgs.program, total=found["work"], unit="images", per_task=per_task):
-        return staging.write(sc, args, borders, work_list, sc.broadcast(model), engine)
+    rejects, name = sc.accumulator(0), FeaturizeArgs.program
+    with (
+        progress.published(name, storage.join(args.run, PROGRESS_FILE.format(name)), args.progress_seconds),
+        progress.track(
+            sc, name, total=found["work"], unit="images", per_task=per_task, rejects=lambda: int(rejects.value)
+        ),
+    ):
+        return staging.write(sc, args, borders, work_list, sc.broadcast(model), engine, rejects)
 
 
 def read_sizes(work_list: str) -> npt.NDArray[np.int64]:

@@ -27,7 +27,7 @@ from spark_jobs.records import Segment
 from spark_jobs.runtime import workers
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast, SparkContext
+    from pyspark import Accumulator, Broadcast, SparkContext
 
 FOLDER = "staging"
 
@@ -61,10 +61,12 @@ def write(
     work_list: str,
     model: Broadcast[mobilenet.Model],
     engine: extraction.Engine,
+    rejects: Accumulator[int],
 ) -> list[dict[str, Written]]:
     """Read, decode and featurize every image of the work list; each task processes a range of its rows.
 
-    Tasks receive only numbers and borders, and return only the names and lengths of their files.
+    Tasks receive only numbers and borders, and return only the names and lengths of their files. They add the number of
+    their rejects to ``rejects`` when they end; Spark counts each task once.
 
     Returns
     -------
@@ -74,7 +76,11 @@ def write(
 
     def work(number: int) -> dict[str, Written]:
         share = range(int(borders[number]), int(borders[number + 1]))
-        return _write_share(args.run, number, extraction.featurize_share(args, work_list, share, model.value, engine))
+        batches = extraction.featurize_share(args, work_list, share, model.value, engine)
+        written = _write_share(args.run, number, batches)
+        if extraction.REJECTS in written:
+            rejects.add(written[extraction.REJECTS].rows)
+        return written
 
     return workers.run(sc, range(len(borders) - 1), work)
 

@@ -21,6 +21,7 @@ from spark_jobs.args import (
     PCA_FIT_FILE,
     PCA_MODEL_FILE,
     PCA_SUMMARY_FILE,
+    PROGRESS_FILE,
     SCORES_FOLDER,
     SPARK_ML_MODEL_FOLDER,
     PcaArgs,
@@ -36,7 +37,7 @@ from spark_jobs.pca.basis import Choice
 from spark_jobs.pca.kept_scores import ADVICE
 from spark_jobs.quality import certificate, drift, sampling
 from spark_jobs.records import CsvFile, Drift, PcaSummary, Quality
-from spark_jobs.runtime import launcher, summary, workers
+from spark_jobs.runtime import launcher, progress, summary, workers
 from spark_jobs.sources import sources_digest
 
 if TYPE_CHECKING:
@@ -100,7 +101,12 @@ def run(arguments: PcaArgs, sc: SparkContext | None = None, known: Mapping[str, 
 
             sc = context.start(PcaArgs.program)
             workers.start(sc, [analysis.__name__])
-    result = analysis.run(sc, run_features, arguments, stopwatch)
+    with progress.published(
+        PcaArgs.program,
+        storage.join(arguments.run, PROGRESS_FILE.format(PcaArgs.program)),
+        arguments.progress_seconds,
+    ):
+        result = analysis.run(sc, run_features, arguments, stopwatch)
     basis, collected = result.basis, result.collected
     fitted = basis.model
     copied = sum(part.copied for part in result.projected)

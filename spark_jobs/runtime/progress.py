@@ -1,6 +1,6 @@
-"""Progress of a running Spark job, as log lines for people and for programs.
+"""Progress of a running Spark job: log lines for people and for programs, and a small file in the lake.
 
-This module imports the standard library only, so a program that parses the lines does not need Spark.
+This module imports the standard library only at its level, so a program that parses the lines does not need Spark.
 """
 
 from __future__ import annotations
@@ -8,9 +8,15 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from spark_jobs.records import Progress
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -27,9 +33,72 @@ PROGRESS_PATTERN = re.compile(
 """Matches a progress line anywhere in a log line."""
 
 
+@dataclass
+class Target:
+    """Where a job publishes its progress.
+
+    Attributes
+    ----------
+    job : str
+        Name of the job.
+    uri : str
+        The file.
+    seconds : float
+        Least time between two writes.
+    """
+
+    job: str
+    uri: str
+    seconds: float
+    _written_at: float | None = field(default=None, init=False)
+    _has_failed: bool = field(default=False, init=False)
+
+    def is_due(self) -> bool:
+        """Return whether the file may be written again."""
+        return self._written_at is None or time.monotonic() - self._written_at >= self.seconds
+
+    def write(self, record: Progress) -> None:
+        """Write the file. The first failure is logged; none has a consequence, since nothing depends on the file."""
+        from spark_jobs.lake import storage
+
+        self._written_at = time.monotonic()
+        try:
+            storage.write_json(self.uri, record)
+        except Exception as error:
+            if not self._has_failed:
+                logger.warning("the progress is not published: %s: %s", type(error).__name__, error)
+            self._has_failed = True
+
+
+_target: ContextVar[Target | None] = ContextVar("target", default=None)
+
+
 @contextmanager
-def track(sc: SparkContext, name: str, *, total: int, unit: str, per_task: int, seconds: float = 2.0) -> Iterator[None]:
-    """Log the progress of the Spark job that runs within the ``with`` block.
+def published(job: str, uri: str, seconds: float) -> Iterator[None]:
+    """Publish the progress of what is tracked within the ``with`` block.
+
+    The file is written only if it would differ, and never more than once in ``seconds``. Nothing is published if
+    ``seconds`` is 0.
+    """
+    token = _target.set(Target(job, uri, seconds) if seconds else None)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
+@contextmanager
+def track(
+    sc: SparkContext,
+    name: str,
+    *,
+    total: int,
+    unit: str,
+    per_task: int,
+    seconds: float = 2.0,
+    rejects: Callable[[], int] | None = None,
+) -> Iterator[None]:
+    """Log, and publish, the progress of the Spark job that runs within the ``with`` block.
 
     Parameters
     ----------
@@ -45,16 +114,35 @@ def track(sc: SparkContext, name: str, *, total: int, unit: str, per_task: int, 
         Units per task; the last task may have fewer.
     seconds : float
         Interval between two lines. A line is logged only if there is progress.
+    rejects : callable, optional
+        Returns how many units are rejected so far.
     """
-    finished = threading.Event()
+    finished, target, started_at = threading.Event(), _target.get(), _now()
 
     def report() -> None:
-        last = 0
+        last, shown = 0, None
         while not finished.wait(seconds):
             done = min(total, completed_tasks(sc) * per_task)
             if done > last:
                 log(name, done, total, unit)
                 last = done
+            if target is None:
+                continue
+            figures = (done, rejects() if rejects else None)
+            if figures != shown and target.is_due():
+                target.write(
+                    {
+                        "job": target.job,
+                        "stage": name,
+                        "done": done,
+                        "total": total,
+                        "unit": unit,
+                        "rejects": figures[1],
+                        "started_at": started_at,
+                        "updated_at": _now(),
+                    }
+                )
+                shown = figures
 
     thread = threading.Thread(target=report, name=f"progress-{name}", daemon=True)
     log(name, 0, total, unit)
@@ -65,6 +153,10 @@ def track(sc: SparkContext, name: str, *, total: int, unit: str, per_task: int, 
         finished.set()
         thread.join()
     log(name, total, total, unit)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def log(name: str, done: int, total: int, unit: str) -> None:

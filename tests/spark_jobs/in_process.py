@@ -25,6 +25,16 @@ class Items(NamedTuple):
         return [self.work(item) for item in self.items]
 
 
+class Accumulator:
+    """What the tasks have added; unlike Spark, which counts each task once, it counts repetitions too."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def add(self, term: int) -> None:
+        self.value += term
+
+
 class Here:
     """What the jobs use of a Spark context."""
 
@@ -34,6 +44,9 @@ class Here:
     def parallelize(self, items: list[Any], parts: int) -> Items:
         assert len(items) == parts
         return Items(items)
+
+    def accumulator(self, value: int) -> Accumulator:
+        return Accumulator(value)
 
     def broadcast(self, value: Any) -> Broadcast:
         return Broadcast(value)

@@ -144,6 +144,7 @@ def _run_stage(
     run = lake.run(found["run"])
     if stage == "featurize":
         args = replace(featurize_args(record, found["run"], params), images_per_task=3, small_segments=2)
+        args = replace(args, progress_seconds=0.0)  # written at times that differ from one run to the next
         engine = extraction.Engine(lambda *_: extract)  # type: ignore[arg-type, return-value]
         return featurize_job.run(Here(), args, engine=engine)  # type: ignore[arg-type]
     if stage == "pca":

@@ -22,6 +22,12 @@ from tests.include.lake.places import Bucket, Folder, Place, base_of, publish, u
 from tests.include.run_folders import write_run, write_segment, write_state
 from tests.include.run_records import manifest, run_record, segment_record
 
+UNPUBLISHED = ("listing.parquet", "staging/part-0.parquet", "pca/scores/part-0.parquet", "progress/pca.json")
+"""Files of a run that are garbage if it has not published."""
+
+WORKING = ("work.parquet", "gone.parquet", "changes.json", "progress/pca.json")
+"""Files of a run that are garbage if it has."""
+
 SLUGS = [f"202611{day}T120000Z-aaaaaaaa" for day in range(10, 30)]
 FIRST_VERSION = "20261101T120000Z-aaaaaaaa"
 
@@ -40,11 +46,18 @@ def history(place: Place, tmp_path: Path) -> list[dict[str, Any]]:
         (old / name).parent.mkdir(parents=True, exist_ok=True)
         (old / name).write_bytes(b"of the first version")
     failed = source / "runs" / "20261102T120000Z-aaaaaaaa"
-    for name in (*KEPT_OF_A_RUN, "listing.parquet", "staging/part-0.parquet", "pca/scores/part-0.parquet"):
+    for name in (
+        *KEPT_OF_A_RUN,
+        "listing.parquet",
+        "staging/part-0.parquet",
+        "pca/scores/part-0.parquet",
+        "progress/pca.json",
+    ):
         (failed / name).parent.mkdir(parents=True, exist_ok=True)
         (failed / name).write_bytes(b"of a failed run")
-    for name in ("report.html", "report.json", "cost.json"):
+    for name in ("report.html", "report.json", "cost.json", "progress/pca.json"):
         for run in runs:
+            (run / name).parent.mkdir(exist_ok=True)
             (run / name).write_bytes(b"small")
     upload(place, source)
     return [dict(publish(place, run)) for run in runs]
@@ -63,11 +76,8 @@ def test_everything_that_the_kept_states_name_stays_and_everything_else_goes(pla
     before = place.names()
     collect(place, 4)
     after = place.names()
-    gone_with_unpublished = {
-        f"runs/20261102T120000Z-aaaaaaaa/{name}"
-        for name in ("listing.parquet", "staging/part-0.parquet", "pca/scores/part-0.parquet")
-    }
-    working = {f"runs/{slug}/{name}" for slug in SLUGS[:4] for name in ("work.parquet", "gone.parquet", "changes.json")}
+    gone_with_unpublished = {f"runs/20261102T120000Z-aaaaaaaa/{name}" for name in UNPUBLISHED}
+    working = {f"runs/{slug}/{name}" for slug in SLUGS[:4] for name in WORKING}
     assert before - after == gone_with_unpublished | working
     deleted = collect(place, 2)
     left = place.names()
@@ -148,11 +158,7 @@ def test_missing_manifest_of_an_older_state_ends_the_chain(place: Place, history
     assert find_reachable(place.lake, 99, place.conn) == find_reachable(place.lake, 2, place.conn)
     deleted = collect(place, 99)
     assert f"segments/{SLUGS[1]}-00112233-new" in deleted
-    assert not [
-        name
-        for name in deleted
-        if SLUGS[2] in name and not name.endswith(("work.parquet", "gone.parquet", "changes.json"))
-    ]
+    assert not [name for name in deleted if SLUGS[2] in name and not name.endswith(WORKING)]
 
 
 def test_lake_without_a_state_keeps_everything(place: Place) -> None:

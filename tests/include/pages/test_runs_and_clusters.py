@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.include.hostile_names import HOSTILE
-from tests.include.pages.conftest import SLUG, Browser
+from tests.include.pages.conftest import SLUG, Browser, write_file
 from tests.include.report_page import Page
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,66 @@ def test_the_tab_of_a_run_that_is_active_shows_its_tasks_although_an_older_attem
     assert attributes["data-source"] == f"/fruit-reports{address()}"
     assert attributes["data-seconds"] == "5"
     assert f"/fruit-reports{address()}" in [value for name, value in page.attributes if name == "href"]
+
+
+def progress_record(**changes: Any) -> dict[str, Any]:
+    """What featurize has published after 8 seconds."""
+    moments = {"started_at": "2026-11-22T12:10:00+00:00", "updated_at": "2026-11-22T12:10:08+00:00"}
+    figures = {"job": "featurize", "stage": "featurize", "done": 1_000, "total": 6_000, "unit": "images", "rejects": 3}
+    return {**figures, **moments, **changes}
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        (
+            progress_record(),
+            "featurize 1,000 of 6,000 images, 16 % · 125.0 per second · about 40 s left · 3 rejected so far",
+        ),
+        (progress_record(done=0, rejects=None), "featurize 0 of 6,000 images, 0 %"),
+        (progress_record(total=0, done=0, rejects=0), "featurize 0 of 0 images, 100 % · 0 rejected so far"),
+        (progress_record(updated_at="2026-11-22T11:59:59+00:00"), None),
+        (progress_record(done="<script>"), None),
+        ({}, None),
+        ([1], None),
+        (None, None),
+    ],
+    ids=["rate", "none done", "nothing to do", "of an older attempt", "damaged", "empty", "no record", "no file"],
+)
+def test_the_progress_of_the_step_that_runs_is_shown(
+    user: Browser, airflow_runs: dict[str, Any], lake: Path, record: Any, shown: str | None
+) -> None:
+    from include.pages.airflow_runs import Task
+
+    tasks = [Task("add_featurize", "success", START, START), Task("wait_featurize", "up_for_reschedule", START, None)]
+    airflow_runs[RUN_ID] = airflow_run(tasks=tuple(tasks))
+    if record is not None:
+        write_file(lake / "runs" / SLUG / "progress" / "featurize.json", json.dumps(record))
+    write_file(lake / "runs" / SLUG / "progress" / "pca.json", json.dumps(progress_record(stage="pca-scores")))
+    for path in (address(), "/live", "/"):
+        page = Page(user.get(path).text)
+        assert ("progress" in page.tags) is (shown is not None)
+        assert (shown or "Now running") in page.text
+        assert "pca-scores" not in page.text
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_progress_changes_nothing_but_the_text(
+    user: Browser, airflow_runs: dict[str, Any], lake: Path, name: str
+) -> None:
+    from include.pages.airflow_runs import Task
+
+    tasks = [Task("add_pca", "success", START, START), Task("wait_pca", "running", START, None)]
+    airflow_runs[RUN_ID] = airflow_run(tasks=tuple(tasks))
+    pages = []
+    for text in ("plain", name):
+        record = progress_record(stage=text, unit=text)
+        write_file(lake / "runs" / SLUG / "progress" / "pca.json", json.dumps(record))
+        pages.append(Page(user.get("/live").text))
+    plain, page = pages
+    assert (page.tags, page.contents, page.attributes) == (plain.tags, plain.contents, plain.attributes)
+    assert page.text.count(name) == 2
 
 
 @pytest.mark.usefixtures("lake")

@@ -58,7 +58,7 @@ def test_plan_is_data_that_emr_accepts(lake: Path, opened: Opened, monkeypatch: 
     assert arguments.segments == f"file://{lake}/segments"
     model = run["previous"]["pca_model"]
     assert PcaArgs.from_argv(arguments_of(pca, "pca")) == PcaArgs(
-        arguments.run, 0.5, previous_model=model, drift_threshold=0.25
+        arguments.run, 0.5, previous_model=model, drift_threshold=0.25, progress_seconds=5.0
     )
 
 
