@@ -42,7 +42,7 @@ MAX_ID = 250
 
 LOG_LINES = 5_000
 MISSING = "not there: EMR writes a log minutes after its step; other places are read only if FRUITS_LOGS names them"
-GONE = "it was never written, or it was deleted because {0} is not one of the last {1} published states"
+GONE = "it was never written, or deleted: {0} is not one of the last {1} published states, or an erasure replaced it"
 
 REFRESH_SECONDS, IDLE_SECONDS = 5, 30
 """How often a page asks for what is running: while something is, and while nothing is."""
