@@ -16,7 +16,7 @@ from include.lake.buckets import file_client
 from include.lake.garbage import is_temporary
 from include.lake.layout import Lake
 from include.lake.objects import LakePath
-from spark_jobs.lake.storage import is_local, list_files
+from spark_jobs.lake.storage import is_local, list_files, list_local_folder
 
 AT_ONCE = 1000
 """Most versions that S3 deletes in one request (Amazon S3 API Reference, DeleteObjects)."""
@@ -76,7 +76,12 @@ def _list_local(lake: Lake, prefix: str) -> Iterator[Stored]:
     if prefix.endswith("/"):
         for file in list_files(lake.absolute(prefix.rstrip("/"))):
             yield Stored(prefix + file.path)
-    elif LakePath(lake.absolute(prefix)).size() is not None:
+        return
+    if "/" not in prefix:  # a killed writer leaves a temporary file beside it
+        for file in list_local_folder(lake.root):
+            if file.path.startswith(f".{prefix}.") and is_temporary(file.path):
+                yield Stored(file.path)
+    if LakePath(lake.absolute(prefix)).size() is not None:
         yield Stored(prefix)
 
 

@@ -277,12 +277,15 @@ def test_states_and_runs_that_are_not_kept_lose_what_may_have_the_photo(days: Da
     listing[listing["path"].str.endswith("/b/3.jpg")].to_parquet(buffer)
     days.place.write(f"runs/{untouched}/listing.parquet", buffer.getvalue())
     days.place.write(f"runs/{untouched}/pca/model.npz", b"of other photos")
+    for name in ("current.json", "results.json", ".loaded_images.json"):  # as a killed writer leaves them
+        days.place.write(f".{name}.{'0' * 32}", b'{"warnings": ["data/a/0.jpg"]}')
     days.place.write(".loaded_images.json", b'{"a/0.jpg": [[1, 2]], "a/2.jpg": [[1, 2]]}')
     request = read_request(days.lake, ["data/a/0.jpg"], [])
     forget(days.lake, request, 1, days.conn)
     assert json.loads(days.place.read(".loaded_images.json")) == {"a/2.jpg": [[1, 2]]}, "make run's ledger"
     names = days.place.names()
     assert sorted(states(days.place)) == [3]
+    assert not [name for name in names if name.endswith("0" * 32)]
     assert f"runs/{failed}/pca/model.npz" not in names
     assert f"runs/{failed}/pca/pictures.bin" not in names
     page = days.place.read(f"runs/{failed}/report.html")
