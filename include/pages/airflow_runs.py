@@ -46,7 +46,8 @@ class AirflowRun:
         Airflow's state of the run.
     run_after, started_at : datetime or None
     slug : str or None
-        Name of its folder in the lake; None until ``find_changes`` has named it.
+        Name of its folder in the lake; None until ``find_changes`` has named it or, if that fails, ``close_run`` has
+        written the report.
     cluster : str or None
         Id of its last cluster.
     tasks : tuple of Task
@@ -95,17 +96,15 @@ def _read(session: Session, run: DagRun) -> AirflowRun:
         state=str(run.state),
         run_after=run.run_after,
         started_at=run.start_date,
-        slug=_xcom(session, run, "find_changes", "run"),
-        cluster=_xcom(session, run, None, CLUSTER_ID),
+        slug=_xcom(session, run, "run"),
+        cluster=_xcom(session, run, CLUSTER_ID),
         tasks=tuple(tasks),
     )
 
 
-def _xcom(session: Session, run: DagRun, task_id: str | None, key: str) -> str | None:
-    """Return the last text that a task, or any task, has left under a key."""
+def _xcom(session: Session, run: DagRun, key: str) -> str | None:
+    """Return the last text that any task has left under a key."""
     wanted = select(XComModel).where(XComModel.dag_id == run.dag_id, XComModel.run_id == run.run_id)
     wanted = wanted.where(XComModel.key == key).order_by(XComModel.timestamp.desc())
-    if task_id:
-        wanted = wanted.where(XComModel.task_id == task_id)
     found = session.scalars(wanted.limit(1)).first()
     return str(XComModel.deserialize_value(found)) if found else None

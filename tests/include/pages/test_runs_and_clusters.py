@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.include.hostile_names import HOSTILE
-from tests.include.pages.conftest import SLUG, Browser, write_file
+from tests.include.pages.conftest import OLDER, SLUG, Browser, write_file
 from tests.include.report_page import Page
 
 pytestmark = pytest.mark.slow
@@ -215,13 +215,17 @@ def test_runs_are_read_from_airflows_database(database: Any) -> None:
                 ),
                 values,
             )
-        for key, task, value in (("run", "find_changes", SLUG), ("job_flow_id", "create_cluster", "j-1")):
+        for id_, run_id, key, task, value in (
+            (1, RUN_ID, "run", "find_changes", SLUG),
+            (1, RUN_ID, "job_flow_id", "create_cluster", "j-1"),
+            (2, "old", "run", "close_run", OLDER),
+        ):
             session.execute(
                 text(
                     "INSERT INTO xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, value, timestamp) VALUES "
-                    "(1, :task, -1, :key, 'fruit_features', :run, :value, :now)"
+                    "(:id, :task, -1, :key, 'fruit_features', :run, :value, :now)"
                 ),
-                {"task": task, "key": key, "run": RUN_ID, "value": f'"{value}"', "now": moments["now"]},
+                {"id": id_, "task": task, "key": key, "run": run_id, "value": f'"{value}"', "now": moments["now"]},
             )
     [run] = active_runs()
     assert (run.run_id, run.state, run.slug, run.cluster, run.is_active) == (RUN_ID, "running", SLUG, "j-1", True)
@@ -229,7 +233,8 @@ def test_runs_are_read_from_airflows_database(database: Any) -> None:
     assert run.started_at == START
     old = find_run("old")
     assert old is not None
-    assert (old.is_active, old.slug, old.cluster, old.tasks) == (False, None, None, ())
+    assert (old.is_active, old.cluster, old.tasks) == (False, None, ())
+    assert old.slug == OLDER, "find_changes has failed, and close_run has written the report"
     assert find_run("x") is None, "a run of another DAG"
 
 
