@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scripts.machine import ROOT, describe_commit, describe_machine
+from scripts.machine import ROOT, describe_machine
 
 TARGET = ROOT / "docs" / "kills.md"
 
@@ -47,12 +47,15 @@ def main() -> int:
     repeated: Counter[str] = Counter()
     failed: list[str] = []
     random: list[str] = []
+    commits: set[str] = set()
     for case in (case for name in sys.argv[1:] for case in ET.parse(Path(name)).getroot().iter("testcase")):
         if "kills.test_" not in case.get("classname", "") or case.find("skipped") is not None:
             continue
         if case.find("failure") is not None or case.find("error") is not None:
             failed.append(case.get("name", ""))
         for item in case.iter("property"):
+            if item.get("name") == "commit":
+                commits.add(item.get("value") or "")
             if item.get("name") == "kills":
                 store, _, moment, resumed, operations = json.loads(item.get("value") or "[]")
                 passed.update((operation, store, moment) for operation in operations)
@@ -63,7 +66,7 @@ def main() -> int:
     if not passed and not failed:
         sys.stdout.write("no write was interrupted\n")
         return 0
-    machine = f"Last written at {describe_commit()}, {describe_machine()}."
+    machine = f"Interrupted at {', '.join(sorted(commits))}, {describe_machine()}."
     head = HEAD.format(
         machine=machine,
         date=f"{datetime.now(UTC):%Y-%m-%d}",

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from scripts.machine import describe_commit
 from tests.end_to_end.conftest import default_settings
 from tests.end_to_end.kills import writer
 from tests.end_to_end.kills.interruption import TOKENS, Moment
@@ -195,6 +196,7 @@ def test_an_erasure_interrupted_at_a_write(
             assert_no_trace(lake)
         except AssertionError as error:
             raise AssertionError(f"{operations[number]} (operation {number}, {moment})") from error
+    record_property("commit", describe_commit())
     record_property("kills", json.dumps([lake.name, "", moment, False, [operations[number] for number in chosen]]))
 
 

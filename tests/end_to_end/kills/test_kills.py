@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import io
 import itertools
 import json
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from scripts.machine import describe_commit
 from tests.end_to_end.conftest import default_settings
 from tests.end_to_end.kills import writer
 from tests.end_to_end.kills.interruption import Moment
@@ -341,7 +343,7 @@ def cases() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("lake", "day", "moment", "resume", "every"), list(cases()), indirect=["lake"])
 def test_interrupted_at_a_write(
-    runner: Runner, day: str, moment: Moment, resume: bool, every: int, record_property: Any
+    runner: Runner, day: str, moment: Moment, resume: bool, every: int, operations_glob: str, record_property: Any
 ) -> None:
     lake = runner.lake
     before = read_state(lake)
@@ -352,13 +354,18 @@ def test_interrupted_at_a_write(
     assert after.features == expected_rows(lake)
     assert len(operations) > 40
     start = zlib.crc32(f"{day} {moment} {resume}".encode()) % every  # not the same operations in every case
-    chosen = range(start, len(operations), every)
+    chosen = [
+        number
+        for number in range(start, len(operations), every)
+        if fnmatch.fnmatchcase(operations[number], operations_glob)
+    ]
     for number in chosen:
         lake.restore()
         try:
             interrupt(runner, day, number, moment, before, after, resume=resume)
         except AssertionError as error:
             raise AssertionError(f"{operations[number]} (operation {number}, {moment})") from error
+    record_property("commit", describe_commit())
     record_property("kills", json.dumps([lake.name, day, moment, resume, [operations[number] for number in chosen]]))
 
 
@@ -397,6 +404,7 @@ def test_killed_at_random_with_all_its_processes(
         assert rows([read_results(lake)]) == after.features, trial
         assert runner.collect_garbage() == 0
         assert_nothing_is_left_over(lake)
+    record_property("commit", describe_commit())
     record_property("random kills", json.dumps([lake.name, RANDOM_KILLS]))
 
 
