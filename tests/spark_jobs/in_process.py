@@ -11,8 +11,9 @@ class Broadcast(NamedTuple):
 
 
 class Items(NamedTuple):
-    """What the jobs use of an RDD. Every task runs twice, in any order, as Spark may run it."""
+    """What the jobs use of an RDD."""
 
+    context: Here
     items: Sequence[Any]
     work: Callable[[Any], Any] = lambda item: item
 
@@ -20,9 +21,7 @@ class Items(NamedTuple):
         return self._replace(work=work)
 
     def collect(self) -> list[Any]:
-        for item in reversed(self.items):
-            self.work(item)
-        return [self.work(item) for item in self.items]
+        return self.context.run_tasks(self.items, self.work)
 
 
 class Accumulator:
@@ -36,14 +35,20 @@ class Accumulator:
 
 
 class Here:
-    """What the jobs use of a Spark context."""
+    """What the jobs use of a Spark context. Every task runs twice, in any order, as Spark may run it."""
 
     version = "in this process"
     defaultParallelism = 2  # noqa: N815 (as Spark names it)
 
     def parallelize(self, items: list[Any], parts: int) -> Items:
         assert len(items) == parts
-        return Items(items)
+        return Items(self, items)
+
+    def run_tasks(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
+        """Run the tasks, and return their results in the order of the items."""
+        for item in reversed(items):
+            work(item)
+        return [work(item) for item in items]
 
     def accumulator(self, value: int) -> Accumulator:
         return Accumulator(value)

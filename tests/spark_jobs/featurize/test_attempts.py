@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -146,11 +146,11 @@ class Rivals(Here):
 
         patch.setattr(storage, "writing", overtaken)
 
-    def collect(self) -> list[Any]:
+    def run_tasks(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
         results = []
-        for item in self._items:
-            self._rival = functools.partial(self._work, item)
-            results.append(self._work(item))
+        for item in items:
+            self._rival = functools.partial(work, item)
+            results.append(work(item))
             self._rival = None
         return results
 
@@ -160,14 +160,14 @@ class Stragglers(Here):
 
     def __init__(self) -> None:
         super().__init__()
-        self._late: list[Callable[[], Any]] = []
+        self.late: list[Callable[[], Any]] = []
 
-    def collect(self) -> list[Any]:
-        self._late += [functools.partial(self._work, item) for item in self._items]
-        return [self._work(item) for item in self._items]
+    def run_tasks(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
+        self.late += [functools.partial(work, item) for item in items]
+        return [work(item) for item in items]
 
     def stop(self) -> None:
-        for attempt in self._late:
+        for attempt in self.late:
             with suppress(FileNotFoundError):  # what it would read is deleted: Spark ignores how it ends
                 attempt()
 
@@ -193,7 +193,8 @@ def test_attempts_that_end_after_the_job_change_no_segment_and_leave_nothing(
     two_days(lake)
     args = lake.args("third", small_segments=1)
     lake.find(args, lake.published())
-    monkeypatch.setattr(context, "start", lambda _name: Stragglers())
+    spark = Stragglers()
+    monkeypatch.setattr(context, "start", lambda _name: spark)
     files: list[dict[str, bytes]] = []
 
     def run(*arguments: Any, **options: Any) -> None:
@@ -202,6 +203,7 @@ def test_attempts_that_end_after_the_job_change_no_segment_and_leave_nothing(
 
     monkeypatch.setattr(job, "run", run)
     assert job.main(args.to_argv()) == 0
+    assert len(spark.late) > 1, "else no attempt was late"
     assert files == [lake.files()]
     assert lake.rows(live_in(local(args.run))) == lake.expected()
     assert not (local(args.run) / "staging").exists()
