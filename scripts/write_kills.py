@@ -19,8 +19,7 @@ Written by `make soak` from its results. A run of the second day is interrupted 
 copies, in a lake in a folder and in a bucket on SeaweedFS. **before** and **after** kill the process (SIGKILL) before
 or after the operation; **answer lost** performs the operation and loses the store's answer, on S3 only. The run is then
 repeated: by repeating the interrupted task, and by repeating the whole run. `tests/end_to_end/kills/` has the code: the
-tasks and jobs themselves, with a stand-in for the model. An erasure (`make forget`) of a photo and of a reject is
-interrupted in the same way, in a folder and in a bucket with versions.
+tasks and jobs themselves, with a stand-in for the model.{erasures}
 
 After each interruption, and after the repetition:
 - readers that start from `current.json` see exactly the old or the new state, with all of its files;
@@ -28,15 +27,17 @@ After each interruption, and after the repetition:
 
 After the repetition:
 - features, rejects, scores and CSV equal those of an uninterrupted run;
-- after garbage collection, no file is left that no manifest names;
-- after an erasure, every kept state and the names of all files equal those of an uninterrupted one, and no version of
-  any file has a name of an erased photo.
+- after garbage collection, no file is left that no manifest names.
 
 {machine} {date}: {total} interruptions, {failed} failed ({repeated}).{random}
 
 | operation | store | interruptions | before | after | answer lost |
 | --- | --- | ---: | --- | --- | --- |
 """
+
+ERASURES = """ An erasure (`make forget`) of a photo and of a reject is
+interrupted in the same way, in a folder and in a bucket with versions: after its repetition, every kept state and the
+names of all files equal those of an uninterrupted one, and no version of any file has a name of an erased photo."""
 
 MOMENTS = ("before", "after", "lost")
 
@@ -48,11 +49,13 @@ def main() -> int:
     failed: list[str] = []
     random: list[str] = []
     commits: set[str] = set()
+    erasures = False
     for case in (case for name in sys.argv[1:] for case in ET.parse(Path(name)).getroot().iter("testcase")):
         if "kills.test_" not in case.get("classname", "") or case.find("skipped") is not None:
             continue
         if case.find("failure") is not None or case.find("error") is not None:
             failed.append(case.get("name", ""))
+        erasures |= "test_erasure_kills" in case.get("classname", "")
         for item in case.iter("property"):
             if item.get("name") == "commit":
                 commits.add(item.get("value") or "")
@@ -69,6 +72,7 @@ def main() -> int:
     machine = f"Interrupted at {', '.join(sorted(commits))}, {describe_machine()}."
     head = HEAD.format(
         machine=machine,
+        erasures=ERASURES if erasures else "",
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         total=passed.total(),
         failed=len(failed),
