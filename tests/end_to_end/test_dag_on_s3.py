@@ -183,7 +183,7 @@ def test_no_upload_is_unfinished(published: Published) -> None:
     kinds = {name.removeprefix(run).partition("/")[0] for name in store.names(run)}
     assert kinds == {
         *("changes.json", "listing.parquet", "work.parquet", "gone.parquet", "featurize.json", "segments.json"),
-        *("rejects", "pca", "pca.json", "cost.json", "report.json", "report.html"),
+        *("rejects", "progress", "pca", "pca.json", "cost.json", "report.json", "report.html"),
     }
     assert store.unfinished_uploads() == []
     assert ".access" not in store.names()

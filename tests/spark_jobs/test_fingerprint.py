@@ -24,6 +24,7 @@ MODEL = "0123456789abcdef" * 4
 ARGS = FeaturizeArgs(images="s3://lake/data", run="s3://lake/runs/a", model="s3://lake/models/0123456789abcdef")
 
 OTHER_VALUES: dict[str, Any] = {
+    "progress_seconds": 5.0,
     "images": "s3://other/data",
     "run": "s3://lake/runs/b",
     "model": "s3://lake/models/copy",
