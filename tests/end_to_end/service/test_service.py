@@ -211,6 +211,13 @@ def cut_mid_step(service: Service, finished: str) -> Cut:
         )
         with service.variable("fruits_reaper_grace_minutes", "0.01"):
             reaped = service.reap()[0], service.clusters_of(run_id)
+        # A poke that ends after the mark would set the state of the sensor again, a race in Airflow's API server.
+        for waiting in (False, True):
+            wait_until(
+                lambda waiting=waiting: (service.states(run_id)["wait_featurize"] == "up_for_reschedule") is waiting,
+                "the next poke has ended",
+                interval=0.1,
+            )
         service.mark_failed(run_id)
         service.finish(run_id)
     return Cut(run_id, before, snapshot(service.lake), reaped)
