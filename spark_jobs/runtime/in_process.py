@@ -19,19 +19,19 @@ class Broadcast(NamedTuple):
 
 
 class _Tasks(Generic[S]):
-    def __init__(self, items: Sequence[S]) -> None:
-        self._items = items
+    def __init__(self, context: InProcess, items: Sequence[S]) -> None:
+        self._context, self._items = context, items
 
     def map(self, work: Callable[[S], T]) -> _Outcomes[S, T]:
-        return _Outcomes(self._items, work)
+        return _Outcomes(self._context, self._items, work)
 
 
 class _Outcomes(Generic[S, T]):
-    def __init__(self, items: Sequence[S], work: Callable[[S], T]) -> None:
-        self._items, self._work = items, work
+    def __init__(self, context: InProcess, items: Sequence[S], work: Callable[[S], T]) -> None:
+        self._context, self._items, self._work = context, items, work
 
     def collect(self) -> list[T]:
-        return [self._work(item) for item in self._items]
+        return self._context.run_tasks(self._items, self._work)
 
 
 class InProcess:
@@ -48,16 +48,24 @@ class InProcess:
 
     def parallelize(self, items: Sequence[S], _parts: int) -> _Tasks[S]:
         """Return the items, to be mapped and collected in their order."""
-        return _Tasks(items)
+        return _Tasks(self, items)
+
+    def run_tasks(self, items: Sequence[S], work: Callable[[S], T]) -> list[T]:
+        """Run the tasks, and return their results in the order of the items."""
+        return [work(item) for item in items]
 
     def broadcast(self, value: object) -> Broadcast:
         """Return the value as a broadcast."""
         return Broadcast(value)
 
     def statusTracker(self) -> InProcess:  # noqa: N802 (as Spark names it)
-        """Return what knows the active jobs of Spark: there is none."""
+        """Return the tracker of Spark's jobs: this object, which knows none."""
         return self
 
     def getActiveJobsIds(self) -> list[int]:  # noqa: N802 (as Spark names it)
+        """Return no job."""
+        return []
+
+    def getJobIdsForGroup(self) -> list[int]:  # noqa: N802 (as Spark names it)
         """Return no job."""
         return []

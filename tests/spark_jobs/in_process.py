@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Broadcast(NamedTuple):
-    value: Any
-
-
-class Items(NamedTuple):
-    """What the jobs use of an RDD."""
-
-    context: Here
-    items: Sequence[Any]
-    work: Callable[[Any], Any] = lambda item: item
-
-    def map(self, work: Callable[[Any], Any]) -> Items:
-        return self._replace(work=work)
-
-    def collect(self) -> list[Any]:
-        return self.context.run_tasks(self.items, self.work)
+from spark_jobs.runtime.in_process import InProcess
 
 
 class Accumulator:
@@ -34,33 +18,25 @@ class Accumulator:
         self.value += term
 
 
-class Here:
-    """What the jobs use of a Spark context. Every task runs twice, in any order, as Spark may run it."""
+class Here(InProcess):
+    """Also what featurize uses. Every task runs twice, in any order, as Spark may run it."""
 
-    version = "in this process"
     defaultParallelism = 2  # noqa: N815 (as Spark names it)
 
-    def parallelize(self, items: list[Any], parts: int) -> Items:
+    def __init__(self) -> None:
+        super().__init__("in this process")
+
+    def parallelize(self, items: Sequence[Any], parts: int) -> Any:
         assert len(items) == parts
-        return Items(self, items)
+        return super().parallelize(items, parts)
 
     def run_tasks(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
-        """Run the tasks, and return their results in the order of the items."""
         for item in reversed(items):
             work(item)
-        return [work(item) for item in items]
+        return super().run_tasks(items, work)
 
     def accumulator(self, value: int) -> Accumulator:
         return Accumulator(value)
-
-    def broadcast(self, value: Any) -> Broadcast:
-        return Broadcast(value)
-
-    def statusTracker(self) -> Here:  # noqa: N802 (as Spark names it)
-        return self
-
-    def getActiveJobsIds(self) -> list[int]:  # noqa: N802
-        return []
 
     def stop(self) -> None:
         pass
