@@ -103,7 +103,7 @@ def track(
     Parameters
     ----------
     sc : SparkContext
-        Its status tracker reports the completed tasks. Only one Spark job may be active.
+        Its status tracker reports the completed tasks. Only one Spark job without a job group may be active.
     name : str
         Name of the job or stage, without spaces.
     total : int
@@ -165,9 +165,10 @@ def log(name: str, done: int, total: int, unit: str) -> None:
 
 
 def completed_tasks(sc: SparkContext) -> int:
-    """Return how many tasks of the active Spark jobs are complete."""
+    """Return how many tasks of the active Spark jobs are complete; jobs of a job group do not count."""
     tracker = sc.statusTracker()
-    stages = {stage for job in tracker.getActiveJobsIds() for stage in _stages(tracker.getJobInfo(job))}
+    jobs = set(tracker.getActiveJobsIds()).intersection(tracker.getJobIdsForGroup())
+    stages = {stage for job in jobs for stage in _stages(tracker.getJobInfo(job))}
     details = [tracker.getStageInfo(stage) for stage in stages]
     return sum(stage.numCompletedTasks for stage in details if stage is not None)
 

@@ -90,6 +90,7 @@ def start(sc: SparkContext, modules: Sequence[str]) -> threading.Thread:
 
     def start_all() -> None:
         try:
+            sc.setJobGroup("start-workers", "start of the workers")  # of this thread: it is nobody's progress
             run(sc, range(sc.defaultParallelism), work)
         except Exception as error:  # it only saves time
             logger.info("workers were not started ahead: %s", error)

@@ -17,15 +17,16 @@ from spark_jobs.runtime import progress
 
 
 class Context:
-    """A Spark context whose one job has completed some tasks."""
+    """A Spark context: one job has completed some tasks, and another one, of a job group, 100 tasks."""
 
     completed = 0
 
     def statusTracker(self) -> Any:  # noqa: N802 (as Spark names it)
         return SimpleNamespace(
-            getActiveJobsIds=lambda: [7],
-            getJobInfo=lambda _: SimpleNamespace(stageIds=[3]),
-            getStageInfo=lambda _: SimpleNamespace(numCompletedTasks=self.completed),
+            getActiveJobsIds=lambda: [7, 8],
+            getJobIdsForGroup=lambda: [6, 7],
+            getJobInfo=lambda job: SimpleNamespace(stageIds=[{7: 3, 8: 4}[job]]),
+            getStageInfo=lambda stage: SimpleNamespace(numCompletedTasks={3: self.completed, 4: 100}[stage]),
         )
 
 
