@@ -7,9 +7,9 @@ import logging
 
 import pyarrow.parquet as pq
 
-from spark_jobs.args import CHANGES_FILE, INSIGHTS_FILE, WORK_FILE
+from spark_jobs.args import INSIGHTS_FILE, WORK_FILE
 from spark_jobs.insights import thumbnails
-from spark_jobs.lake import storage
+from spark_jobs.lake import published_run, storage
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ def find(run: str) -> dict[str, bytes]:
         URI of the run's folder. Its ``changes.json`` names the published run.
     """
     try:
-        published = storage.read_json(storage.join(run, CHANGES_FILE))["published"]
-        found = {} if published is None else of_run(published)
+        folder = published_run.find(run)
+        found = {} if folder is None else of_run(folder)
         if found:
             _drop_changed(found, storage.join(run, WORK_FILE))
     except (OSError, ValueError, KeyError, TypeError) as error:

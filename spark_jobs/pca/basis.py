@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_jobs.args import (
-    CHANGES_FILE,
     FEATURIZE_SUMMARY_FILE,
     KEEP_BASIS,
     PCA_MODEL_FILE,
@@ -21,7 +20,7 @@ from spark_jobs.args import (
     PcaArgs,
 )
 from spark_jobs.fingerprint import differences
-from spark_jobs.lake import storage
+from spark_jobs.lake import published_run, storage
 from spark_jobs.numerics.fitted_pca import FittedPca
 from spark_jobs.quality import axes, drift
 from spark_jobs.records import Axis, Basis, BasisInUse, Drift
@@ -134,12 +133,9 @@ def find_published(run: str) -> Published:
     Raises
     ------
     UnavailableError
-        If there is none, it is incomplete or damaged, or it was fitted on features with another fingerprint.
+        If no state is published, if its basis is incomplete or damaged, or if its features have another fingerprint.
     """
-    try:
-        folder = storage.read_json(storage.join(run, CHANGES_FILE)).get("published")
-    except FileNotFoundError:  # featurize has computed all images of a folder, without a published state
-        folder = None
+    folder = published_run.find(run)
     if folder is None:
         raise UnavailableError(NOTHING_PUBLISHED)
     try:
