@@ -103,11 +103,7 @@ def _publish(
     number = (current["state"] if current else 0) + 1
     before = current["manifest"] if current else None
     path, written = _write_manifest(lake, {**manifest, "state": number, "previous_manifest": before}, aws_conn_id)
-    record = _pointer_to(path, written, published_at, lake)
-    target = LakePath(lake.current, aws_conn_id)
-    if not replace(target.uri, _encode(record), pointer.tag if pointer else None, target.buckets):
-        raise _conflict(read_pointer(lake, aws_conn_id))
-    return record
+    return _replace_pointer(lake, pointer, _pointer_to(path, written, published_at, lake), aws_conn_id)
 
 
 def move_pointer(
@@ -125,7 +121,7 @@ def move_pointer(
         The lake.
     manifests : sequence of (str, Manifest)
         New manifests and their paths in the lake, the oldest first. No other writer uses these paths.
-    pointer : Pointer
+    pointer : Pointer or None
         The pointer as it was when the states were read.
     published_at : str
         ISO 8601 time in UTC.
@@ -141,7 +137,11 @@ def move_pointer(
         path = LakePath(lake.absolute(name), aws_conn_id)
         if not create(path.uri, _encode(manifest), path.buckets):
             raise ConflictError(f"{name} exists and has another state: repeat the command")
-    record = _pointer_to(*manifests[-1], published_at, lake)
+    return _replace_pointer(lake, pointer, _pointer_to(*manifests[-1], published_at, lake), aws_conn_id)
+
+
+def _replace_pointer(lake: Lake, pointer: Pointer | None, record: Current, aws_conn_id: str | None) -> Current:
+    """Replace the pointer that was read; return the new one."""
     target = LakePath(lake.current, aws_conn_id)
     if not replace(target.uri, _encode(record), pointer.tag if pointer else None, target.buckets):
         raise _conflict(read_pointer(lake, aws_conn_id))
@@ -192,7 +192,7 @@ def _pointer_to(path: str, manifest: Manifest, published_at: str, lake: Lake) ->
         "features": [lake.relative(uri) for uri in features],
         "scores": lake.relative(locations.scores),
         "csv": lake.relative(locations.csv),
-        "basis": basis_in_use(manifest),
+        "basis": basis_in_use(manifest["pca"].get("basis"), manifest["run"]),
     }
 
 

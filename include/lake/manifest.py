@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from include.records import Cost, Created, FoundChanges, Manifest, PlanSummary, Run, Sizing, Verified
-from spark_jobs.records import BasisInUse, ChangeCounts, FeaturizeSummary, PcaSummary, Segment
+from spark_jobs.records import Basis, BasisInUse, ChangeCounts, FeaturizeSummary, PcaSummary, Segment
 
 
 def build_manifest(
@@ -85,9 +85,8 @@ def select_counts(found: ChangeCounts) -> ChangeCounts:
     }
 
 
-def basis_in_use(manifest: Manifest) -> BasisInUse:
-    """Return the basis of a state; one without a record of it was fitted by its own run."""
-    basis = manifest["pca"].get("basis")
+def basis_in_use(basis: Basis | BasisInUse | None, run: str) -> BasisInUse:
+    """Return the basis of a state, given its record; a state of an older version has none: its run fitted the basis."""
     if basis is None:
-        return {"digest": None, "since": manifest["run"]}
+        return {"digest": None, "since": run}
     return {"digest": basis["digest"], "since": basis["since"]}

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from include.lake.layout import SLUG, Lake
+from include.lake.manifest import basis_in_use
 from include.lake.objects import LakePath, read_json
 from include.records import HistoryRow, JsonObject
 
@@ -72,7 +73,7 @@ def read_history(lake: Lake, aws_conn_id: str | None) -> list[HistoryRow]:
 def history_row(report: JsonObject) -> HistoryRow:
     """Return the row of a run that has published or had nothing to do, from its row in the table of all reports."""
     found, is_unchanged = report["changes"], report["state"] == "unchanged"
-    basis = report.get("basis") or {"digest": None, "since": report.get("published_run", report["run"])}
+    basis = basis_in_use(report.get("basis"), report.get("published_run") or report["run"])
     return {
         "run": report["run"],
         "finished_at": report["finished_at"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from include.lake.layout import Lake
-from include.lake.manifest import select_counts
+from include.lake.manifest import basis_in_use, select_counts
 from include.lake.objects import LakePath, write_bytes, write_json
 from include.lake.state import current_of, read_pointer
 from include.records import FoundChanges, Run, Unchanged
@@ -43,7 +43,7 @@ def report_unchanged(run: Run, found: FoundChanges) -> None:
         "rejects": current["rejects"],
         "k": current["k"],
         "variance_reached": current["variance_reached"],
-        "basis": current.get("basis") or {"digest": None, "since": current["run"]},
+        "basis": basis_in_use(current.get("basis"), current["run"]),
     }
     write_json(LakePath(lake.run(found["run"]).report_json, conn), report)
     write_bytes(LakePath(lake.report(found["run"]), conn), report_line(report))
