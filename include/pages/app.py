@@ -25,6 +25,7 @@ from include.pages.overview import COLUMNS, build_rows, draw_trends
 from include.pages.progress import read_progress
 from include.pages.rendering import render_page
 from include.reports.history import read_reports
+from include.reports.policy import within_airflow
 from include.reports.report import report_policies
 from include.settings.addresses import page_path
 from include.settings.dag_ids import FEATURES_DAG
@@ -144,7 +145,7 @@ def show_report(slug: Slug, settings: CurrentSettings) -> HTMLResponse:
         detail = f"the run {slug} has no report: it has not ended, had nothing to do, or does not exist"
         raise HTTPException(status_code=404, detail=detail) from None
     own = [policy for policy in report_policies() if f'content="{markupsafe.escape(policy)}"' in text]
-    policy = f"{own[0]}; frame-ancestors 'self'" if own else UNTRUSTED
+    policy = within_airflow(own[0]) if own else UNTRUSTED
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})
 
 

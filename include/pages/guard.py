@@ -43,11 +43,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 
 
-def within_airflow(policy: str) -> str:
-    """Return a page's content security policy for a page that only Airflow's own pages may embed."""
-    return f"{policy}; frame-ancestors 'self'"
-
-
 class SafeHeaders:
     """Middleware that adds :data:`HEADERS`."""
 
@@ -71,7 +66,7 @@ def create_app(title: str) -> FastAPI:
     """Return an application each route of which requires Airflow's login and the permission to see the DAG's runs.
 
     Airflow mounts a plugin's application without authentication. FastAPI's own routes, which describe the application,
-    take no dependencies: there are none.
+    cannot have dependencies: they are switched off.
     """
     from fastapi import Depends
 

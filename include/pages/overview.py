@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from include.pages.sparkline import Sparkline, draw
@@ -71,8 +72,6 @@ class Row:
         The slug of the run whose results it has left published; None if it has published, or if nothing is published.
     figures : dict of str to float
         By name of the column; a figure that is not known has no entry.
-    texts : dict of str to str
-        The same for every column, as people read it.
     cluster : str or None
         Id of its cluster.
     cause : str
@@ -84,16 +83,16 @@ class Row:
     finished_at: str
     published_run: str | None
     figures: dict[str, float]
-    texts: dict[str, str] = field(init=False)
     cluster: str | None
     cause: str
 
-    def __post_init__(self) -> None:
-        texts = {
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The figures as people read them, with an entry for every column."""
+        return {
             column.name: column.format(self.figures[column.name]) if column.name in self.figures else UNKNOWN
             for column in COLUMNS
         }
-        object.__setattr__(self, "texts", texts)
 
     @property
     def has_published(self) -> bool:

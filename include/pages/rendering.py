@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
 
-from include.reports.policy import content_policy
+from include.reports.policy import content_policy, within_airflow
 from include.settings.addresses import page_path
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _asset(name: str) -> str:
 @functools.cache
 def _policy() -> str:
     own = content_policy([_asset("pages.js")], _asset("pages.css"))
-    return f"{own}; connect-src 'self'; frame-ancestors 'self'"
+    return within_airflow(f"{own}; connect-src 'self'")
 
 
 @functools.cache

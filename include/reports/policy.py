@@ -14,5 +14,10 @@ def content_policy(scripts: Sequence[str], style: str) -> str:
     return f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
 
 
+def within_airflow(policy: str) -> str:
+    """Return the policy of the same page when it is served: only pages of the same origin, Airflow's, may embed it."""
+    return f"{policy}; frame-ancestors 'self'"
+
+
 def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
