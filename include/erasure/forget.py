@@ -24,7 +24,7 @@ from include.erasure.receipt import (
     write_plan,
 )
 from include.erasure.request import Request, RequestError
-from include.erasure.search import Findings, Wanted, read_contents, search
+from include.erasure.search import NOTHING_COUNTED, Findings, Wanted, read_contents, search
 from include.erasure.states import Attempt, check_something_stays, count_states, read_kept, rewrite_states
 from include.lake.commit import ConflictError
 from include.lake.layout import Lake
@@ -246,7 +246,6 @@ def _outermost(folders: Iterable[str]) -> list[str]:
 
 def _largest(one: dict[str, PlaceCounts], other: dict[str, PlaceCounts]) -> dict[str, PlaceCounts]:
     """Return the larger counts of two searches, by place: an attempt that was killed has deleted something already."""
-    nothing: PlaceCounts = {"files": 0, "old_versions": 0, "files_found": 0, "rows_found": 0}
     return {
         place: {
             "files": max(a["files"], b["files"]),
@@ -255,5 +254,5 @@ def _largest(one: dict[str, PlaceCounts], other: dict[str, PlaceCounts]) -> dict
             "rows_found": max(a["rows_found"], b["rows_found"]),
         }
         for place in {*one, *other}
-        for a, b in [(one.get(place, nothing), other.get(place, nothing))]
+        for a, b in [(one.get(place, NOTHING_COUNTED), other.get(place, NOTHING_COUNTED))]
     }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import cast
 
+from include.erasure.search import NOTHING_COUNTED
 from include.erasure.stored import delete_stored, list_stored
 from include.lake.layout import Lake
 from include.lake.objects import LakePath, read_json, write_json
@@ -140,7 +141,6 @@ def build_receipt(
         return sorted(keyed_hash(key, text.encode()) for text in texts)
 
     places = sorted({*plan["before"], *after})
-    nothing: PlaceCounts = {"files": 0, "old_versions": 0, "files_found": 0, "rows_found": 0}
     return {
         "erasure": plan["erasure"],
         "requested_at": plan["started_at"],
@@ -153,7 +153,10 @@ def build_receipt(
         "vectors": sorted(plan["vectors"]),
         "thumbnails": sorted(plan["thumbnails"]),
         "searched": {
-            place: {"before": plan["before"].get(place, nothing), "after": after.get(place, nothing)}
+            place: {
+                "before": plan["before"].get(place, NOTHING_COUNTED),
+                "after": after.get(place, NOTHING_COUNTED),
+            }
             for place in places
         },
         "states": {

@@ -11,7 +11,7 @@ import json
 
 from include.erasure.names import Names
 from spark_jobs.args import DUPLICATES_FILE, INSIGHTS_FILE, OUTLIERS_FILE, UNLIKE_LABEL_FILE
-from spark_jobs.records import DuplicateGroup, Insights, ShownPhoto
+from spark_jobs.records import DuplicateGroup, Insights, NeighboursOfPhoto, ShownPhoto
 
 NOTHING: ShownPhoto = {"path": "", "label": "", "thumbnail": None}
 """The place of an erased photo."""
@@ -121,7 +121,7 @@ def scrub_insights(insights: Insights, names: Names) -> Insights:
         for row in insights["unlike"]["rows"]
         if not {row["photo"], row["nearest"]} & gone and row["looks_like"] not in names.labels
     ]
-    neighbours = [
+    neighbours: list[NeighboursOfPhoto] = [
         {
             **asked,
             "nearest": stay(asked["nearest"]),
@@ -146,7 +146,7 @@ def scrub_insights(insights: Insights, names: Names) -> Insights:
             "rows": [row for row in insights["outliers"]["rows"] if row["photo"] not in gone],
         },
         "duplicates": {**insights["duplicates"], "groups": [group for group in groups if len(group["photos"]) > 1]},
-        "neighbours": neighbours,  # type: ignore[typeddict-item]
+        "neighbours": neighbours,
         "rejects": stay(insights["rejects"]),
     }
 

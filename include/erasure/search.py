@@ -28,6 +28,9 @@ DERIVED = (
 )
 """The places of everything that is derived from photos; the last one is derived from their names."""
 
+NOTHING_COUNTED: PlaceCounts = {"files": 0, "old_versions": 0, "files_found": 0, "rows_found": 0}
+"""The counts of a place that was not searched."""
+
 READS_AT_ONCE = 10
 """Number of files that are read concurrently: a read is mostly waiting time. botocore keeps so many connections."""
 
@@ -155,7 +158,7 @@ def _search_photos(lake: Lake, wanted: Wanted, folder: str, found: Findings, aws
     """Find photos by name; without labels, only the named ones are listed."""
     labels = set(wanted.request.labels)
     inside = sorted(path for path in wanted.photos if path.startswith(f"{folder}/"))
-    counts: PlaceCounts = {"files": 0, "old_versions": 0, "files_found": 0, "rows_found": 0}
+    counts = NOTHING_COUNTED.copy()
     for prefix in [f"{folder}/"] if labels else inside:
         for file in list_stored(lake, prefix, aws_conn_id):
             counts["files"] += file.is_current and not file.is_marker
