@@ -16,8 +16,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.images.loading import LEDGER, Destination, Identity, ImagesError
-from spark_jobs.args import NOT_LOADED_FILE, is_hidden
+from local.images.loading import Destination, Identity, ImagesError
+from spark_jobs.args import LOADED_IMAGES_FILE, NOT_LOADED_FILE, is_hidden
 
 PARALLEL_REQUESTS = 16
 
@@ -140,7 +140,7 @@ class ImageBucket(Destination):
         """Return the text of the ledger, None if it does not exist."""
         with self._translated_errors():
             try:
-                body = self._s3.get_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}")["Body"]
+                body = self._s3.get_object(Bucket=self._bucket, Key=f"{self._root}{LOADED_IMAGES_FILE}")["Body"]
             except self._s3.exceptions.NoSuchKey:
                 return None
             return bytes(body.read()).decode("utf-8", "replace")
@@ -148,7 +148,7 @@ class ImageBucket(Destination):
     def write_ledger(self, text: str) -> None:
         """Replace the ledger atomically."""
         with self._translated_errors():
-            self._s3.put_object(Bucket=self._bucket, Key=f"{self._root}{LEDGER}", Body=text.encode())
+            self._s3.put_object(Bucket=self._bucket, Key=f"{self._root}{LOADED_IMAGES_FILE}", Body=text.encode())
 
     def _run_parallel(self, work: Callable[[Item], None], items: Sequence[Item]) -> None:
         with self._translated_errors(), ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:

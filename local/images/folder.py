@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from local.images.loading import LEDGER, Destination, Identity, ImagesError, walk_files
-from spark_jobs.args import NOT_LOADED_FILE
+from local.images.loading import Destination, Identity, ImagesError, walk_files
+from spark_jobs.args import LOADED_IMAGES_FILE, NOT_LOADED_FILE
 
 UNFINISHED = ".loading"
 """Suffix of a temporary file; such a file remains if a load is killed."""
@@ -27,7 +27,7 @@ class ImageFolder(Destination):
 
     def __init__(self, lake: Path) -> None:
         self._data = lake / "data"
-        self._ledger = lake / LEDGER
+        self._ledger = lake / LOADED_IMAGES_FILE
         self.location = str(self._data)
 
     def identify_source(self, source: Path) -> Identity:

@@ -18,8 +18,6 @@ from spark_jobs.left_out import LeftOutCounter, advise, describe
 from spark_jobs.records import LeftOut
 from spark_jobs.walk import WalkError, walk_local_folder
 
-LEDGER = LOADED_IMAGES_FILE
-
 Identity = list[int | str]
 """Distinguishes two versions of a file: numbers and texts, which JSON can store."""
 
@@ -245,8 +243,8 @@ def _read_ledger(destination: Destination) -> Ledger:
             raise ValueError("expected an object of lists")
     except ValueError as error:
         raise ImagesError(
-            f"the ledger {LEDGER} next to {destination.location} is damaged ({error}); delete it: the images that were "
-            "loaded before then stay in the lake"
+            f"the ledger {LOADED_IMAGES_FILE} next to {destination.location} is damaged ({error}); delete it: the "
+            "images that were loaded before then stay in the lake"
         ) from error
     return ledger
 

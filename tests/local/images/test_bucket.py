@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.images.bucket import ImageBucket
-from local.images.loading import LEDGER, ImagesError, LoadResult, has_unloaded_files, load_images
-from spark_jobs.args import NOT_LOADED_FILE
+from local.images.loading import ImagesError, LoadResult, has_unloaded_files, load_images
+from spark_jobs.args import LOADED_IMAGES_FILE, NOT_LOADED_FILE
 from spark_jobs.left_out import describe
 from tests.s3_store import Store, use_environment
 
@@ -89,7 +89,7 @@ def test_missing_bucket_is_created(store: Store, monkeypatch: pytest.MonkeyPatch
     try:
         for number in (3, 0):
             assert lake.load(first).added == number
-        keys = {*(f"data/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)), LEDGER}
+        keys = {*(f"data/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)), LOADED_IMAGES_FILE}
         assert store.keys(lake.bucket) == keys
     finally:
         store.delete_bucket(lake.bucket)
@@ -106,7 +106,7 @@ def test_bucket_mirrors_each_state_of_the_folder(
     (first / "Kiwi" / "notes.txt").unlink()
     assert lake.load(first) == LoadResult(images=3, added=0, removed=0, kept=0)
     assert lake.data() == {name: f"photo first/{name}" for name in ("Kiwi/1.jpg", "Kiwi/2.JPEG", ODD)}
-    assert set(json.loads(lake.read(LEDGER))) == set(lake.data())
+    assert set(json.loads(lake.read(LOADED_IMAGES_FILE))) == set(lake.data())
     assert has_unloaded_files(ImageBucket(lake.root)) is False
 
     with monkeypatch.context() as patched:
@@ -189,8 +189,8 @@ def test_marker_of_an_empty_folder_and_hidden_object_are_no_files_of_the_user(la
 def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Path, lake: BucketLake) -> None:
     lake.load(first)
     for text in ("", "{", "[]", '{"Kiwi/1.jpg": 1}', "\udcff"):
-        lake.put(LEDGER, text)
-        with pytest.raises(ImagesError, match=rf"{LEDGER} next to {lake.root}/data is damaged .*delete it"):
+        lake.put(LOADED_IMAGES_FILE, text)
+        with pytest.raises(ImagesError, match=rf"{LOADED_IMAGES_FILE} next to {lake.root}/data is damaged .*delete it"):
             lake.load(second)
         assert len(lake.data()) == 3, text
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.images import loading
 from local.images.folder import ImageFolder
 from local.images.loading import (
     ImagesError,
@@ -24,7 +23,7 @@ from local.images.loading import (
     has_unloaded_files,
     load_images,
 )
-from spark_jobs.args import NOT_LOADED_FILE
+from spark_jobs.args import LOADED_IMAGES_FILE, NOT_LOADED_FILE
 from spark_jobs.errors import JobError
 from spark_jobs.images import not_loaded
 from spark_jobs.images.reading import read_local
@@ -83,7 +82,7 @@ def test_images_are_linked_and_other_files_are_not(first: Path, lake: Path) -> N
     assert load_images(first, ImageFolder(lake), PATTERN) == LoadResult(images=3, added=3, removed=0, kept=0)
     assert set(data(lake)) == names
     assert (lake / "data" / "Kiwi" / "1.jpg").samefile(first / "Kiwi" / "1.jpg")
-    record = json.loads((lake / loading.LEDGER).read_text(encoding="utf-8"))
+    record = json.loads((lake / LOADED_IMAGES_FILE).read_text(encoding="utf-8"))
     assert set(record) == names, "the ledger is readable JSON, and not an image"
     assert load_images(first, ImageFolder(lake), PATTERN) == LoadResult(images=3, added=0, removed=0, kept=0)
 
@@ -405,8 +404,8 @@ def test_name_that_is_not_utf8_is_reported(first: Path, lake: Path) -> None:
 def test_damaged_ledger_is_named_and_nothing_is_deleted(first: Path, second: Path, lake: Path) -> None:
     load_images(first, ImageFolder(lake), PATTERN)
     for text in ("", "{", "[]", '{"Kiwi/1.jpg": 1}'):
-        (lake / loading.LEDGER).write_text(text)
-        with pytest.raises(ImagesError, match=rf"{loading.LEDGER} next to .* is damaged .*delete it"):
+        (lake / LOADED_IMAGES_FILE).write_text(text)
+        with pytest.raises(ImagesError, match=rf"{LOADED_IMAGES_FILE} next to .* is damaged .*delete it"):
             load_images(second, ImageFolder(lake), PATTERN)
         assert len(data(lake)) == 3, text
 
