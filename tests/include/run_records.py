@@ -274,6 +274,25 @@ def manifest(**changes: Any) -> dict[str, Any]:
     return build_manifest(**(parts | changes))  # type: ignore[return-value]
 
 
+def unchanged_report(**changes: Any) -> dict[str, Any]:
+    """The report of a run that had nothing to do."""
+    return {
+        "run": SLUG,
+        "run_id": "scheduled",
+        "finished_at": "2026-11-23T12:00:12+00:00",
+        "state": "unchanged",
+        "published_run": PREVIOUS,
+        "images": 1_234_567,
+        "changes": counts_record(listed=1_234_570, new=0, work=0, work_bytes=0),
+        "featurized": 0,
+        "duration": 12.3,
+        "rejects": 3,
+        "k": 40,
+        "variance_reached": 0.801234,
+        "basis": {"digest": "be" * 32, "since": PREVIOUS},
+    } | changes
+
+
 def failure_report(**changes: Any) -> dict[str, Any]:
     """The report of a run that failed before it was opened."""
     return {

@@ -8,7 +8,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from include.lake.layout import Lake
-from include.records import Unchanged
 from include.reports.report import build_report, report_line
 from spark_jobs.quality import drift
 from tests.include.run_records import (
@@ -19,6 +18,7 @@ from tests.include.run_records import (
     manifest,
     pca_summary,
     run_record,
+    unchanged_report,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
@@ -45,12 +45,10 @@ def test_every_run_is_a_row_whatever_it_has_not(spark: SparkSession, tmp_path: P
     why = {"task": "wait_pca", "kind": "disk full", "cause": EVIL, "advice": ""}
     line = report_line(failure_report(run=failed, failed_tasks=[why]))
     Path(f"{tmp_path}/reports/run={failed}/report.json").write_bytes(line)
-    nothing_new: Unchanged = {
-        "run": "20261130T120000Z-0123abcd", "run_id": "scheduled__30", "finished_at": "2026-11-30T12:00:09+00:00",
-        "state": "unchanged", "published_run": slugs[2], "images": 3, "featurized": 0, "duration": 9.0, "rejects": 1,
-        "changes": counts_record(new=0, work=0, work_bytes=0),  # type: ignore[typeddict-item]
-        "k": 2, "variance_reached": 0.9,
-    }  # fmt: skip
+    counts = counts_record(new=0, work=0, work_bytes=0)
+    nothing_new = unchanged_report(
+        run="20261130T120000Z-0123abcd", published_run=slugs[2], images=3, changes=counts, k=2
+    )
     Path(f"{tmp_path}/reports/run={nothing_new['run']}").mkdir()
     Path(f"{tmp_path}/reports/run={nothing_new['run']}/report.json").write_bytes(report_line(nothing_new))
     every_run = spark.read.json(f"{lake.root}/reports")

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+
+from tests.forks import forkserver
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,3 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def operations_glob(request: pytest.FixtureRequest) -> str:
     """Return the pattern of the operations to interrupt."""
     return str(request.config.getoption("--operations", default="*"))
+
+
+@pytest.fixture(scope="module")
+def processes() -> Any:
+    """Processes that have imported everything, without a thread of the stores' clients."""
+    return forkserver()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
@@ -30,17 +29,16 @@ from tests.end_to_end.kills.test_kills import (
     SECOND,
     Bucket,
     Day,
-    Folder,
     Lake,
     Runner,
     assert_same,
     change_photos,
     fill_first_day,
+    opened_lake,
     read_results,
     read_state,
     rows,
 )
-from tests.forks import forkserver
 from tests.s3_store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -88,19 +86,10 @@ class VersionedBucket(Bucket):
                 self._store.s3.put_object(Bucket=self._bucket, Key=key, Body=data)
 
 
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    return forkserver()
-
-
 @pytest.fixture
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "folder":
-        yield Folder(tmp_path)
-        return
-    (tmp_path / "store").mkdir()
-    with contextlib.closing(Store(tmp_path / "store")) as store:
-        yield VersionedBucket(store)
+    with opened_lake(request.param, tmp_path, VersionedBucket) as lake:
+        yield lake
 
 
 def erase(runner: Runner, number: int | None = None, moment: Moment = "before") -> int:

@@ -33,7 +33,6 @@ from scripts.machine import describe_commit
 from tests.end_to_end.conftest import default_settings
 from tests.end_to_end.kills import writer
 from tests.end_to_end.kills.interruption import Moment
-from tests.forks import forkserver
 from tests.s3_store import REGION, Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -163,20 +162,21 @@ def change_photos(lake: Lake) -> None:
 DAYS: dict[str, Callable[[Lake], None]] = {"photos are added": add_photos, "photos change and go": change_photos}
 
 
-@pytest.fixture(scope="module")
-def processes() -> Any:
-    """Processes that have imported everything, without a thread of the stores' clients."""
-    return forkserver()
+@contextlib.contextmanager
+def opened_lake(store: str, folder: Path, bucket: type[Bucket]) -> Iterator[Lake]:
+    """Open an empty lake: a folder, or a bucket on a store of its own."""
+    if store == "folder":
+        yield Folder(folder)
+        return
+    (folder / "store").mkdir()
+    with contextlib.closing(Store(folder / "store")) as opened:
+        yield bucket(opened)
 
 
 @pytest.fixture(params=STORES)
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lake]:
-    if request.param == "folder":
-        yield Folder(tmp_path)
-        return
-    (tmp_path / "store").mkdir()
-    with contextlib.closing(Store(tmp_path / "store")) as store:
-        yield Bucket(store)
+    with opened_lake(request.param, tmp_path, Bucket) as lake:
+        yield lake
 
 
 @dataclass

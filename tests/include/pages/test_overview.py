@@ -15,13 +15,13 @@ from tests.include.pages.conftest import Browser, write_report
 from tests.include.report_page import Page
 from tests.include.run_records import (
     cost_record,
-    counts_record,
     failure_report,
     featurize_summary,
     found_record,
     manifest,
     pca_summary,
     run_record,
+    unchanged_report,
 )
 
 SLUGS = [f"202611{day}T120000Z-0123abcd" for day in range(10, 16)]
@@ -36,20 +36,7 @@ def published(number: int, *, variance: float = 0.9, rejects: int = 1, **changes
 
 
 def unchanged(number: int) -> Any:
-    return {
-        "run": SLUGS[number],
-        "run_id": "scheduled",
-        "finished_at": MOMENTS[number],
-        "state": "unchanged",
-        "published_run": SLUGS[0],
-        "images": 1_234_567,
-        "changes": counts_record(listed=1_234_570, new=0, work=0, work_bytes=0),
-        "featurized": 0,
-        "duration": 12.3,
-        "rejects": 3,
-        "k": 40,
-        "variance_reached": 0.801234,
-    }
+    return unchanged_report(run=SLUGS[number], published_run=SLUGS[0], finished_at=MOMENTS[number])
 
 
 def failed(number: int, cause: str, **changes: Any) -> Any:

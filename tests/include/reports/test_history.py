@@ -20,7 +20,6 @@ from tests.include.run_records import (
     MODEL_FILE,
     PREVIOUS,
     cost_record,
-    counts_record,
     failure_report,
     featurize_summary,
     found_record,
@@ -28,25 +27,12 @@ from tests.include.run_records import (
     manifest,
     pca_summary,
     run_record,
+    unchanged_report,
 )
 
 SLUGS = [f"202611{day}T120000Z-0123abcd" for day in range(10, 30)]
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "lake.md"
-UNCHANGED = {
-    "run": SLUGS[1],
-    "run_id": "scheduled",
-    "finished_at": "2026-11-23T12:00:12+00:00",
-    "state": "unchanged",
-    "published_run": SLUGS[0],
-    "images": 1_234_567,
-    "changes": counts_record(listed=1_234_570, new=0, work=0, work_bytes=0),
-    "featurized": 0,
-    "duration": 12.3,
-    "rejects": 3,
-    "k": 40,
-    "variance_reached": 0.801234,
-    "basis": {"digest": "be" * 32, "since": SLUGS[0]},
-}
+UNCHANGED = unchanged_report(run=SLUGS[1], published_run=SLUGS[0], basis={"digest": "be" * 32, "since": SLUGS[0]})
 
 
 def write(lake: Path, report: Any) -> None:
