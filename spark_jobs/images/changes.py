@@ -48,7 +48,7 @@ class Published:
     first_version : str or None
         URI of the run's folder if the first version of the lake published it: its features become segments.
     run : str or None
-        URI of the run's folder otherwise: what the run has made of unchanged images may be kept.
+        URI of the run's folder otherwise. The run's results for unchanged images may be kept.
     """
 
     listing: str

@@ -38,7 +38,7 @@ class Denylist:
 
 
 def read(uri: str | None) -> Denylist:
-    """Return the denylist of a lake; nothing is denied if there is none.
+    """Return the denylist of a lake; an empty one if the lake has none.
 
     Parameters
     ----------

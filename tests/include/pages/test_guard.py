@@ -52,7 +52,7 @@ def test_every_route_leads_a_person_without_a_login_to_the_login_and_back(pages:
 
 
 class AuthManager:
-    """Permits what it is told to, and keeps the questions."""
+    """Allows what the test allows, and records the requests for permission."""
 
     def __init__(self, *permitted: str) -> None:
         self.permitted = permitted
